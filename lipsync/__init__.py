@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "sync": "pipeline",
     "preview": "pipeline",
-    "Options": "options",
-    "Report": "report",
+    "Options": "records",
+    "Report": "records",
     "verify": "label",
     "LipsyncError": "errors",
 }
@@ -20,9 +20,8 @@ __all__ = ["LipsyncError", "Options", "Report", "preview", "sync", "verify"]
 if TYPE_CHECKING:
     from .errors import LipsyncError
     from .label import verify
-    from .options import Options
     from .pipeline import preview, sync
-    from .report import Report
+    from .records import Options, Report
 
 
 def __getattr__(name: str) -> Any:

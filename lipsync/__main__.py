@@ -1,0 +1,219 @@
+"""The command line.
+
+    python -m lipsync sync clip.mp4 voice.wav --out result.mp4
+    python -m lipsync sync clip.mp4 --voice 0=anna.wav --voice 1=ben.wav --out result.mp4
+    python -m lipsync sync clips/ voice.wav --out results/        a folder, or a CSV of video,voice[,out] rows
+    python -m lipsync models | fetch NAME [--from PATH] | verify FILE
+
+Exit codes: 0 done, 1 a file, a checkpoint or a label is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from dataclasses import fields
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from . import __version__
+from .errors import Cancelled, InputError, LipsyncError
+from .records import ENGINES, LONGER, SHORTER, Options, Progress
+
+STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signing"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    try:
+        return args.run(args)
+    except (KeyboardInterrupt, Cancelled):
+        print("Stopped; nothing was left behind.", file=sys.stderr)
+        return 130
+    except LipsyncError as error:
+        if os.environ.get("LIPSYNC_DEBUG"):
+            traceback.print_exc()
+        print(f"lipsync: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if os.environ.get("LIPSYNC_DEBUG"):
+            traceback.print_exc()
+        print(f"lipsync: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lipsync", description="Make a mouth follow a voice.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _sync_arguments(commands.add_parser("sync", help="sync a video to a voice"))
+    models = commands.add_parser("models", help="list the checkpoints: licence, origin, whether they are here")
+    models.set_defaults(run=_models)
+    fetch = commands.add_parser("fetch", help="download a published checkpoint, or take a file that you have")
+    fetch.add_argument("name", help="a name from `models`")
+    fetch.add_argument("--from", dest="source", type=Path, metavar="PATH", help="take this file instead of downloading")
+    fetch.add_argument("--any-version", action="store_true", help="accept a file whose sha256 is not the published one")
+    fetch.set_defaults(run=_fetch)
+    verify = commands.add_parser("verify", help="read the label of a video: 0 labelled and intact, 1 anything else")
+    verify.add_argument("file", type=Path)
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _sync_arguments(parser: argparse.ArgumentParser) -> None:
+    default = {f.name: f.default for f in fields(Options)}
+    parser.set_defaults(run=_sync, parser=parser)
+    parser.add_argument(
+        "video", type=Path, help="a video or an image; a folder or a CSV of video,voice[,out] for a batch"
+    )
+    parser.add_argument("audio", type=Path, nargs="?", help="the voice: any file with sound")
+    parser.add_argument("--out", type=Path, required=True, help="the MP4 to write; for a batch, a folder")
+    parser.add_argument("--report", type=Path, help="write what was done as JSON; for a batch, a folder")
+    parser.add_argument(
+        "--preview", type=float, metavar="SECOND", help="write that frame, faces numbered, as PNG to --out"
+    )
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", default=default["model"], help="a name from `models` (%(default)s)")
+    group.add_argument("--engine", default=default["engine"], help=f"{', '.join(ENGINES)} (%(default)s)")
+    group = parser.add_argument_group("faces")
+    group.add_argument("--face", default=default["face"], help="largest, all, X,Y@SECOND or numbers 0,2 (%(default)s)")
+    group.add_argument("--voice", action="append", metavar="N=FILE", help="give face number N this voice; repeat it")
+    group.add_argument("--detector", default=default["detector"], help="mediapipe or s3fd (%(default)s)")
+    group.add_argument(
+        "--pad", type=float, default=default["pad"], help="enlarge the face box, share a side (%(default)s)"
+    )
+    group.add_argument(
+        "--softness", type=float, default=default["softness"], help="feather, share of the face (%(default)s)"
+    )
+    group = parser.add_argument_group("time and sound")
+    group.add_argument(
+        "--longer", choices=LONGER, default=default["longer"], help="voice longer than video (%(default)s)"
+    )
+    group.add_argument("--shorter", choices=SHORTER, default=default["shorter"], help="voice shorter (%(default)s)")
+    group.add_argument("--start", type=float, default=default["start"], help="seconds: start of the part (%(default)s)")
+    group.add_argument("--end", type=float, help="seconds: end of the part (the end)")
+    group.add_argument("--nudge", type=int, default=default["nudge"], help="delay the sound by frames (%(default)s)")
+    group.add_argument("--background", type=float, default=default["background"], help="own sound, 0..1 (%(default)s)")
+    group = parser.add_argument_group("result")
+    group.add_argument("--quality", type=int, default=default["quality"], help="x264 crf, 0 best (%(default)s)")
+    group.add_argument(
+        "--no-stamp", dest="visible_label", action="store_false", help="no visible stamp (the signature stays)"
+    )
+
+
+def _sync(args: argparse.Namespace) -> int:
+    options = Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
+    if args.preview is not None:
+        return _preview(args, options)
+    if args.audio is None and not args.voice and args.video.suffix.lower() != ".csv":
+        args.parser.error("a voice is needed: a second file, or --voice N=FILE for each face")
+    if args.audio is not None and args.voice:
+        args.parser.error("give one voice, or --voice N=FILE for each face, not both")
+    if args.video.is_dir() or args.video.suffix.lower() == ".csv":
+        from .batch import run_batch
+
+        return run_batch(args.video, args.audio, args.out, args.report, options)
+    from .pipeline import sync
+
+    voice = _voices(args) if args.voice else args.audio
+    with _bar() as show:
+        report = sync(args.video, voice, args.out, options, progress=show)
+    if args.report:
+        report.save(args.report)
+    print(report.words())
+    return 0
+
+
+def _voices(args: argparse.Namespace) -> dict[int, Path]:
+    pairs = [text.partition("=") for text in args.voice]
+    wrong = next((n + e + f for n, e, f in pairs if not (n.isdigit() and f)), None)
+    if wrong is not None:
+        args.parser.error(f"--voice wants NUMBER=FILE, as in 0=anna.wav, not {wrong!r}")
+    if len({n for n, _, _ in pairs}) < len(pairs):
+        args.parser.error("--voice names the same face twice")
+    return {int(number): Path(file) for number, _, file in pairs}
+
+
+def _preview(args: argparse.Namespace, options: Options) -> int:
+    import cv2
+
+    from .media import probe
+    from .pipeline import find, preview
+
+    with _bar() as show:
+        faces = find(args.video, options, progress=show)
+    frame = preview(probe(args.video), args.preview, faces)
+    if args.out.suffix.lower() != ".png" or not cv2.imwrite(str(args.out), frame[..., ::-1]):
+        raise InputError(f"The preview cannot be written to {args.out}: it must be a .png file in an existing folder.")
+    for track in faces.tracks:
+        begin, end = float(track.start / faces.fps), float(track.stop / faces.fps)
+        print(f"face {track.number}: {begin:.2f} to {end:.2f} s, shot {track.shot}, {track.size_px:.0f} px high")
+    if not faces.tracks:
+        print("no face was found")
+    return 0
+
+
+class _bar:
+    """A progress bar on standard error that `sync` can call; removed when the work is done."""
+
+    def __enter__(self):
+        columns = TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+        self._tasks: dict[str, int] = {}
+        self._bar.start()
+        return self._show
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def _show(self, progress: Progress) -> None:
+        if progress.stage not in self._tasks:
+            title = STAGES.get(progress.stage, progress.stage)
+            self._tasks[progress.stage] = self._bar.add_task(title, total=progress.total)
+        self._bar.update(self._tasks[progress.stage], completed=progress.done, total=progress.total)
+
+
+def _models(args: argparse.Namespace) -> int:
+    from .checkpoints import table
+
+    rows = table()
+    shown = Table(*(key.replace("_", " ") for key in rows[0]), box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        shown.add_row(*(str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from .checkpoints import fetch
+
+    with _bar() as show:
+        path = fetch(
+            args.name,
+            source=args.source,
+            trust=args.any_version,
+            progress=lambda done, total: show(Progress(f"Fetching {args.name}", done, total)),
+        )
+    print(f"{args.name} is here: {path}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from .label import describe, verify
+
+    verdict = verify(args.file)
+    print(describe(verdict))
+    return verdict.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""From a face box to a network's input, and from its output back into the frame.
+
+A model's card states its crop as fractions of the face box (`CropRule`); training, inference and scoring all cut with
+`cut`. Frames are RGB up to here: only `to_network` and `from_network` know that the published networks want BGR.
+The new mouth is put back through a soft mask that follows the jaw line, after its colours were matched to the picture
+around it: the difference between old and new outside the mask is carried smoothly into it, a cheap relative of Poisson
+blending, so that no rectangle shows. Pixels where the mask is zero are not touched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .faces import CORNERS, INNER_LIPS, JAW, NOSE_BASE
+from .media import Frame
+
+SIZE_PX = 96
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """Where a model's crop lies, in box heights from the centre of the face box: left, top, right, bottom."""
+
+    left: float = -0.5
+    top: float = -0.575
+    right: float = 0.5
+    bottom: float = 0.545
+
+    @classmethod
+    def from_card(cls, crop: dict) -> CropRule:
+        """Read the rule of a card: `"x": ["cx - 0.5 s", "cx + 0.5 s"], "y": [...]` (ValueError where it is none)."""
+
+        def number(text: str) -> float:
+            match = re.fullmatch(r"c[xy] ([+-]) ([\d.]+) s", text)
+            if match is None:
+                raise ValueError(f"a crop bound reads like 'cx - 0.5 s', not {text!r}")
+            return float(match[1] + match[2])
+
+        (left, right), (top, bottom) = map(number, crop["x"]), map(number, crop["y"])
+        return cls(left, top, right, bottom)
+
+    def region(self, box: np.ndarray, pad: float = 0.0) -> np.ndarray:
+        """Face box (4,) -> region (4,) float32 x0 y0 x1 y1, pixels; `pad` enlarges the box by that share a side."""
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        side = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * pad)
+        offsets = np.array([self.left, self.top, self.right, self.bottom], np.float32) * side
+        return (np.array([x, y, x, y], np.float32) + offsets).astype(np.float32)
+
+
+def cut(frame: Frame, region: np.ndarray, size_px: int = SIZE_PX) -> Frame:
+    """Cut a region x0 y0 x1 y1 (float pixels, may leave the frame) and resize it to (size_px, size_px, 3) uint8 RGB.
+
+    Bilinear, after a box blur where the picture shrinks by 2 or more; beyond the edge the last pixels repeat.
+    """
+    x0, y0, x1, y1 = (float(v) for v in region)
+    fx, fy = size_px / (x1 - x0), size_px / (y1 - y0)
+    kx, ky = max(int(1 / fx), 1), max(int(1 / fy), 1)
+    left, top = max(int(x0) - kx - 1, 0), max(int(y0) - ky - 1, 0)
+    part = frame[top : int(np.ceil(y1)) + ky + 1, left : int(np.ceil(x1)) + kx + 1]
+    if not part.size:  # wholly outside
+        part, left, top = frame, 0, 0
+    if kx > 1 or ky > 1:
+        part = cv2.blur(part, (kx, ky))
+    # Pixel centres: output pixel j looks at x0 + (j + 0.5) / fx - 0.5.
+    move = np.array([[1 / fx, 0, x0 + 0.5 / fx - 0.5 - left], [0, 1 / fy, y0 + 0.5 / fy - 0.5 - top]], np.float64)
+    return cv2.warpAffine(
+        part,
+        move,
+        (size_px, size_px),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def to_network(crops: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """(B, S, S, 3) uint8 RGB twice -> (B, 6, S, S) float32 BGR 0..1: crops with the lower half 0, then references."""
+    both = np.concatenate([crops[..., ::-1], references[..., ::-1]], axis=3)  # B S S 6
+    both[:, both.shape[1] // 2 :, :, :3] = 0
+    return np.ascontiguousarray(both.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def from_network(out: np.ndarray) -> np.ndarray:
+    """(B, 3, S, S) float32 BGR 0..1 -> (B, S, S, 3) uint8 RGB."""
+    return (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)[..., ::-1]
+
+
+def mouth_mask(points: np.ndarray, region: np.ndarray, softness: float = 0.04, size_px: int = SIZE_PX) -> np.ndarray:
+    """The soft mask of the lower face in the coordinates of its crop.
+
+    points    (25, 2) float32, pixels, from Track.points
+    region    crop region, pixels
+    softness  width of the feather, share of the crop's height
+    returns   (size_px, size_px) float32, 0..1: below the nose and within the jaw, a little beyond it, since the new jaw
+              may hang lower than the old; 0 on the border of the crop
+    """
+    scale = size_px / (region[2:] - region[:2])
+    local = (points - region[:2]) * scale
+    nose, mouth = local[NOSE_BASE], local[INNER_LIPS].mean(0)
+    across = local[CORNERS][1] - local[CORNERS][0]
+    across = across / max(float(np.linalg.norm(across)), 1e-6)
+    down = np.array([-across[1], across[0]])
+    # Push the jaw line outwards from the mouth: 4 % to the sides, 10 % below.
+    arm = local[JAW] - mouth
+    below = np.clip(arm @ down, 0, None)
+    outline = mouth + 1.04 * arm + 0.06 * below[:, None] * down
+    # Cut off what lies above the line that runs just under the nose.
+    level = float((nose + 0.15 * (mouth - nose)) @ down)
+    lift = np.clip(level - outline @ down, 0, None)
+    outline = outline + lift[:, None] * down
+    mask = np.zeros((size_px, size_px), np.uint8)
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+    sigma = max(softness * size_px, 0.5)
+    soft = cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32) / 255
+    ramp = np.clip(np.minimum(np.arange(size_px), np.arange(size_px)[::-1]) / (2 * sigma), 0, 1).astype(np.float32)
+    soft *= ramp[None, :]
+    soft *= np.clip((size_px - 1 - np.arange(size_px)) / (2 * sigma), 0, 1).astype(np.float32)[:, None]
+    soft[soft < 0.01] = 0
+    return soft
+
+
+def match_colour(generated: np.ndarray, original: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Shift the colours of a generated crop so that it meets the original around the mask.
+
+    generated, original  (S, S, 3) uint8 RGB; mask (S, S) float32 0..1
+    returns              (S, S, 3) uint8 RGB
+    """
+    size = mask.shape[0]
+    trust = (1 - mask) ** 2
+    trust[size - size // 24 :] = 0  # the last rows are neck and collar, which the network guesses
+    sigma = size / 10
+    difference = (original.astype(np.float32) - generated.astype(np.float32)) * trust[..., None]
+    weight = cv2.GaussianBlur(trust, (0, 0), sigma) + 1e-3
+    carried = cv2.GaussianBlur(difference, (0, 0), sigma) / weight[..., None]
+    return np.clip(generated + np.clip(carried, -40, 40) + 0.5, 0, 255).astype(np.uint8)
+
+
+def paste(frame: Frame, region: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> None:
+    """Blend a generated crop (S, S, 3) uint8 RGB into its region of the frame, in place, through mask (S, S) float32.
+
+    Pixels where the mask is 0, and all outside the region, keep their values.
+    """
+    height, width = frame.shape[:2]
+    left, top = max(int(np.floor(region[0])), 0), max(int(np.floor(region[1])), 0)
+    right, bottom = min(int(np.ceil(region[2])), width), min(int(np.ceil(region[3])), height)
+    if right <= left or bottom <= top:
+        return
+    size = generated.shape[0]
+    fx, fy = size / (region[2] - region[0]), size / (region[3] - region[1])
+    move = np.array(
+        [[fx, 0, (left + 0.5 - region[0]) * fx - 0.5], [0, fy, (top + 0.5 - region[1]) * fy - 0.5]],
+        np.float64,
+    )
+    shape = (right - left, bottom - top)
+    how = cv2.WARP_INVERSE_MAP
+    big = cv2.warpAffine(
+        generated,
+        move,
+        shape,
+        flags=how | (cv2.INTER_CUBIC if fx < 1 else cv2.INTER_LINEAR),
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    alpha = cv2.warpAffine(mask, move, shape, flags=how | cv2.INTER_LINEAR)
+    part = frame[top:bottom, left:right]
+    mixed = cv2.blendLinear(big, np.ascontiguousarray(part), alpha, 1 - alpha)
+    np.copyto(part, mixed, where=(alpha > 0)[..., None])

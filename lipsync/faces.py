@@ -1,0 +1,380 @@
+"""Find the faces of a video: shots, tracks, one steady box and jaw line per frame.
+
+One forward pass over the frames, constant memory. The detector (mediapipe full range, weights inside its wheel) looks
+every `DETECT_EVERY` frames and at each cut; in between mediapipe's face mesh follows every face it found. The mesh
+gives the box: a fixed multiple of the distances between eyes and nose (`box_from_points`), which neither trembles as
+detector boxes do (3 to 5 times less, docs/log.md) nor grows when the jaw drops, so that the old mouth cannot leak through.
+A frame counts as seen only where the mesh found the face; gaps of up to `BRIDGE` frames are interpolated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from .errors import InputError
+from .media import Frame
+
+DETECT_EVERY = 8  # frames between two looks for new faces
+BRIDGE = 8  # frames without the face that are filled by interpolation
+FORGET = 25  # frames after which an unseen face ends its track
+MIN_FRAMES = 3  # shorter tracks are taken for mistakes of the detector
+SMALL_PX = 512  # the detector and the shot finder look at a picture of this longest side
+CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
+CHIP_SCALE = 1.7
+
+# Points of mediapipe's 468-point mesh. Eye corners and the base of the nose do not move with speech.
+_EYES = [33, 133, 362, 263]
+_NOSE = [2, 98, 327]
+_JAW = [93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323]
+_LIPS = [61, 291, 13, 14]  # corners, inner upper, inner lower
+KEPT = _JAW + [2, 4] + _LIPS
+JAW, NOSE_BASE, NOSE_TIP, CORNERS, INNER_LIPS = slice(0, 19), 19, 20, slice(21, 23), slice(23, 25)
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One remembered picture of a tracked face, from which reference crops are cut.
+
+    chip (192, 192, 3) uint8 RGB; box x0 y0 x1 y1 in pixels of the chip; openness: lip gap in box heights;
+    pose: nose tip against the eyes, in box heights, right and down.
+    """
+
+    frame: int
+    chip: Frame
+    box: np.ndarray
+    openness: float
+    pose: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face through one shot.
+
+    number    counts from 0 in order of appearance
+    start     first frame; frames start .. start + T - 1
+    boxes     (T, 4) float32, x0 y0 x1 y1 in pixels, square, smoothed
+    points    (T, 25, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips (see KEPT)
+    seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
+    portraits remembered pictures, one a head pose, mouth as closed as it was seen
+    """
+
+    number: int
+    shot: int
+    start: int
+    boxes: np.ndarray
+    points: np.ndarray
+    seen: np.ndarray
+    portraits: tuple[Portrait, ...] = ()
+
+    @property
+    def stop(self) -> int:
+        """One past the last frame."""
+        return self.start + len(self.boxes)
+
+    @property
+    def size_px(self) -> float:
+        """Mean height of the face box, pixels."""
+        return float((self.boxes[:, 3] - self.boxes[:, 1]).mean())
+
+    def has(self, frame: int) -> bool:
+        """Is the face seen (or bridged) in this frame?"""
+        return self.start <= frame < self.stop and bool(self.seen[frame - self.start])
+
+
+@dataclass(frozen=True)
+class FaceMap:
+    """Everything known about the faces of a video: frames, shots as (first, stop), tracks."""
+
+    frames: int
+    fps: Fraction
+    shots: tuple[tuple[int, int], ...]
+    tracks: tuple[Track, ...]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face of one picture: box (4,) float32 x0 y0 x1 y1 in pixels, score 0..1."""
+
+    box: np.ndarray
+    score: float
+
+
+class MediapipeDetector:
+    """mediapipe's full-range face detector; a second look with a wide border finds faces that fill the picture."""
+
+    name = "mediapipe"
+
+    def __init__(self, min_score: float = 0.5) -> None:
+        os.environ.setdefault("GLOG_minloglevel", "3")
+        from mediapipe.python.solutions.face_detection import FaceDetection
+
+        self._net = FaceDetection(model_selection=1, min_detection_confidence=min_score)
+
+    def detect(self, frame: Frame) -> list[Detection]:
+        """Faces of one picture, (H, W, 3) uint8 RGB, largest first."""
+        found = self._look(frame)
+        if not found:
+            pad = max(frame.shape[:2]) // 4
+            bordered = cv2.copyMakeBorder(frame, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+            found = [Detection(d.box - pad, d.score) for d in self._look(bordered)]
+        return sorted(found, key=lambda d: -_height(d.box))
+
+    def _look(self, frame: Frame) -> list[Detection]:
+        height, width = frame.shape[:2]
+        out = []
+        for hit in self._net.process(frame).detections or []:
+            rel = hit.location_data.relative_bounding_box
+            x, y, w, h = rel.xmin * width, rel.ymin * height, rel.width * width, rel.height * height
+            out.append(Detection(np.array([x, y, x + w, y + h], np.float32), float(hit.score[0])))
+        return out
+
+    def close(self) -> None:
+        self._net.close()
+
+
+class S3FDDetector:
+    """The detector of the published scoring; runs where `python -m lipsync fetch s3fd` has put its file."""
+
+    name = "s3fd"
+
+    def __init__(self) -> None:
+        from . import checkpoints
+        from .networks.sfd import detect
+
+        self._net, self._detect = checkpoints.load("s3fd"), detect
+
+    def detect(self, frame: Frame) -> list[Detection]:
+        """Faces of one picture, (H, W, 3) uint8 RGB, largest first."""
+        boxes, scores = self._detect(self._net, frame)
+        found = [Detection(np.asarray(b, np.float32), float(s)) for b, s in zip(boxes, scores, strict=True)]
+        return sorted(found, key=lambda d: -_height(d.box))
+
+    def close(self) -> None:
+        pass
+
+
+DETECTORS = {"mediapipe": MediapipeDetector, "s3fd": S3FDDetector}
+
+
+class _Mesh:
+    """mediapipe's face mesh on one face: looks into a window that follows the face, returns (468, 2) points or None."""
+
+    def __init__(self) -> None:
+        os.environ.setdefault("GLOG_minloglevel", "3")
+        from mediapipe.python.solutions.face_mesh import FaceMesh
+
+        self._net = FaceMesh(static_image_mode=False, max_num_faces=1, min_detection_confidence=0.3)
+        self._window: np.ndarray | None = None  # centre x, centre y, half side
+
+    def __call__(self, frame: Frame, box: np.ndarray) -> np.ndarray | None:
+        x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 0.8 * _height(box)
+        old = self._window
+        if old is None or max(abs(x - old[0]), abs(y - old[1])) > 0.2 * old[2] or not 0.8 < half / old[2] < 1.25:
+            if old is not None:
+                self._net.reset()
+            self._window = old = np.array([x, y, half])
+        chip = cut_square(frame, old[0], old[1], old[2], 256)
+        hit = self._net.process(chip).multi_face_landmarks
+        if not hit:
+            return None
+        points = np.array([(p.x, p.y) for p in hit[0].landmark], np.float32)
+        return (points * 2 - 1) * old[2] + old[:2].astype(np.float32)
+
+    def close(self) -> None:
+        self._net.close()
+
+
+def cut_square(frame: Frame, x: float, y: float, half: float, size_px: int) -> Frame:
+    """Resize the square of centre (x, y) and half side `half` (pixels) to (size_px, size_px, 3); edges replicated."""
+    scale = size_px / (2 * half)
+    move = np.array([[scale, 0, (half - x) * scale], [0, scale, (half - y) * scale]], np.float32)
+    # Where the picture shrinks, pixels are averaged, not skipped: INTER_AREA is not to be had in a warp.
+    if scale < 0.5:
+        k = int(1 / scale)
+        x0, y0 = max(int(x - half) - k, 0), max(int(y - half) - k, 0)
+        part = frame[y0 : max(int(y + half) + k, y0 + 1), x0 : max(int(x + half) + k, x0 + 1)]
+        if part.size:
+            frame = cv2.blur(part, (k, k))
+            move[:, 2] += scale * np.array([x0, y0], np.float32)
+    return cv2.warpAffine(frame, move, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def box_from_points(points: np.ndarray) -> np.ndarray:
+    """The steady face box of a mesh: (468, 2) pixels -> (4,) float32 x0 y0 x1 y1, a square.
+
+    Fitted to the full-range detector's boxes on 813 frames of the training pools (spread 5 % of the side);
+    made of points that do not move with speech.
+    """
+    eyes, nose = points[_EYES].mean(0), points[_NOSE].mean(0)
+    down = nose - eyes
+    side = 1.575 * np.linalg.norm(down) + 1.046 * np.linalg.norm(points[263] - points[33])
+    x, y = eyes[0] + 0.02 * down[0], eyes[1] + 0.69 * down[1]
+    return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32)
+
+
+def _height(box: np.ndarray) -> float:
+    return float(max(box[3] - box[1], 1.0))
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> bool:
+    """Do two boxes show the same face? Centres within half a box and sizes within a factor of two."""
+    size = max(_height(a), _height(b))
+    apart = np.abs((a[:2] + a[2:] - b[:2] - b[2:]) / 2).max()
+    return bool(apart < 0.5 * size and min(_height(a), _height(b)) > 0.5 * size)
+
+
+@dataclass
+class _Open:
+    """A track while the video is being read."""
+
+    start: int
+    shot: int
+    box: np.ndarray
+    mesh: _Mesh
+    hits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # frame -> box, kept points
+    portraits: dict[tuple[int, int], Portrait] = field(default_factory=dict)
+    last: int = 0
+
+    def look(self, index: int, frame: Frame) -> None:
+        points = self.mesh(frame, self.box)
+        if points is None:
+            return
+        box = box_from_points(points)
+        if not _near(box, self.box):  # the mesh went astray
+            return
+        self.box, self.last = box, index
+        kept = points[KEPT]
+        self.hits[index] = (box, kept)
+        self._remember(index, frame, box, kept, points)
+
+    def _remember(self, index: int, frame: Frame, box: np.ndarray, kept: np.ndarray, points: np.ndarray) -> None:
+        side = _height(box)
+        openness = float(np.linalg.norm(kept[23] - kept[24])) / side
+        offset = (kept[NOSE_TIP] - points[_EYES].mean(0)) / side
+        pose = (float(offset[0]), float(offset[1]))
+        key = (round(pose[0] / 0.06), round(pose[1] / 0.06))
+        known = self.portraits.get(key)
+        if known is None and len(self.portraits) >= 12 or known is not None and known.openness <= openness:
+            return
+        x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, side * CHIP_SCALE / 2
+        chip = cut_square(frame, x, y, half, CHIP_PX)
+        inset = CHIP_PX / 2 * (1 - 1 / CHIP_SCALE)
+        chip_box = np.array([inset, inset, CHIP_PX - inset, CHIP_PX - inset], np.float32)
+        self.portraits[key] = Portrait(index, chip, chip_box, openness, pose)
+
+    def finish(self, number: int) -> Track:
+        at = np.array(sorted(self.hits))
+        first, stop = int(at[0]), int(at[-1]) + 1
+        every = np.arange(first, stop)
+        flat = np.stack([np.concatenate([self.hits[i][0], self.hits[i][1].ravel()]) for i in at])
+        filled = np.stack([np.interp(every, at, flat[:, c]) for c in range(flat.shape[1])], 1)
+        seen = np.ones(len(every), bool)
+        for a, b in zip(at[:-1], at[1:], strict=True):
+            if b - a > BRIDGE + 1:
+                seen[a + 1 - first : b - first] = False
+        smooth = filled.copy()
+        for a, b in runs(seen):
+            smooth[a:b, :4] = gaussian_filter1d(filled[a:b, :4], 1.5, axis=0, mode="nearest")
+            smooth[a:b, 4:] = gaussian_filter1d(filled[a:b, 4:], 0.7, axis=0, mode="nearest")
+        smooth = smooth.astype(np.float32)
+        return Track(
+            number, self.shot, first, smooth[:, :4], smooth[:, 4:].reshape(-1, len(KEPT), 2), seen,
+            tuple(self.portraits.values()),
+        )  # fmt: skip
+
+
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """The stretches of True in a (T,) bool array, as (first, stop)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def find_faces(
+    frames: Iterable[Frame],
+    fps: Fraction,
+    detector: str = "mediapipe",
+    progress: Callable[[int], None] | None = None,
+) -> FaceMap:
+    """Read a video once and return its shots and face tracks.
+
+    frames    (H, W, 3) uint8 RGB, any length
+    detector  a name in DETECTORS
+    progress  called with the number of frames read; may raise to stop
+    """
+    if detector not in DETECTORS:
+        raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
+    look = DETECTORS[detector]()
+    cuts = _ShotFinder(fps)
+    shots, done, open_tracks, spare = [0], [], [], []
+    count = 0
+    try:
+        for index, frame in enumerate(frames):
+            small = _shrink(frame)
+            cut = cuts.is_cut(index, small)
+            if cut:
+                shots.append(index)
+            for track in [t for t in open_tracks if cut or index - t.last > FORGET]:
+                open_tracks.remove(track)
+                done.append(track)
+                spare.append(track.mesh)
+            if cut or index % DETECT_EVERY == 0:
+                scale = frame.shape[1] / small.shape[1]
+                for hit in look.detect(small):
+                    box = hit.box * scale
+                    if _height(box) < 16 or any(_near(box, t.box) for t in open_tracks):
+                        continue
+                    mesh = _fresh(spare.pop()) if spare else _Mesh()
+                    open_tracks.append(_Open(index, len(shots) - 1, box, mesh, last=index))
+            for track in open_tracks:
+                track.look(index, frame)
+            count = index + 1
+            if progress is not None:
+                progress(count)
+    finally:
+        look.close()
+        for mesh in [t.mesh for t in open_tracks] + spare:
+            mesh.close()
+    tracks: list[Track] = []
+    for ended in sorted(done + open_tracks, key=lambda t: (t.start, -_height(t.box))):
+        if len(ended.hits) >= min(MIN_FRAMES, count):
+            tracks.append(ended.finish(len(tracks)))
+    bounds = [*shots, count]
+    return FaceMap(count, fps, tuple(zip(bounds[:-1], bounds[1:], strict=True)), tuple(tracks))
+
+
+def _fresh(mesh: _Mesh) -> _Mesh:
+    mesh._net.reset()
+    mesh._window = None
+    return mesh
+
+
+def _shrink(frame: Frame) -> Frame:
+    scale = SMALL_PX / max(frame.shape[:2])
+    if scale >= 1:
+        return frame
+    size = (max(round(frame.shape[1] * scale), 1), max(round(frame.shape[0] * scale), 1))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale > 0.3 else cv2.INTER_LINEAR)
+
+
+class _ShotFinder:
+    """PySceneDetect's content detector on small pictures, one frame at a time."""
+
+    def __init__(self, fps: Fraction) -> None:
+        from scenedetect import ContentDetector, FrameTimecode
+        from scenedetect.detectors.content_detector import FlashFilter
+
+        self._timecode, self._fps = FrameTimecode, float(fps)
+        self._detector = ContentDetector(threshold=30, min_scene_len=5, filter_mode=FlashFilter.Mode.SUPPRESS)
+
+    def is_cut(self, index: int, small: Frame) -> bool:
+        scale = 160 / max(small.shape[:2])
+        tiny = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) if scale < 1 else small
+        # The detector wants BGR; the hue is the only thing that changes with the order, and only by a rotation.
+        return bool(self._detector.process_frame(self._timecode(index, self._fps), tiny)) and index > 0

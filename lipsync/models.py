@@ -1,0 +1,62 @@
+"""A model: a checkpoint with its card, and how to feed it. Other architectures join the `MODELS` table.
+
+True of every model: it takes and gives RGB uint8 crops cut by its own `rule`, hears a 16 kHz waveform through its own
+`hear` and `windows`, and keeps no state between calls.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from . import audio, checkpoints
+from .crop import CropRule, from_network, to_network
+from .engines import open_engine
+from .errors import ModelError
+
+CELL = 160  # samples, 10 ms: the grain in which speech is told from silence
+
+
+class Wav2LipModel:
+    """Wav2Lip (arXiv 2008.10010): masked face + reference face + 200 ms of mel -> face."""
+
+    def __init__(self, name: str, engine: str = "auto") -> None:
+        self.card = checkpoints.cards()[name]
+        self.rule = CropRule.from_card(self.card.crop)
+        self.sha256 = checkpoints.sha256(name)
+        self._engine = open_engine(name, engine)
+        self.engine = self._engine.name
+
+    def hear(self, waveform: np.ndarray) -> np.ndarray:
+        """The sound as the network hears it: waveform (S,) float32 16 kHz -> mel (80, T) float32.
+
+        Between the words the waveform is silenced first: breath and room noise would keep the mouth moving.
+        """
+        cells = -(-len(waveform) // CELL)
+        speech = np.repeat(audio.loud_frames(waveform, audio.SAMPLE_RATE // CELL, cells), CELL)[: len(waveform)]
+        return audio.mel(waveform * speech)
+
+    def windows(self, mel: np.ndarray, first: int, count: int, fps: Fraction) -> np.ndarray:
+        """What frames first .. first + count - 1 hear: (count, 80, 16) float32."""
+        return audio.mel_windows_at(mel, count, fps, self.card.mel_start_frames + first)
+
+    def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        """New faces (B, 96, 96, 3) uint8 RGB from crops and references like them and windows (B, 80, 16)."""
+        return from_network(self._engine.run(windows[:, None], to_network(crops, references)))
+
+
+MODELS = {"wav2lip": Wav2LipModel}
+
+
+def open_model(name: str, engine: str = "auto") -> Wav2LipModel:
+    """A model by its checkpoint's name (`python -m lipsync models`).
+
+    Raises ModelError for a name that is unknown or no lip-sync model, or whose file is not here; EngineError.
+    """
+    card = checkpoints.cards().get(name)
+    usable = [n for n, c in checkpoints.cards().items() if c.architecture in MODELS]
+    if card is None or card.architecture not in MODELS:
+        raise ModelError(f"There is no lip-sync model named {name!r}: choose one of {', '.join(usable)}.")
+    checkpoints.find(name)
+    return MODELS[card.architecture](name, engine)

@@ -1,0 +1,195 @@
+"""The whole job: read -> track -> crop -> generate -> paste -> write.
+
+Two passes over the video, neither of which ever holds it: the first finds the faces, the second (render.py) makes the
+mouths. Differences from the published inference (protocol.md section 3): steady boxes instead of a moving mean, a soft
+jaw-shaped mask instead of a rectangle, a reference picture at rest instead of the frame itself, rest in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from . import label
+from .choose import choose
+from .errors import InputError, NoFaceError
+from .faces import FaceMap, find_faces, runs
+from .media import Frame, FrameReader, VideoInfo, probe, read_waveform
+from .models import open_model
+from .monitor import Monitor
+from .records import Options, Progress, Report
+from .render import Job, render
+from .timeline import plan
+
+Voice = str | os.PathLike | Mapping[int, str | os.PathLike]
+
+
+def sync(
+    video: str | os.PathLike,
+    voice: Voice,
+    out: str | os.PathLike,
+    options: Options | None = None,
+    *,
+    faces: FaceMap | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Report:
+    """Make the mouth of a video follow a voice; write a labelled H.264 + AAC file.
+
+    video     any video or still image that PyAV reads
+    voice     any file with sound, or {track number: file} to give several faces a voice each
+    out       the MP4 to write; nothing is left there if the work fails or is stopped
+    faces     the FaceMap of this very video, where it was found before (saves the first pass)
+    progress  called with a Progress about ten times a second; cancelled: asked as often whether to stop
+
+    Raises InputError (a file or option), NoFaceError, ModelError, EngineError, LabelError, Cancelled.
+    """
+    began = time.perf_counter()
+    options = options or Options()
+    out = Path(out)
+    monitor = Monitor(progress, cancelled)
+    with monitor.timed("load"):
+        info = _need_video(video)
+        voices = {k: Path(v) for k, v in voice.items()} if isinstance(voice, Mapping) else {None: Path(voice)}
+        _check_target(out, [Path(video), *voices.values()])
+        waveforms = {k: read_waveform(p) for k, p in voices.items()}
+        warnings = [*info.notes, *_voice_warnings(voices, waveforms)]
+        seconds = max(len(w) for w in waveforms.values()) / 16_000
+        model = open_model(options.model, options.engine)
+    if faces is None:
+        timeline = plan(max(info.frames, 1), info.fps, seconds, options)
+        needed = info.frames if timeline.first else min(int(timeline.indices.max()) + 1, info.frames)
+        faces = _find(info, needed, options, monitor)
+        if faces.frames < needed:
+            warnings.append(f"The file promises {needed} frames here, but only {faces.frames} could be read.")
+    if not faces.tracks:
+        raise NoFaceError(f"No face was found in any of the {faces.frames} frames of {info.path.name}.")
+    timeline = plan(faces.frames, info.fps, seconds, options)
+    chosen = choose(faces, options.face, None if None in waveforms else list(waveforms), info.fps)
+    heard = {n: waveforms.get(n, waveforms.get(None)) for n in (t.number for t in chosen)}
+
+    with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent) as folder:
+        plain, signed = Path(folder, "plain.mp4"), Path(folder, "signed.mp4")
+        job = Job(info, tuple(voices.values()), options, model, tuple(chosen), heard, timeline)
+        synced = render(job, plain, monitor)
+        monitor.step("label", 0, 1)
+        with monitor.timed("label"):
+            label.sign(plain, signed, source=info.path, model=options.model, checkpoint_sha256=model.sha256)
+            signed.replace(out)
+        monitor.step("label", 1, 1)
+    inside = synced[timeline.first : timeline.stop]
+    if not inside.any():
+        warnings.append("The chosen face is not in the part that has the voice: no mouth was changed.")
+    if info.width % 2 or info.height % 2:
+        warnings.append(
+            f"{info.width} × {info.height} is odd, which H.264 cannot hold: the last row or column is repeated once."
+        )
+    return Report(
+        out=str(out),
+        frames=len(timeline.indices),
+        fps=float(info.fps),
+        frames_synced=int(synced.sum()),
+        frames_passed=int((~synced).sum()),
+        passed_ranges=runs(~synced),
+        faces=len(faces.tracks),
+        shots=len(faces.shots),
+        width=info.width + info.width % 2,
+        height=info.height + info.height % 2,
+        seconds={k: round(v, 3) for k, v in monitor.seconds.items()},
+        total_seconds=round(time.perf_counter() - began, 3),
+        peak_rss_mb=round(peak_rss_mb(), 1),
+        model=options.model,
+        checkpoint_sha256=model.sha256,
+        engine=model.engine,
+        label="visible stamp and signature" if options.visible_label else "signature",
+        warnings=warnings,
+    )
+
+
+def find(
+    video: str | os.PathLike,
+    options: Options | None = None,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> FaceMap:
+    """The first pass alone: shots and face tracks of a whole video, to be shown, chosen from, and given to `sync`."""
+    info = _need_video(video)
+    return _find(info, info.frames, options or Options(), Monitor(progress, cancelled))
+
+
+def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> FaceMap:
+    """Track faces over the first `needed` frames."""
+    whole = needed >= info.frames and not info.is_still
+    with monitor.timed("faces"), FrameReader(info, None if whole else [(0, max(needed, 1))]) as reader:
+        total = max(needed, 1)
+        found = find_faces(reader, info.fps, options.detector, lambda n: monitor.step("faces", min(n, total), total))
+    if not found.frames:
+        raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
+    return found
+
+
+def _need_video(video: str | os.PathLike) -> VideoInfo:
+    info = probe(video)
+    if not info.has_video:
+        raise InputError(f"{info.path.name} holds no picture: a video or an image is needed.")
+    return info
+
+
+def _check_target(out: Path, sources: list[Path]) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"The result cannot be written to {out}: there is no folder {out.parent}.")
+    if out.is_dir():
+        raise InputError(f"The result cannot be written to {out}: that is a folder.")
+    if out.resolve() in {p.resolve() for p in sources}:
+        raise InputError(f"The result {out} would overwrite what it is made from: choose another name.")
+
+
+def _voice_warnings(voices: Mapping[int | None, Path], waveforms: Mapping[int | None, np.ndarray]) -> list[str]:
+    """Sentences on silent voices. Raises InputError where there is no sound at all."""
+    if not voices:
+        raise InputError("No voice was given: name one file, or one for each face.")
+    said = []
+    for key, waveform in waveforms.items():
+        if not len(waveform):
+            raise InputError(f"{voices[key].name} holds no sound: a voice is needed.")
+        if np.abs(waveform).max() < 1e-3:
+            said.append(f"The voice {voices[key].name} is silent, so the mouth rests.")
+    return said
+
+
+def peak_rss_mb() -> float:
+    """The most memory this process or one of its ended children has held at a time, in MB (2^20 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + child) * unit / 2**20
+
+
+def preview(info: VideoInfo, second: float, faces: FaceMap) -> Frame:
+    """One frame of a video with its faces framed and numbered, (H, W, 3) uint8 RGB.
+
+    second  clipped to the video's length; numbers are those that `Options.face` and `{number: voice}` take
+    """
+    index = int(np.clip(round(second * info.fps), 0, faces.frames - 1))
+    with FrameReader(info, [(index, index + 1)]) as reader:
+        frame = next(iter(reader), None)
+    if frame is None:
+        raise InputError(f"Frame {index} of {info.path.name} could not be read.")
+    frame = frame.copy()
+    line = max(min(frame.shape[:2]) // 160, 1)
+    for track in faces.tracks:
+        if track.has(index):
+            x0, y0, x1, y1 = np.round(track.boxes[index - track.start]).astype(int).tolist()
+            cv2.rectangle(frame, (x0, y0), (x1, y1), (255, 196, 0), line, cv2.LINE_AA)
+            size = max((y1 - y0) / 120, 0.4)
+            cv2.putText(frame, str(track.number), (x0 + 4 * line, y0 + int(24 * size)), cv2.FONT_HERSHEY_SIMPLEX, size,
+                        (255, 196, 0), max(int(2 * size), 1), cv2.LINE_AA)  # fmt: skip
+    return frame

@@ -1,0 +1,113 @@
+"""The records that pass between the pipeline and whoever calls it: options in, progress during, a report after."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .errors import InputError
+
+ENGINES = ("auto", "torch", "openvino")
+LONGER = ("pingpong", "loop", "hold", "cut", "stretch")
+SHORTER = ("cut", "keep")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to sync. Every value has a default that suits a talking head."""
+
+    model: str = "wav2lip-provisional"  # a name from `python -m lipsync models`
+    engine: str = "auto"  # auto: the fastest that agrees with float32 within 40 dB; torch; openvino
+    detector: str = "mediapipe"  # or s3fd, where its file was fetched
+    face: str = "largest"  # largest (of each shot), all, "X,Y@SECOND" in pixels, or track numbers "0,2"
+    longer: str = (
+        "pingpong"  # voice longer than the video: pingpong, loop, hold, cut (the voice) or stretch (the video)
+    )
+    shorter: str = "cut"  # voice shorter than the video: cut the video, or keep it to its end
+    pad: float = 0.0  # face box enlarged by this share on each side, -0.2..0.5
+    softness: float = 0.04  # feather of the mask, share of the box height, 0..0.2
+    quality: int = 18  # x264 constant rate factor, 0 (best) .. 51
+    start: float = 0.0  # seconds: where the part to sync begins
+    end: float | None = None  # seconds: where it ends; None: the end
+    nudge: int = 0  # frames by which the new sound is delayed in the result (negative: earlier)
+    background: float = 0.0  # level of the clip's own sound under the voice, 0..1
+    visible_label: bool = True  # the stamp; the signature is always made
+
+    def __post_init__(self) -> None:
+        def need(ok: bool, sentence: str) -> None:
+            if not ok:
+                raise InputError(sentence)
+
+        need(self.engine in ENGINES, f"There is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}.")
+        need(
+            self.longer in LONGER,
+            f"A longer voice can be met by {', '.join(LONGER)}, not by {self.longer!r}.",
+        )
+        need(
+            self.shorter in SHORTER,
+            f"A shorter voice can be met by {', '.join(SHORTER)}, not by {self.shorter!r}.",
+        )
+        need(-0.2 <= self.pad <= 0.5, f"The face padding must lie between -0.2 and 0.5, not {self.pad}.")
+        need(0 <= self.softness <= 0.2, f"The mask softness must lie between 0 and 0.2, not {self.softness}.")
+        need(0 <= self.quality <= 51, f"The quality (x264 crf) must lie between 0 and 51, not {self.quality}.")
+        need(self.start >= 0, f"The part to sync cannot start before the video, at {self.start} s.")
+        need(
+            self.end is None or self.end > self.start,
+            f"The part to sync ends at {self.end} s, before it starts at {self.start} s.",
+        )
+        need(
+            0 <= self.background <= 1,
+            f"The background level must lie between 0 and 1, not {self.background}.",
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of progress: which stage, how many frames of it are done, of how many; seconds left by our guess."""
+
+    stage: str
+    done: int
+    total: int
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a sync did. Frames count those of the result; seconds are wall time a stage (stages overlap)."""
+
+    out: str
+    frames: int
+    fps: float
+    frames_synced: int
+    frames_passed: int
+    passed_ranges: list[tuple[int, int]]  # first, stop; frames of the result left untouched
+    faces: int
+    shots: int
+    width: int
+    height: int
+    seconds: dict[str, float]
+    total_seconds: float
+    peak_rss_mb: float
+    model: str
+    checkpoint_sha256: str
+    engine: str
+    label: str
+    warnings: list[str] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def words(self) -> str:
+        """The report in a few sentences."""
+        speed = self.frames / self.total_seconds if self.total_seconds else 0.0
+        text = (
+            f"{self.frames} frames at {self.fps:g} a second, {self.width} × {self.height}; the mouth was made anew in "
+            f"{self.frames_synced} of them ({self.faces} face{'s' if self.faces != 1 else ''} seen in "
+            f"{self.shots} shot{'s' if self.shots != 1 else ''}). It took {self.total_seconds:.1f} s, "
+            f"{speed:.0f} frames a second, with {self.model} on {self.engine}."
+        )
+        if self.frames_passed:
+            text += f" {self.frames_passed} frames passed through untouched."
+        return " ".join([text, *self.warnings])

@@ -1,0 +1,75 @@
+"""The meeting of a video with a voice of another length."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lipsync.errors import InputError
+from lipsync.records import LONGER, SHORTER, Options
+from lipsync.timeline import Timeline, plan
+
+FPS = Fraction(25)
+
+
+def expand(segments):
+    return [i for a, b in segments for i in (range(a, b) if a < b else range(a - 1, b - 1, -1))]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("pingpong", [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]),
+        ("loop", [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]),
+        ("hold", [0, 1, 2, 3, 3, 3, 3, 3, 3, 3]),
+        ("stretch", [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]),
+        ("cut", [0, 1, 2, 3]),
+    ],
+)
+def test_a_longer_voice(how, expected):
+    made = plan(4, FPS, 0.4, Options(longer=how))
+    assert made.indices.tolist() == expected
+    assert (made.first, made.stop) == (0, len(expected))
+
+
+def test_a_shorter_voice_cuts_or_keeps_the_video():
+    assert plan(10, FPS, 0.16, Options()).indices.tolist() == [0, 1, 2, 3]
+    kept = plan(10, FPS, 0.16, Options(shorter="keep"))
+    assert len(kept.indices) == 10 and (kept.first, kept.stop) == (0, 4)
+
+
+def test_a_part_keeps_the_rest_of_the_video():
+    made = plan(100, FPS, 60.0, Options(start=1.0, end=2.0))
+    assert made.indices.tolist() == list(range(100)) and (made.first, made.stop) == (25, 50)
+    made = plan(100, FPS, 0.4, Options(start=1.0))
+    assert len(made.indices) == 100 and (made.first, made.stop) == (25, 35)
+
+
+def test_a_part_outside_the_video_is_an_error():
+    with pytest.raises(InputError, match="outside the video"):
+        plan(100, FPS, 1.0, Options(start=4.0))
+
+
+@given(
+    frames=st.integers(1, 60),
+    seconds=st.floats(0.01, 6),
+    longer=st.sampled_from(LONGER),
+    shorter=st.sampled_from(SHORTER),
+    start=st.integers(0, 3),
+    fps=st.sampled_from([Fraction(25), Fraction(24000, 1001), Fraction(22131, 1000)]),
+)
+def test_segments_give_the_frames_in_order(frames, seconds, longer, shorter, start, fps):
+    if round(start * fps) >= frames:
+        return
+    made = plan(frames, fps, seconds, Options(longer=longer, shorter=shorter, start=float(start)))
+    indices = made.indices.tolist()
+    once = [i for n, i in enumerate(indices) if not n or indices[n - 1] != i]
+    assert expand(made.segments()) == once
+    assert min(indices) >= 0 and max(indices) < frames
+    assert 0 <= made.first < made.stop <= len(indices)
+
+
+def test_an_empty_timeline_reads_nothing():
+    assert Timeline(np.zeros(0, np.int64), 0, 0).segments() == []
