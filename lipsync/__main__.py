@@ -200,7 +200,7 @@ def _fetch(args: argparse.Namespace) -> int:
         path = fetch(
             args.name,
             source=args.source,
-            trust=args.any_version,
+            any_version=args.any_version,
             progress=lambda done, total: show(Progress(f"Fetching {args.name}", done, total)),
         )
     print(f"{args.name} is here: {path}")

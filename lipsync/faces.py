@@ -3,14 +3,16 @@
 One forward pass over the frames, constant memory. The detector (mediapipe full range, weights inside its wheel) looks
 every `DETECT_EVERY` frames and at each cut; in between mediapipe's face mesh follows every face it found. The mesh
 gives the box: a fixed multiple of the distances between eyes and nose (`box_from_points`), which neither trembles as
-detector boxes do (3 to 5 times less, docs/log.md) nor grows when the jaw drops, so that the old mouth cannot leak through.
+detector boxes do (docs/log.md) nor grows when the jaw drops, so that the old mouth cannot leak through it.
 A frame counts as seen only where the mesh found the face; gaps of up to `BRIDGE` frames are interpolated.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -106,16 +108,32 @@ class Detection:
     score: float
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep mediapipe's start-up chatter, which it writes past Python, off the standard error."""
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class MediapipeDetector:
     """mediapipe's full-range face detector; a second look with a wide border finds faces that fill the picture."""
 
     name = "mediapipe"
 
     def __init__(self, min_score: float = 0.5) -> None:
-        os.environ.setdefault("GLOG_minloglevel", "3")
-        from mediapipe.python.solutions.face_detection import FaceDetection
+        with _hushed():
+            from mediapipe.python.solutions.face_detection import FaceDetection
 
-        self._net = FaceDetection(model_selection=1, min_detection_confidence=min_score)
+            self._net = FaceDetection(model_selection=1, min_detection_confidence=min_score)
+            self._net.process(np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, frame: Frame) -> list[Detection]:
         """Faces of one picture, (H, W, 3) uint8 RGB, largest first."""
@@ -146,13 +164,12 @@ class S3FDDetector:
 
     def __init__(self) -> None:
         from . import checkpoints
-        from .networks.sfd import detect
 
-        self._net, self._detect = checkpoints.load("s3fd"), detect
+        self._net = checkpoints.load("s3fd")
 
     def detect(self, frame: Frame) -> list[Detection]:
         """Faces of one picture, (H, W, 3) uint8 RGB, largest first."""
-        boxes, scores = self._detect(self._net, frame)
+        boxes, scores = self._net.detect(frame)
         found = [Detection(np.asarray(b, np.float32), float(s)) for b, s in zip(boxes, scores, strict=True)]
         return sorted(found, key=lambda d: -_height(d.box))
 
@@ -167,10 +184,11 @@ class _Mesh:
     """mediapipe's face mesh on one face: looks into a window that follows the face, returns (468, 2) points or None."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("GLOG_minloglevel", "3")
-        from mediapipe.python.solutions.face_mesh import FaceMesh
+        with _hushed():
+            from mediapipe.python.solutions.face_mesh import FaceMesh
 
-        self._net = FaceMesh(static_image_mode=False, max_num_faces=1, min_detection_confidence=0.3)
+            self._net = FaceMesh(static_image_mode=False, max_num_faces=1, min_detection_confidence=0.3)
+            self._net.process(np.zeros((64, 64, 3), np.uint8))
         self._window: np.ndarray | None = None  # centre x, centre y, half side
 
     def __call__(self, frame: Frame, box: np.ndarray) -> np.ndarray | None:

@@ -17,6 +17,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -257,7 +258,9 @@ def read_foreign(path: Path, where: str) -> dict[str, Tensor]:
 
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # torch wonders at foreign pickles before it refuses them
+                warnings.simplefilter("ignore")
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file can break an unpickler in any way
         words = str(error).strip()
         if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL ([\w.]+)", words)):

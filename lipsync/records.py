@@ -18,7 +18,7 @@ class Options:
     """How to sync. Every value has a default that suits a talking head."""
 
     model: str = "wav2lip-provisional"  # a name from `python -m lipsync models`
-    engine: str = "auto"  # auto: the fastest that agrees with float32 within 40 dB; torch; openvino
+    engine: str = "auto"  # auto: the fastest that agrees with float32 within 40 dB; torch; openvino; or a full name
     detector: str = "mediapipe"  # or s3fd, where its file was fetched
     face: str = "largest"  # largest (of each shot), all, "X,Y@SECOND" in pixels, or track numbers "0,2"
     longer: str = (
@@ -39,7 +39,8 @@ class Options:
             if not ok:
                 raise InputError(sentence)
 
-        need(self.engine in ENGINES, f"There is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}.")
+        kind = self.engine.split()[0] if self.engine else ""
+        need(kind in ENGINES, f"There is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}.")
         need(
             self.longer in LONGER,
             f"A longer voice can be met by {', '.join(LONGER)}, not by {self.longer!r}.",

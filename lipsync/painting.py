@@ -1,0 +1,106 @@
+"""From a decoded frame to the picture that a viewer would see: upright, square pixels, 8-bit RGB, no HDR, no alpha.
+
+Colour: the frame's own matrix and range; where it names none, BT.709 for HD and BT.601 below, as players do.
+The plain path goes through planar RGB with accurate rounding and repeated chroma: writer.py's way back then
+restores the stored 4:2:0 values exactly, where swscale's default darkens each pass by more than a level.
+"""
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import Colorspace, ColorTrc, Interpolation, VideoReformatter
+
+from .containers import graph_for
+
+# PyAV 18.1 stumbles over kinds of side data newer than itself (EXIF, in every phone's JPEG): let them have a name.
+SideData._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)
+
+Turn = tuple[bool, bool, bool]  # transpose, flip left-right, flip upside-down: in this order they bring it upright
+
+EXACT = Interpolation.POINT | Interpolation.ACCURATE_RND
+SMOOTH = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
+HD_LINES = 720
+UNTOLD = 2  # "unspecified", for matrix, transfer and primaries
+
+
+def orientation(frame: av.VideoFrame) -> Turn:
+    """How the stored picture must be turned, from the display matrix (EXIF orientation included)."""
+    try:
+        a, b, _, c, d = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], np.int32)[:5].tolist()
+    except KeyError:
+        return False, False, False
+    # The matrix sends a stored (x, y) to a shown (a x + c y, b x + d y).
+    return (False, a < 0, d < 0) if abs(a) + abs(d) >= abs(b) + abs(c) else (True, c < 0, b < 0)
+
+
+def degrees(turn: Turn) -> int:
+    """Clockwise degrees of a turn; a mirror image, if any, is left out."""
+    transpose, flip_x, flip_y = turn
+    return (90 if flip_x else 270) if transpose else (180 if flip_y else 0)
+
+
+def is_hdr(frame: av.VideoFrame) -> bool:
+    """Is it PQ or HLG?"""
+    return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+
+
+def can_be_transparent(frame: av.VideoFrame) -> bool:
+    """Can its format hold transparent pixels?"""
+    return frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
+
+
+class Painter:
+    """Paints frames as (height, width, 3) uint8 RGB, upright; remembers the last one, which is often asked again."""
+
+    def __init__(self, width: int, height: int):
+        self.width, self.height = width, height
+        self.last: tuple[av.VideoFrame | None, np.ndarray | None] = (None, None)
+        self.graphs: dict[tuple, av.filter.Graph] = {}
+        self.scaler = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        if self.last[0] is not frame:
+            self.last = (frame, np.ascontiguousarray(self.paint(frame)))
+        return self.last[1]
+
+    def paint(self, frame: av.VideoFrame) -> np.ndarray:
+        transpose, flip_x, flip_y = orientation(frame)
+        turns = [("transpose", "cclock_flip")] * transpose + [("hflip", "")] * flip_x + [("vflip", "")] * flip_y
+        if turns:
+            frame = self.through(frame, turns)
+        if is_hdr(frame):
+            size = f"{self.width}:{self.height}"
+            tone = f"{size}:out_transfer=bt709:out_primaries=bt709:out_range=tv:intent=perceptual"
+            return self.through(frame, [("scale", tone), ("format", "rgb24")]).to_ndarray()
+        if can_be_transparent(frame):
+            picture = self.scaled(frame, "rgba").to_ndarray()
+            opaque = picture[..., 3:].astype(np.uint16)
+            return ((picture[..., :3] * opaque + 127) // 255).astype(np.uint8)
+        return self.scaled(frame, "gbrp").to_ndarray()
+
+    def scaled(self, frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+        """Plain conversion to `pixel_format` at the wanted size."""
+        same = (frame.width, frame.height) == (self.width, self.height)
+        untold = frame.colorspace == UNTOLD and not frame.format.is_rgb
+        return self.scaler.reformat(
+            frame,
+            self.width,
+            self.height,
+            pixel_format,
+            src_colorspace=Colorspace.ITU709
+            if untold and max(frame.height, frame.width) >= HD_LINES * 16 / 9
+            else None,
+            interpolation=EXACT if same else SMOOTH,
+            threads=1,
+        )
+
+    def through(self, frame: av.VideoFrame, steps: list[tuple[str, str]]) -> av.VideoFrame:
+        """One frame through a filter chain that needs no others."""
+        kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, *steps)
+        if kind not in self.graphs:
+            if len(self.graphs) > 3:  # a file that changes its size with every frame
+                self.graphs.clear()
+            self.graphs[kind] = graph_for(frame, steps)
+        graph = self.graphs[kind]
+        graph.vpush(frame)
+        return graph.vpull()

@@ -1,0 +1,132 @@
+"""Shots, tracks, boxes: on the astronaut moved about, and on real clips where they are there."""
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from lipsync.choose import choose
+from lipsync.errors import InputError
+from lipsync.faces import BRIDGE, FORGET, box_from_points, find_faces
+from lipsync.media import FrameReader, probe
+
+from .conftest import portrait_frame
+
+FPS = Fraction(25)
+
+
+@pytest.fixture(scope="module")
+def walking():
+    """30 frames of the face moving right, by 3 px a frame."""
+    return find_faces([portrait_frame(3 * i, 10, (420, 320)) for i in range(30)], FPS)
+
+
+def test_the_box_follows_the_face(walking):
+    assert walking.frames == 30 and walking.shots == ((0, 30),)
+    (track,) = walking.tracks
+    assert (track.start, track.stop) == (0, 30) and track.seen.all()
+    centres = (track.boxes[:, 0] + track.boxes[:, 2]) / 2
+    np.testing.assert_allclose(np.diff(centres)[4:-4], 3, atol=0.6)
+    sides = track.boxes[:, 2] - track.boxes[:, 0]
+    assert sides.std() / sides.mean() < 0.02
+
+
+def test_portraits_hold_the_face(walking):
+    (track,) = walking.tracks
+    assert track.portraits
+    for portrait in track.portraits:
+        assert portrait.chip.shape == (192, 192, 3)
+        assert portrait.box[2] - portrait.box[0] == pytest.approx(192 / 1.7, abs=1)
+
+
+def test_the_box_ignores_the_jaw():
+    points = np.random.default_rng(0).uniform(0, 100, (468, 2)).astype(np.float32)
+    jaw = points.copy()
+    jaw[[152, 148, 377, 14, 13, 61, 291]] += 30
+    np.testing.assert_array_equal(box_from_points(points), box_from_points(jaw))
+
+
+def test_a_short_gap_is_bridged_and_a_long_one_is_not():
+    frame = portrait_frame(30, 10)
+    short, long = BRIDGE - 2, BRIDGE + 6
+
+    def occluded() -> np.ndarray:
+        out = frame.copy()
+        cv2.rectangle(out, (110, 30), (210, 160), (120, 110, 100), -1)
+        return out
+
+    found = find_faces([frame] * 16 + [occluded()] * short + [frame] * 16, FPS)
+    assert len(found.shots) == 1 and len(found.tracks) == 1 and found.tracks[0].seen.all()
+    found = find_faces([frame] * 16 + [occluded()] * long + [frame] * 16, FPS)
+    seen = sum(track.seen.sum() for track in found.tracks)
+    assert seen < 32 + long
+    assert not any(track.has(16 + long // 2) for track in found.tracks)
+    assert long < FORGET
+
+
+def test_a_cut_ends_the_track():
+    frames = [portrait_frame(30, 10)] * 12 + [255 - portrait_frame(30, 10)[::-1]] * 10 + [portrait_frame(60, 20)] * 12
+    found = find_faces(frames, FPS)
+    assert found.shots == ((0, 12), (12, 22), (22, 34))
+    assert [(t.start, t.stop, t.shot) for t in found.tracks] == [(0, 12, 0), (22, 34, 2)]
+
+
+def test_no_face_no_track():
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
+    found = find_faces([noise] * 9, FPS)
+    assert found.frames == 9 and not found.tracks
+    assert find_faces([], FPS).frames == 0
+
+
+def test_an_unknown_detector():
+    with pytest.raises(InputError, match="mediapipe, s3fd"):
+        find_faces([], FPS, detector="dlib")
+
+
+def two_faces() -> list[np.ndarray]:
+    return [np.hstack([portrait_frame(0, 10), portrait_frame(60, 60, scale=0.4)])] * 10
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return find_faces(two_faces(), FPS)
+
+
+def test_two_faces_and_how_to_choose(pair):
+    assert len(pair.tracks) == 2
+    large, small = sorted(pair.tracks, key=lambda t: -t.size_px)
+    assert choose(pair, "largest", None, FPS) == [large]
+    assert choose(pair, "all", None, FPS) == list(pair.tracks)
+    assert choose(pair, f"{small.number}", None, FPS) == [small]
+    assert choose(pair, "largest", [1, 0], FPS) == [pair.tracks[1], pair.tracks[0]]
+    x, y = (small.boxes[0][:2] + small.boxes[0][2:]) / 2
+    assert choose(pair, f"{x:.0f},{y:.0f}@0.1", None, FPS) == [small]
+
+
+@pytest.mark.parametrize(
+    ("face", "voiced", "sentence"),
+    [("7", None, "no face number 7"), ("largest", [3], "no face number 3"), ("5,5@0", None, "no face at 5,5"),
+     ("nose", None, "chosen by largest")],
+)  # fmt: skip
+def test_a_face_that_is_not_there(pair, face, voiced, sentence):
+    with pytest.raises(InputError, match=sentence):
+        choose(pair, face, voiced, FPS)
+
+
+@pytest.mark.slow
+def test_real_clips_are_tracked_to_the_last_frame(shared_data):
+    """Faces of every size, closeness and rate; `stage_cuts` has shots without a face."""
+    for name, share in [
+        ("upright_tiny_face.mp4", 1),
+        ("voxceleb1.mp4", 1),
+        ("very_close.mp4", 1),
+        ("stage_cuts.mp4", 0.6),
+    ]:
+        info = probe(shared_data / "wild" / name)
+        with FrameReader(info) as reader:
+            found = find_faces(reader, info.fps)
+        seen = np.zeros(found.frames, bool)
+        for track in found.tracks:
+            seen[track.start : track.stop] |= track.seen
+        assert found.frames == info.frames and seen.mean() >= share, name

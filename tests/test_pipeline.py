@@ -1,0 +1,257 @@
+"""The whole job on made media: what is changed, what is not, how long it is, what is left behind."""
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+import soundfile
+
+import lipsync
+from lipsync import render
+from lipsync.crop import CropRule, mouth_mask
+from lipsync.errors import Cancelled, InputError, ModelError, NoFaceError
+from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
+from lipsync.pipeline import find, preview, sync
+from lipsync.records import Options
+
+from .conftest import make_clip, make_voice, portrait_frame
+
+
+@pytest.fixture(scope="module")
+def done(clip, voice, tmp_path_factory):
+    """One sync of the made clip, and its report."""
+    out = tmp_path_factory.mktemp("done") / "out.mp4"
+    return lipsync.sync(clip, voice, out), out
+
+
+def test_three_lines_make_a_video(done):
+    report, out = done
+    info = probe(out)
+    assert (info.width, info.height, info.fps, info.frames) == (320, 320, 25, 40)
+    assert info.has_audio and info.duration_s == pytest.approx(1.6, abs=0.04)
+    assert (report.frames, report.frames_synced, report.frames_passed) == (40, 40, 0)
+    assert report.faces == 1 and report.shots == 1 and report.engine and len(report.checkpoint_sha256) == 64
+    assert {"faces", "generate", "paste", "encode", "label"} <= set(report.seconds)
+    assert "40 frames" in report.words()
+
+
+def test_the_voice_is_heard_where_it_was_laid(done, voice):
+    made, given = read_waveform(done[1]), read_waveform(voice)
+    n = min(len(made), len(given))
+    lag = np.argmax(np.correlate(made[: n // 2], given[200 : n // 2 - 200], "valid")) - 200
+    assert abs(lag) <= 32  # 2 ms
+
+
+class Recorder(VideoWriter):
+    """Keeps what is written, before any codec."""
+
+    kept: list[np.ndarray] = []
+
+    def write(self, frame):
+        self.kept.append(frame.copy())
+        super().write(frame)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    monkeypatch.setattr(render, "VideoWriter", Recorder)
+    Recorder.kept = []
+    return Recorder.kept
+
+
+def test_pixels_outside_mask_and_stamp_are_untouched(clip, voice, tmp_path, written):
+    faces = find(clip)
+    sync(clip, voice, tmp_path / "out.mp4", faces=faces)
+    (track,) = faces.tracks
+    stamp = lipsync.label.Stamp(320, 320).place(track.boxes)
+    with FrameReader(probe(clip)) as reader:
+        for i, (old, new) in enumerate(zip(reader, written, strict=False)):  # the voice is shorter
+            changed = (old != new).any(2)
+            x0, y0, x1, y1 = (int(v) for v in stamp)
+            changed[y0:y1, x0:x1] = False
+            region = CropRule().region(track.boxes[i])
+            mask = mouth_mask(track.points[i], region)
+            rows, columns = np.nonzero(mask)
+            scale = (region[2:] - region[:2]) / 96
+            top, left = region[1] + (rows.min() - 1) * scale[1], region[0] + (columns.min() - 1) * scale[0]
+            bottom, right = region[1] + (rows.max() + 2) * scale[1], region[0] + (columns.max() + 2) * scale[0]
+            at = np.nonzero(changed)
+            assert len(at[0]) > 200, "the mouth was not changed at all"
+            assert at[0].min() >= top - 1 and at[0].max() <= bottom + 1
+            assert at[1].min() >= left - 1 and at[1].max() <= right + 1
+    assert len(written) == 40
+
+
+def mouth_motion(frames, track):
+    """Mean change of the mouth region from frame to frame, grey levels."""
+    x0, y0, x1, y1 = track.boxes.mean(0).astype(int)
+    cut = np.stack([f[(y0 + 2 * y1) // 3 : y1, x0:x1] for f in frames]).astype(float)
+    return np.abs(np.diff(cut, axis=0)).mean()
+
+
+def test_the_mouth_rests_in_silence(tmp_path, voice, written):
+    """A still face under speech and under silence: the second moves less than a third as much."""
+    still = tmp_path / "still.png"
+    cv2.imwrite(str(still), portrait_frame(10, 10)[..., ::-1])
+    silence = tmp_path / "silence.wav"
+    soundfile.write(silence, np.random.default_rng(0).normal(0, 1e-4, 25_600), 16_000)
+    track = find(still).tracks[0]
+    sync(still, voice, tmp_path / "a.mp4")
+    speech = mouth_motion(written, track)
+    written.clear()
+    report = sync(still, silence, tmp_path / "b.mp4")
+    assert mouth_motion(written, track) < speech / 3
+    assert any("silent" in w for w in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds", "synced"),
+    [
+        (Options(longer="pingpong"), 3.2, 80),
+        (Options(longer="cut"), 2.0, 50),
+        (Options(longer="stretch"), 3.2, 80),
+        (Options(start=0.4, end=1.2), 2.0, 20),
+    ],
+)
+def test_a_longer_voice(clip, tmp_path, options, seconds, synced):
+    report = sync(clip, make_voice(tmp_path / "long.wav", 3.2), tmp_path / "out.mp4", options)
+    assert report.frames == round(seconds * 25) and report.frames_synced == synced
+    assert len(read_waveform(tmp_path / "out.mp4")) == pytest.approx(seconds * 16_000, abs=400)
+
+
+def test_keeping_the_rest_keeps_its_sound(clip, voice, tmp_path):
+    report = sync(clip, voice, tmp_path / "out.mp4", Options(shorter="keep"))
+    assert (report.frames, report.frames_synced, report.passed_ranges) == (50, 40, [(40, 50)])
+    sound = read_waveform(tmp_path / "out.mp4")
+    tail = sound[int(1.7 * 16_000) : int(1.95 * 16_000)]
+    assert 0.02 < np.abs(tail).max() < 0.08  # the clip's own hum
+
+
+def test_the_nudge_moves_the_sound_alone(clip, voice, tmp_path):
+    sync(clip, voice, tmp_path / "out.mp4", Options(nudge=5))
+    made, given = read_waveform(tmp_path / "out.mp4"), read_waveform(voice)
+    lag = np.argmax(np.correlate(made[:16_000], given[:8_000], "valid"))
+    assert lag == pytest.approx(5 * 640, abs=40)
+
+
+def test_background_keeps_the_own_sound(clip, voice, tmp_path):
+    def hum(level):
+        out = tmp_path / f"{level}.mp4"
+        sync(clip, voice, out, Options(background=level))
+        sound = read_waveform(out)[:16_000]
+        return np.abs(np.fft.rfft(sound))[110]
+
+    assert hum(1.0) > hum(0.0) + 200
+
+
+def test_a_still_image_speaks(voice, tmp_path):
+    cv2.imwrite(str(tmp_path / "still.png"), portrait_frame(10, 10, (321, 319))[..., ::-1])
+    report = sync(tmp_path / "still.png", voice, tmp_path / "out.mp4")
+    assert report.frames == report.frames_synced == 40 and (report.width, report.height) == (322, 320)
+    assert any("odd" in w for w in report.warnings)
+
+
+def test_two_faces_two_voices(tmp_path, voice):
+    video = tmp_path / "pair.mp4"
+    with VideoWriter(video, 640, 320, Fraction(25)) as writer:
+        for i in range(25):
+            x = 4 * np.sin(i / 5)
+            writer.write(np.hstack([portrait_frame(10 + x, 10), portrait_frame(10 - x, 14)]))
+    other = make_voice(tmp_path / "other.wav", 0.6)
+    report = sync(video, {0: voice, 1: other}, tmp_path / "out.mp4")
+    assert report.faces == 2 and report.frames_synced == report.frames == 40
+    with pytest.raises(InputError, match="no face number 5"):
+        sync(video, {5: voice}, tmp_path / "out5.mp4")
+    assert not (tmp_path / "out5.mp4").exists()
+
+
+def test_a_preview_numbers_the_faces(clip):
+    faces = find(clip)
+    shown = preview(probe(clip), 0.5, faces)
+    with FrameReader(probe(clip), [(12, 13)]) as reader:
+        plain = next(iter(reader))
+    assert shown.shape == plain.shape and (shown != plain).any(2).sum() > 300
+
+
+def left(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_stopping_leaves_nothing(clip, voice, tmp_path):
+    calls = []
+
+    def cancelled():
+        calls.append(1)
+        return len(calls) > 42  # 40 frames of the first pass, then into the second
+
+    with pytest.raises(Cancelled):
+        sync(clip, voice, tmp_path / "out.mp4", cancelled=cancelled)
+    assert left(tmp_path) == []
+    assert threading.active_count() < 20
+
+
+def test_no_face_is_one_sentence(tmp_path, voice):
+    with VideoWriter(tmp_path / "grey.mp4", 64, 64, Fraction(25)) as writer:
+        for _ in range(10):
+            writer.write(np.full((64, 64, 3), 90, np.uint8))
+    with pytest.raises(NoFaceError, match="No face was found in any of the 10 frames of grey.mp4"):
+        sync(tmp_path / "grey.mp4", voice, tmp_path / "out.mp4")
+    assert left(tmp_path) == ["grey.mp4"]
+
+
+def test_errors_before_any_work(clip, voice, tmp_path):
+    with pytest.raises(ModelError, match="no lip-sync model named 'nope'"):
+        sync(clip, voice, tmp_path / "out.mp4", Options(model="nope"))
+    with pytest.raises(InputError, match="there is no folder"):
+        sync(clip, voice, tmp_path / "none" / "out.mp4")
+    with pytest.raises(InputError, match="overwrite"):
+        sync(clip, voice, clip)
+    with pytest.raises(InputError, match="no picture"):
+        sync(voice, voice, tmp_path / "out.mp4")
+    with pytest.raises(InputError, match="between 0 and 51"):
+        replace(Options(), quality=99)
+    assert left(tmp_path) == []
+
+
+def test_a_report_is_json(done, tmp_path):
+    done[0].save(tmp_path / "report.json")
+    read = json.loads((tmp_path / "report.json").read_text())
+    wanted = "frames fps frames_synced frames_passed faces shots seconds peak_rss_mb model checkpoint_sha256 engine"
+    assert set(wanted.split()) <= set(read)
+
+
+@pytest.mark.slow
+def test_every_wild_clip_works(shared_data, tmp_path):
+    """All 41 either work, with the frames and seconds they should have, or give one clear sentence."""
+    voice = shared_data / "wild" / "obama.mp4"
+    spoken = tmp_path / "voice.wav"
+    soundfile.write(spoken, read_waveform(voice)[:32_000], 16_000)
+    for video in sorted((shared_data / "wild").iterdir()):
+        info = probe(video)
+        report = sync(video, spoken, tmp_path / "out.mp4", Options(longer="cut"))
+        made = probe(tmp_path / "out.mp4")
+        expected = min(info.frames, int(np.ceil(2 * info.fps)))
+        assert report.frames == made.frames == expected, video.name
+        assert made.fps == info.fps and made.width == info.width + info.width % 2, video.name
+        assert made.duration_s == pytest.approx(expected / float(info.fps), abs=0.05), video.name
+        assert report.frames_synced > 0 or video.name == "stage_cuts.mp4", video.name
+
+
+@pytest.mark.slow
+def test_ten_minutes_take_no_more_memory_than_one(tmp_path):
+    script = (
+        "import sys, lipsync; r = lipsync.sync(*sys.argv[1:4], lipsync.Options(longer='loop')); print(r.peak_rss_mb)"
+    )
+    clip = make_clip(tmp_path / "clip.mp4", 50)
+    peaks = []
+    for seconds in (60, 600):
+        voice = make_voice(tmp_path / "voice.wav", seconds)
+        command = [sys.executable, "-c", script, str(clip), str(voice), str(tmp_path / "out.mp4")]
+        peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]))
+    assert peaks[1] < 1.1 * peaks[0], peaks
