@@ -30,6 +30,9 @@ MIN_FRAMES = 3  # shorter tracks are taken for mistakes of the detector
 SMALL_PX = 512  # the detector and the shot finder look at a picture of this longest side
 CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
 CHIP_SCALE = 1.7
+PORTRAITS = 16  # remembered pictures a track, one for each
+POSE_STEP = 0.05  # box heights that the nose moves against the eyes, and
+LIGHT_STEP = 24  # grey levels that the face brightens
 
 # Points of mediapipe's 468-point mesh. Eye corners and the base of the nose do not move with speech.
 _EYES = [33, 133, 362, 263]
@@ -64,7 +67,7 @@ class Track:
     boxes     (T, 4) float32, x0 y0 x1 y1 in pixels, square, smoothed
     points    (T, 25, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips (see KEPT)
     seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
-    portraits remembered pictures, one a head pose, mouth as closed as it was seen
+    portraits remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
     """
 
     number: int
@@ -257,7 +260,7 @@ class _Open:
     box: np.ndarray
     mesh: _Mesh
     hits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # frame -> box, kept points
-    portraits: dict[tuple[int, int], Portrait] = field(default_factory=dict)
+    portraits: dict[tuple[int, int, int], Portrait] = field(default_factory=dict)
     last: int = 0
 
     def look(self, index: int, frame: Frame) -> None:
@@ -277,9 +280,11 @@ class _Open:
         openness = float(np.linalg.norm(kept[23] - kept[24])) / side
         offset = (kept[NOSE_TIP] - points[_EYES].mean(0)) / side
         pose = (float(offset[0]), float(offset[1]))
-        key = (round(pose[0] / 0.06), round(pose[1] / 0.06))
+        face = frame[max(int(box[1]), 0) : max(int(box[3]), 1) : 8, max(int(box[0]), 0) : max(int(box[2]), 1) : 8]
+        light = float(face.mean()) if face.size else 0.0
+        key = (round(pose[0] / POSE_STEP), round(pose[1] / POSE_STEP), round(light / LIGHT_STEP))
         known = self.portraits.get(key)
-        if known is None and len(self.portraits) >= 12 or known is not None and known.openness <= openness:
+        if known is None and len(self.portraits) >= PORTRAITS or known is not None and known.openness <= openness:
             return
         x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, side * CHIP_SCALE / 2
         chip = cut_square(frame, x, y, half, CHIP_PX)

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from . import label
@@ -61,23 +62,41 @@ class Batch:
 
 
 class Speaker:
-    """One chosen track with what its mouths need: a reference crop and the sound of its voice."""
+    """One chosen track with what its mouths need: reference crops and the sound of its voice."""
 
     def __init__(self, track: Track, model: Wav2LipModel, mel: np.ndarray, info: VideoInfo, options: Options) -> None:
         self.track = track
         self._model, self._mel, self._fps, self._options = model, mel, info.fps, options
-        # One reference for the whole track, the picture in which the mouth rests most: a reference that followed the
-        # frame would carry the old mouth's movement into the new one.
-        calm = min(track.portraits, key=lambda p: p.openness)
-        self._reference = cut(calm.chip, model.rule.region(calm.box, options.pad))
+        self._references = [cut(p.chip, model.rule.region(p.box, options.pad)) for p in track.portraits]
+        self._uppers = np.stack([_upper(r) for r in self._references])
+        self._gaps = np.array([p.openness for p in track.portraits])
+        self._now = int(self._gaps.argmin())
 
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
         """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
         i = source - self.track.start
         region = self._model.rule.region(self.track.boxes[i], self._options.pad)
         mask = mouth_mask(self.track.points[i], region, self._options.softness)
+        crop = cut(frame, region)
         window = self._model.windows(self._mel, spoken, 1, self._fps)[0]
-        return Mouth(at, region, mask, cut(frame, region), self._reference, window)
+        return Mouth(at, region, mask, crop, self._reference(crop), window)
+
+    def _reference(self, crop: Frame) -> Frame:
+        """The remembered picture that is most like this frame above the mouth, and rests below.
+
+        Choosing by the upper half alone follows pose and light but not the old mouth, which therefore cannot leak
+        through the choice; the one in use is kept until another is clearly better.
+        """
+        unlike = np.abs(self._uppers - _upper(crop)).mean((1, 2, 3)) + 100 * self._gaps
+        best = int(unlike.argmin())
+        if unlike[best] < 0.85 * unlike[self._now]:
+            self._now = best
+        return self._references[self._now]
+
+
+def _upper(crop: Frame) -> np.ndarray:
+    """The upper half of a crop, coarse: (12, 24, 3) float32."""
+    return cv2.resize(crop[: len(crop) // 2], (24, 12), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""The page as an API: three named endpoints for gradio_client, documented in docs/api.md. They show nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from pydantic import TypeAdapter, ValidationError
+
+from lipsync.errors import InputError, LipsyncError
+from lipsync.records import Options
+
+from . import work
+from .jobs import Job, Store
+from .lending import lend
+from .settings import Settings
+
+POLL_S = 0.1
+OURS = ("detector", "visible_label")  # the operator's, not the visitor's
+
+
+def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
+    """Name the endpoints."""
+
+    async def sync(video: str, voice: str, consent: bool, options: dict | None) -> tuple[str, dict]:
+        """A video or image and a voice to a labelled video: (file, report). Options as in lipsync.Options."""
+        chosen = _checked(options)
+        if consent is not True:
+            raise gr.Error("Say consent=True: that you may use this face and this voice.", print_exception=False)
+        if chosen.model not in work.models():
+            raise gr.Error(
+                f"There is no model {chosen.model!r} here: {', '.join(work.models())}.", print_exception=False
+            )
+        return await _through(_make, video, voice, chosen)
+
+    async def faces(video: str, second: float) -> tuple[str, dict]:
+        """The faces of a video: (frame at that second as a picture, what was found)."""
+        return await _through(_look, video, second)
+
+    async def verify(file: str) -> dict:
+        """What the label of a file says: {"labelled": bool, "words": str}."""
+        return await asyncio.to_thread(work.verdict, Path(file))
+
+    async def _through(do: Any, *given: Any) -> Any:
+        """Run one request as a job of its own, gone when it is answered or given up."""
+        job = store.create()
+        try:
+            return await do(job, *given)
+        except LipsyncError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        finally:
+            store.delete(job.id)
+
+    async def _make(job: Job, video: str, voice: str, options: Options) -> tuple[str, dict]:
+        await asyncio.to_thread(work.keep_input, store, job, "source", video)
+        await asyncio.to_thread(work.keep_input, store, job, "voice", voice)
+        await _finished(job, "sync", work.make(store, settings, options, None))
+        made = job.facts["results"][0]
+        return lend(store.folder(job.id) / made["file"]), made["report"] | {
+            "words": made["words"],
+            "label": made["label"],
+        }
+
+    async def _look(job: Job, video: str, second: float) -> tuple[str, dict]:
+        await asyncio.to_thread(work.keep_input, store, job, "source", video)
+        await _finished(job, "faces", work.look(store, settings, float(second)))
+        shown = {k: v for k, v in job.facts["preview"].items() if k != "version"}
+        found = {"faces": job.facts["faces"], "seconds": job.facts["seconds"], **shown}
+        return lend(store.folder(job.id) / "preview.jpg"), found
+
+    async def _finished(job: Job, task: str, do: Any) -> None:
+        store.submit(job.id, task, do)
+        while job.busy:
+            await asyncio.sleep(POLL_S)
+        if job.state != "done":
+            raise InputError(job.error or f"The work was {job.state}.")
+
+    with gr.Column(visible=False):
+        video, voice, file = gr.File(label="video"), gr.File(label="voice"), gr.File(label="file")
+        consent, options, second = gr.Checkbox(label="consent"), gr.JSON(label="options"), gr.Number(0, label="second")
+        out, frame, found, report, said = gr.File(), gr.File(), gr.JSON(), gr.JSON(), gr.JSON()
+        button = gr.Button()
+        button.click(sync, [video, voice, consent, options], [out, report], api_name="sync")
+        button.click(faces, [video, second], [frame, found], api_name="faces")
+        button.click(verify, file, said, api_name="verify")
+
+
+def _checked(options: dict | None) -> Options:
+    """Options from a caller's JSON."""
+    open_to_all = [f.name for f in fields(Options) if f.name not in OURS]
+    unknown = sorted(set(options or {}) - set(open_to_all))
+    if unknown:
+        raise gr.Error(f"There is no option {unknown[0]!r}: {', '.join(open_to_all)}.", print_exception=False)
+    try:
+        return TypeAdapter(Options).validate_python(asdict(Options()) | (options or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise gr.Error(f"The option {first['loc'][0]} is wrong: {first['msg']}.", print_exception=False) from error
+    except LipsyncError as error:
+        raise gr.Error(str(error), print_exception=False) from error

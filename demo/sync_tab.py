@@ -1,0 +1,255 @@
+"""The first tab: a face and a voice in, a labelled video out. Layout first, wiring after it.
+
+A visitor's job id is the only thing that the page itself remembers; it stands in the address, so that a reload finds
+the job again. What happens to a job is in flow.py, how it looks in views.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import soundfile
+
+from lipsync.errors import LipsyncError
+from lipsync.media import read_waveform
+from lipsync.records import ENGINES, LONGER, SHORTER, Options
+
+from . import views, voices, work
+from .flow import Flow
+from .jobs import Store
+from .lending import lend, new_path, take_back
+from .settings import Settings
+from .texts import text, words_for
+from .theme import LINK_JS, PICK_JS, PLAY_JS
+
+TITLE = "tab_sync"
+ASSETS = Path(__file__).parent / "assets"
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+DEFAULT = Options()
+
+
+def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
+    """Lay the tab out and wire it."""
+    flow = Flow(store, settings)
+    models = list(work.models())
+    job_id, face, example_path = gr.State(""), gr.State("largest"), gr.State("")
+
+    with gr.Row():
+        with gr.Column(elem_classes="step"):
+            gr.Markdown(text("step_face"))
+            with gr.Tabs():
+                with gr.Tab(text("video"), id="video") as _:
+                    video = gr.Video(
+                        show_label=False, sources=["upload", "webcam"], height=260, include_audio=True,
+                        webcam_options=gr.WebcamOptions(mirror=False), elem_id="video",
+                    )  # fmt: skip
+                with gr.Tab(text("picture"), id="picture"):
+                    picture = gr.Image(
+                        show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath", height=260,
+                        image_mode=None, webcam_options=gr.WebcamOptions(mirror=False), elem_id="picture",
+                    )  # fmt: skip
+            preview = gr.HTML(js_on_load=PICK_JS, elem_id="preview")
+            second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
+        with gr.Column(elem_classes="step"):
+            gr.Markdown(text("step_voice"))
+            voice = gr.Audio(
+                show_label=False, sources=["upload", "microphone"], type="filepath", editable=False, elem_id="voice"
+            )
+            with gr.Accordion(text("type"), open=False):
+                if voices.can_speak():
+                    words = gr.Textbox(
+                        show_label=False, placeholder=text("words_hint"), lines=2, max_length=voices.MAX_LETTERS,
+                        elem_id="words",
+                    )  # fmt: skip
+                    with gr.Row():
+                        language = gr.Dropdown(list(voices.LANGUAGES.items()), label=text("language"), min_width=120)
+                        kind = gr.Dropdown([(text(k), k) for k in voices.KINDS], label=text("kind"), min_width=100)
+                        speak = gr.Button(text("speak"), min_width=80, elem_id="speak")
+                else:
+                    gr.Markdown(text("no_espeak"), elem_classes="small")
+            from_video = gr.UploadButton(text("voice_video"), file_types=["video"], size="sm", elem_id="voice-video")
+    with gr.Row(elem_classes="examples"):
+        gr.Markdown(text("examples"), elem_classes="small")
+        example_picture = gr.Button(text("example_picture"), size="sm", min_width=120, elem_id="example-picture")
+        example_video = gr.Button(text("example_video"), size="sm", min_width=120, elem_id="example-video")
+
+    with gr.Column(elem_classes="step"):
+        gr.Markdown(text("step_make"))
+        consent = gr.Checkbox(label=text("consent"), show_label=False, elem_id="consent")
+        with gr.Accordion(text("options"), open=False, elem_id="options"):
+            with gr.Row():
+                which = gr.Radio(
+                    [(text(k), k) for k in ("largest", "all", "picked")], value="largest", label=text("which")
+                )
+                model = gr.Dropdown(models, value=models[0] if models else None, label=text("model"))
+                compare = gr.Dropdown(
+                    [(text("none"), ""), *models], value="", label=text("compare"), visible=len(models) > 1,
+                    elem_id="compare",
+                )  # fmt: skip
+                engine = gr.Dropdown([(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine"))
+            with gr.Row():
+                longer = gr.Dropdown([(text(k), k) for k in LONGER], value=DEFAULT.longer, label=text("longer"))
+                names = {"cut": "cut_video", "keep": "keep"}
+                shorter = gr.Dropdown(
+                    [(text(names[k]), k) for k in SHORTER], value=DEFAULT.shorter, label=text("shorter")
+                )
+            with gr.Row():
+                start = gr.Number(0, label=text("start"), minimum=0, maximum=settings.max_seconds, step=0.1)
+                end = gr.Number(0, label=text("end"), minimum=0, maximum=settings.max_seconds, step=0.1)
+                background = gr.Slider(0, 1, DEFAULT.background, step=0.05, label=text("background"))
+            with gr.Row():
+                pad = gr.Slider(-0.2, 0.5, DEFAULT.pad, step=0.01, label=text("pad"))
+                softness = gr.Slider(0, 0.2, DEFAULT.softness, step=0.01, label=text("softness"))
+                quality = gr.Slider(10, 40, DEFAULT.quality, step=1, label=text("quality"))
+        go = gr.Button(text("go"), variant="primary", elem_id="go")
+        status = gr.HTML(elem_id="status")
+        cancel = gr.Button(text("cancel"), size="sm", visible=False, elem_id="cancel")
+
+    results = gr.HTML(js_on_load=PLAY_JS, elem_id="results")
+    with gr.Row(visible=False, elem_id="after") as after:
+        nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3)
+        again = gr.Button(text("again"), elem_id="again", scale=1)
+        delete = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1)
+
+    shown = [status, preview, second, results, after, go, cancel]
+
+    # -- wiring ---------------------------------------------------------------------------------------------------------
+
+    async def take(path: str | None, old: str, request: gr.Request) -> AsyncIterator[tuple]:
+        async for view in flow.take(path, old, words_for(request)):
+            yield view
+
+    async def take_video(path: str | None, old: str, request: gr.Request) -> AsyncIterator[tuple]:
+        async for view in take(path, old, request):
+            yield (*view, None)
+
+    def example(kind: str, voice_name: str) -> Any:
+        def fill() -> tuple[str | None, str | None, str, str]:
+            given = lend(ASSETS / ("moving.mp4" if kind == "video" else "portrait.jpg"))
+            return (
+                given if kind == "video" else None,
+                given if kind == "picture" else None,
+                lend(ASSETS / voice_name),
+                given,
+            )
+
+        return fill
+
+    def show_second(at: float, job: str, chosen: str, request: gr.Request) -> str:
+        found = store.get(job)
+        if found is None or found.busy:
+            return gr.skip()
+        if job not in store.memory:  # the server was restarted: the faces are looked for once more
+            return gr.skip()
+        work.show(store, found, at)
+        return views.preview(found, chosen, words_for(request))
+
+    def pick(event: gr.EventData, job: str, request: gr.Request) -> tuple[str, str, str]:
+        point = str(event.face)
+        return point, "picked", views.preview(store.get(job), point, words_for(request))
+
+    def unpick(choice: str, job: str, chosen: str, request: gr.Request) -> tuple[str, str]:
+        return views.preview(store.get(job), chosen if choice == "picked" else "", words_for(request))
+
+    def say(text: str, tongue: str, sort: str) -> str:
+        return _or_toast(lambda: voices.speak(text, tongue, sort, new_path("spoken.wav")))
+
+    def sound_of(path: str) -> str:
+        def extract() -> Path:
+            work.check_voice(Path(path), settings)
+            out = new_path(f"{Path(path).stem}.wav")
+            soundfile.write(out, read_waveform(path, 48_000), 48_000)
+            return out
+
+        return _or_toast(extract)
+
+    async def make(
+        job: str, sound: str | None, agreed: bool, choice: str, point: str, second_model: str, until: float | None,
+        request: gr.Request, *values: Any,
+    ) -> AsyncIterator[tuple]:  # fmt: skip
+        t = words_for(request)
+        found = store.get(job)
+        problem = (
+            "need_source" if found is None
+            else "need_voice" if not sound and not found.facts.get("voice")
+            else "need_consent" if not agreed
+            else "need_pick" if choice == "picked" and "@" not in point
+            else None
+        )  # fmt: skip
+        rest = [gr.skip()] * (len(shown) - 1)
+        if problem:
+            yield (views.sentence(t[problem]), *rest)
+            return
+        try:
+            options = Options(
+                face=point if choice == "picked" else choice, end=until or None,
+                **dict(zip(OPTIONS, values, strict=True)),
+            )  # fmt: skip
+        except LipsyncError as error:
+            yield (views.sentence(str(error)), *rest)
+            return
+        async for view in flow.start(job, sound, options, second_model or None, t):
+            yield view
+
+    def remove(job: str, request: gr.Request) -> tuple:
+        found = store.get(job)
+        if found is not None:
+            take_back(found.facts.get("uploads", []))
+        store.delete(job)
+        t = words_for(request)
+        cleared = flow.shown(None, "", t, whole=True)[1:]
+        return ("", "largest", "largest", views.sentence(t["deleted"], "quiet"), *cleared, None, None, None)
+
+    def reopen(request: gr.Request) -> tuple:
+        t, wanted = words_for(request), request.query_params.get("job")
+        found = store.get(wanted)
+        if found is None:
+            said = views.sentence(t["gone"], "quiet") if wanted else ""
+            return ("", said, *flow.shown(None, "", t, whole=True)[1:], *[gr.skip()] * 3)
+        source, sound = work.input_file(store, found, "source"), work.input_file(store, found, "voice")
+        given, still = lend(source) if source else None, found.facts.get("still", False)
+        fields = (None if still else given, given if still else None, lend(sound) if sound else None)
+        return (found.id, *flow.shown(found, "", t, whole=True), *fields)
+
+    async def go_on(job: str, request: gr.Request) -> AsyncIterator[tuple]:
+        found = store.get(job)
+        if found is not None and found.busy:
+            async for view in flow.follow(job, "", words_for(request)):
+                yield view
+
+    taken = [job_id, face, which, *shown]
+    link: dict[str, Any] = {"fn": None, "inputs": job_id, "js": LINK_JS, "api_visibility": "private"}
+    video.input(take_video, [video, job_id], [*taken, picture], **PRIVATE)
+    picture.input(take_video, [picture, job_id], [*taken, video], **PRIVATE)
+    for button, sort, spoken in ((example_video, "video", "voice-two.mp3"), (example_picture, "picture", "voice-one.mp3")):
+        filled = button.click(example(sort, spoken), None, [video, picture, voice, example_path], **PRIVATE)
+        filled.then(take, [example_path, job_id], taken, **PRIVATE)
+    job_id.change(**link)
+    second.release(show_second, [second, job_id, face], preview, **PRIVATE)
+    preview.pick(pick, job_id, [face, which, preview], **PRIVATE)
+    which.input(unpick, [which, job_id, face], preview, **PRIVATE)
+    if voices.can_speak():
+        speak.click(say, [words, language, kind], voice, api_visibility="private")
+    from_video.upload(sound_of, from_video, voice, api_visibility="private")
+    controls = [model, engine, longer, shorter, start, background, pad, softness, quality, nudge]
+    gr.on(
+        [go.click, again.click], make, [job_id, voice, consent, which, face, compare, end, *controls], shown, **PRIVATE
+    )
+    cancel.click(store.cancel, job_id, None, **PRIVATE)
+    delete.click(remove, job_id, [*taken, video, picture, voice], **PRIVATE)
+    opened = page.load(reopen, None, [job_id, *shown, video, picture, voice], **PRIVATE)
+    opened.then(go_on, job_id, shown, **PRIVATE)
+
+
+OPTIONS = ("model", "engine", "longer", "shorter", "start", "background", "pad", "softness", "quality", "nudge")
+
+
+def _or_toast(do: Any) -> str:
+    """The path that `do` gives; its sentence as a message on the page where it cannot."""
+    try:
+        return str(do())
+    except LipsyncError as error:
+        raise gr.Error(str(error), print_exception=False) from error

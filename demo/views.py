@@ -1,0 +1,127 @@
+"""A job as the visitor sees it: small pieces of HTML. Everything that a visitor named is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+
+from lipsync.records import Progress
+
+from .jobs import Job
+
+Words = dict[str, str]
+
+
+def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> str:
+    """One line on how a job stands, with a bar while it runs; empty where there is nothing to say."""
+    if job is None or job.state == "new":
+        return ""
+    if job.state == "waiting":
+        return _line(t["waiting"].format(n=ahead) if ahead else t["waiting_next"], share=0)
+    if job.state == "running":
+        if progress is None:
+            return _line(t["faces_running" if job.task == "faces" else "load_running"], share=0)
+        share = progress.done / max(progress.total, 1)
+        said = t.get(f"{progress.stage}_running", progress.stage)
+        if progress.total > 1:
+            said += f" · {progress.done} / {progress.total}"
+        if progress.seconds_left is not None and progress.seconds_left >= 1:
+            said += " · " + t["left"].format(n=round(progress.seconds_left))
+        return _line(said, share)
+    if job.state == "failed":
+        return _line(job.error, kind="bad")
+    if job.state in ("cancelled", "interrupted"):
+        return _line(t[job.state], kind="quiet")
+    return ""
+
+
+def sentence(said: str, kind: str = "bad") -> str:
+    """One line on its own: bad | quiet."""
+    return _line(said, kind=kind)
+
+
+def _line(said: str, share: float | None = None, kind: str = "") -> str:
+    bar = "" if share is None else f'<div class="bar"><i style="width:{100 * share:.1f}%"></i></div>'
+    role = "alert" if kind == "bad" else "status"
+    return f'<div class="say {kind}" role="{role}"><p>{escape(said)}</p>{bar}</div>'
+
+
+def preview(job: Job | None, picked: str, t: Words) -> str:
+    """The frame with its faces as buttons; picked: an `Options.face`, so that the face under its point is marked."""
+    shown = job.facts.get("preview") if job else None
+    if not shown:
+        return ""
+    width, height, second = shown["width"], shown["height"], shown["second"]
+    x, y = _point(picked)
+    buttons = []
+    for number, (x0, y0, x1, y1) in shown["boxes"].items():
+        mark = " picked" if x0 <= x <= x1 and y0 <= y <= y1 else ""
+        place = (
+            f"left:{100 * x0 / width:.2f}%;top:{100 * y0 / height:.2f}%;"
+            f"width:{100 * (x1 - x0) / width:.2f}%;height:{100 * (y1 - y0) / height:.2f}%"
+        )
+        point = f"{(x0 + x1) / 2:.1f},{(y0 + y1) / 2:.1f}@{second:.3f}"
+        name = t["face_number"].format(n=number)
+        buttons.append(
+            f'<button type="button" class="face{mark}" style="{place}" data-face="{point}" '
+            f'aria-label="{name}" title="{name}"><b>{number}</b></button>'
+        )
+    count = job.facts.get("faces", 0)
+    if not count:
+        said = t["faces_none"]
+    elif not shown["boxes"]:
+        said = t["faces_unshown"]
+    else:
+        said = t["faces_one"] if count == 1 else t["faces_many"].format(n=count)
+    return (
+        f'<div class="frame"><img alt="" src="jobs/{job.id}/preview.jpg?v={shown["version"]}">{"".join(buttons)}</div>'
+        f'<p class="note">{escape(said)}</p>'
+    )
+
+
+def _point(face: str) -> tuple[float, float]:
+    try:
+        x, y = face.split("@")[0].split(",")
+        return float(x), float(y)
+    except ValueError:
+        return -1.0, -1.0
+
+
+def results(job: Job | None, t: Words) -> str:
+    """The original beside what was made of it, with their controls."""
+    made = job.facts.get("results") if job else None
+    if not made:
+        return ""
+    base = f"jobs/{job.id}"
+    if job.facts.get("still"):
+        original = f'<img alt="" src="{base}/source">'
+    else:
+        original = (
+            f'<video src="{base}/source" poster="{base}/preview.jpg" controls muted playsinline preload="metadata" '
+            "onerror=\"this.closest('figure').classList.add('broken')\"></video>"
+        )
+    figures = [_figure(t["original"], original + f'<p class="unplayable">{escape(t["unplayable"])}</p>')]
+    for n, one in enumerate(made):
+        name = t["result"] if len(made) == 1 else f"{t['result']} · {one['model']}"
+        link = f"{base}/{one['file']}"
+        sound = "" if n == 0 else "muted"
+        video = f'<video src="{link}" controls playsinline preload="auto" {sound}></video>'
+        figures.append(
+            _figure(name, video, f'<a class="plain" href="{link}?download=1" download>{escape(t["download"])}</a>')
+        )
+    both = (
+        f'<button type="button" class="both" data-play="{escape(t["both"])}" data-pause="{escape(t["stop_both"])}">'
+        + (f"▶ {escape(t['both'])}</button>")
+    )
+    words = "".join(f"<p>{escape(one['words'])}</p>" for one in made)
+    label = made[0]["label"]
+    sign = "✓" if label["labelled"] else "✗"
+    return (
+        f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
+        f'<dl class="facts"><dt>{escape(t["report"])}</dt><dd>{words}</dd>'
+        f"<dt>{escape(t['label_title'])}</dt><dd><p>{sign} {escape(label['words'])}</p></dd></dl>"
+        f'<p class="note">{escape(t["link"])}</p>'
+    )
+
+
+def _figure(name: str, inner: str, link: str = "") -> str:
+    return f"<figure><figcaption><span>{escape(name)}</span>{link}</figcaption>{inner}</figure>"

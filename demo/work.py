@@ -1,0 +1,198 @@
+"""What the page asks of the engine: look for faces, make the video. Each runs in a job of the store."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from lipsync import checkpoints
+from lipsync.errors import InputError, LabelError
+from lipsync.faces import FaceMap
+from lipsync.media import VideoInfo, probe
+from lipsync.models import MODELS
+from lipsync.pipeline import find, preview, sync
+from lipsync.records import Options, Progress
+
+from .jobs import Job, Store
+from .settings import Settings
+
+PREVIEW_PX = 960  # longest side of the picture on which a face is picked
+
+
+def models() -> dict[str, checkpoints.Card]:
+    """The lip-sync models whose files are here, by name; the default first."""
+    here = {n: c for n, c in checkpoints.cards().items() if c.path is not None and c.architecture in MODELS}
+    return dict(sorted(here.items(), key=lambda item: item[0] != Options.model))
+
+
+def keep_input(store: Store, job: Job, kind: str, given: str | Path) -> Path:
+    """Put a visitor's file into the job's folder under a tame form of its own name; kind: source | voice."""
+    given = Path(given)
+    folder = store.folder(job.id) / kind
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    name = re.sub(r"[^\w.-]+", "_", given.name)
+    kept = folder / ((name[-80:].lstrip(".") or kind) if name else kind)
+    shutil.copyfile(given, kept)
+    store.update(job.id, **{kind: str(kept.relative_to(store.folder(job.id)))})
+    return kept
+
+
+def input_file(store: Store, job: Job, kind: str) -> Path | None:
+    """The file that `keep_input` put away."""
+    name = job.facts.get(kind)
+    return store.folder(job.id) / name if name else None
+
+
+def check_source(path: Path, settings: Settings) -> VideoInfo:
+    """Probe a visitor's video or picture against the limits. Raises InputError, a sentence for the visitor."""
+    _check_size(path, settings)
+    info = probe(path)
+    if not info.has_video:
+        raise InputError(f"{path.name} holds no picture: a video or an image is needed. A voice goes beside it.")
+    if not info.is_still:
+        _check_length(path, info.duration_s, settings)
+    if min(info.width, info.height) > settings.max_height:
+        raise InputError(
+            f"{path.name} is {info.width} × {info.height}; here the shorter side may have {settings.max_height} "
+            "pixels. Make it smaller and try again."
+        )
+    return info
+
+
+def check_voice(path: Path, settings: Settings) -> VideoInfo:
+    """Probe a visitor's voice against the limits. Raises InputError."""
+    _check_size(path, settings)
+    info = probe(path)
+    if not info.has_audio:
+        raise InputError(f"{path.name} holds no sound: a voice is needed.")
+    _check_length(path, info.duration_s, settings)
+    return info
+
+
+def _check_size(path: Path, settings: Settings) -> None:
+    megabytes = path.stat().st_size / 1e6
+    if megabytes > settings.max_megabytes:
+        raise InputError(f"{path.name} has {megabytes:.0f} MB; this page takes up to {settings.max_megabytes:g} MB.")
+
+
+def _check_length(path: Path, seconds: float, settings: Settings) -> None:
+    if seconds > settings.max_seconds + 0.5:
+        raise InputError(
+            f"{path.name} is {seconds:.0f} s long; this page takes up to {settings.max_seconds:g} s. Cut it and try again."
+        )
+
+
+# -- faces --------------------------------------------------------------------------------------------------------------
+
+
+def look(store: Store, settings: Settings, second: float = 0.0) -> Callable[..., None]:
+    """Work that finds the faces of a job's source and shows the frame at `second`."""
+
+    def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        path = input_file(store, job, "source")
+        info = check_source(path, settings)
+        faces = find(path, progress=progress, cancelled=cancelled)
+        store.memory[job.id] = (info, faces)
+        shown = first_face(faces) if second == 0 and faces.tracks else second
+        show(store, job, shown)
+        store.update(
+            job.id,
+            still=info.is_still,
+            seconds=0.0 if info.is_still else float(faces.frames / info.fps),
+            faces=len(faces.tracks),
+        )
+
+    return work
+
+
+def first_face(faces: FaceMap) -> float:
+    """The second at which the most faces of the beginning are seen."""
+    early = range(0, min(faces.frames, int(10 * faces.fps) + 1), 5)
+    best = max(early, key=lambda i: sum(t.has(i) for t in faces.tracks))
+    return float(best / faces.fps)
+
+
+def show(store: Store, job: Job, second: float) -> None:
+    """Write the frame at `second` as a picture and note where its faces are."""
+    info, faces = store.memory[job.id]
+    frame = preview(info, second, replace(faces, tracks=()))  # the page draws the boxes itself, as buttons
+    index = min(max(round(second * info.fps), 0), faces.frames - 1)
+    scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+    cv2.imwrite(str(store.folder(job.id) / "preview.jpg"), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    boxes = {
+        str(t.number): [round(float(v), 1) for v in t.boxes[index - t.start]] for t in faces.tracks if t.has(index)
+    }
+    store.update(
+        job.id,
+        preview={"second": float(index / info.fps), "width": info.width, "height": info.height, "boxes": boxes,
+                 "version": secrets.token_hex(4)},
+    )  # fmt: skip
+
+
+# -- the video -----------------------------------------------------------------------------------------------------------
+
+
+def make(store: Store, settings: Settings, options: Options, second_model: str | None) -> Callable[..., None]:
+    """Work that makes a job's video, with one model or with two."""
+    options = replace(options, visible_label=settings.visible_label)
+
+    def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        source, voice = input_file(store, job, "source"), input_file(store, job, "voice")
+        check_source(source, settings)
+        check_voice(voice, settings)
+        if job.id not in store.memory:  # after a restart
+            look(store, settings)(job, progress, cancelled)
+        _, faces = store.memory[job.id]
+        old, results = job.facts.get("results", []), []
+        try:
+            for model in [options.model, *([second_model] if second_model else [])]:
+                out = store.folder(job.id) / f"result-{secrets.token_hex(4)}.mp4"
+                chosen = replace(options, model=model)
+                report = sync(source, voice, out, chosen, faces=faces, progress=progress, cancelled=cancelled)
+                results.append({"file": out.name, "model": model, "report": asdict(report) | {"out": out.name},
+                                "words": report.words(), "label": verdict(out)})  # fmt: skip
+        except BaseException:
+            old, results = results, old  # the results of before stay
+            raise
+        finally:
+            for gone in old:
+                (store.folder(job.id) / gone["file"]).unlink(missing_ok=True)
+        store.update(job.id, results=results, options=asdict(options))
+
+    return work
+
+
+def verdict(path: Path) -> dict[str, Any]:
+    """What a file's label says: {"labelled": bool, "words": str}."""
+    from lipsync import label
+
+    try:
+        found = label.verify(path)
+        return {"labelled": bool(found.ok), "words": label.describe(found)}
+    except LabelError as error:
+        return {"labelled": False, "words": str(error)}
+
+
+@cache
+def warm_up() -> None:
+    """Load what the first visitor would wait for: the detector and the default model's engine."""
+    from fractions import Fraction
+
+    import numpy as np
+    from skimage.data import astronaut
+
+    from lipsync.faces import find_faces
+    from lipsync.models import open_model
+
+    find_faces(iter([np.ascontiguousarray(astronaut())] * 2), Fraction(25))
+    open_model(next(iter(models()), Options.model))

@@ -1,0 +1,83 @@
+"""Reads the label of one file, as a child of label.verify: `python -m lipsync.inspector`.
+
+A foreign file may crash or bloat the libraries that parse it; here that ends this process, not the server. The job
+comes as JSON on standard input (`path`, `trust`: the settings of c2pa), the finding goes as JSON to standard output:
+  error      the library's words, where it could not read a label
+  carries    whether the file holds a C2PA box at all, readable or not
+  playable   whether it is a video, sound or picture; `tags`: its container's tags (both only where there is an error)
+  success, failure (status codes of C2PA), actions, signature   of the newest manifest, where there is one
+"""
+
+import contextlib
+import json
+import sys
+from typing import Any, BinaryIO
+
+MEMORY_BYTES = 4 << 30  # address space; the libraries reserve far more than they use
+C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # ISO BMFF uuid of Content Credentials
+MAX_BOXES = 10_000
+
+
+def inspect(path: str, trust: dict[str, Any]) -> dict[str, Any]:
+    """What the file at `path` says of its own making (see above)."""
+    import c2pa
+
+    offline = {"remote_manifest_fetch": False, "ocsp_fetch": False}
+    context = c2pa.Context.from_dict({"trust": trust, "verify": offline})
+    with open(path, "rb") as file:
+        try:
+            reader = c2pa.Reader(None, file, context=context)
+        except c2pa.C2paError as error:
+            return {"error": str(error), "carries": _carries(file), **_tags(path)}
+        label = reader.get_active_manifest()["label"]
+        manifest = next(m for m in json.loads(reader.crjson())["manifests"] if m["label"] == label)
+        results = reader.get_validation_results()["activeManifest"]
+    assertions = manifest["assertions"].items()
+    actions = [a for k, v in assertions if k.startswith("c2pa.actions") for a in v["actions"]]
+    return {
+        "success": [s["code"] for s in results["success"]],
+        "failure": [s["code"] for s in results["failure"]],
+        "actions": actions,
+        "signature": manifest["signature"],
+    }
+
+
+def _carries(file: BinaryIO) -> bool:
+    """Whether a C2PA box lies at the top level of an ISO BMFF file, walked as far as it goes."""
+    at = 0
+    for _ in range(MAX_BOXES):
+        file.seek(at)
+        head = file.read(32)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if kind == b"uuid" and head[8:24] == C2PA_BOX:
+            return True
+        if size == 1:  # a 64-bit size follows
+            size = int.from_bytes(head[8:16], "big")
+        if size < 8 or len(head) < 8:
+            return False
+        at += size
+    return False
+
+
+def _tags(path: str) -> dict[str, Any]:
+    import av
+
+    try:
+        with av.open(path, metadata_errors="replace") as container:
+            return {"playable": bool(container.streams), "tags": dict(container.metadata)}
+    except (av.FFmpegError, ValueError, OSError):
+        return {"playable": False, "tags": {}}
+
+
+def main() -> None:
+    """Limit this process, do the job, print the finding."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print(json.dumps(inspect(**json.load(sys.stdin))))
+
+
+if __name__ == "__main__":
+    main()

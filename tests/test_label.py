@@ -1,0 +1,519 @@
+"""Labels: the stamp, the tags, and signatures that are really tampered with."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import av
+import c2pa
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from lipsync import label
+from lipsync.credentials import ORGANISATION, hand, keys_dir, make_hand, trust
+from lipsync.errors import InputError, LabelError
+from lipsync.label import Stamp, Status, describe, sign, tags, verify
+
+SHA256 = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def keys(tmp_path, monkeypatch):
+    """A home of keys for each test, and no operator's settings."""
+    for name in ("LIPSYNC_SIGN_CHAIN", "LIPSYNC_SIGN_KEY", "LIPSYNC_TSA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LIPSYNC_KEYS", str(tmp_path / "keys"))
+    return tmp_path / "keys"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("media") / "plain.mp4"
+    _write(path, np.random.default_rng(0).integers(0, 255, (25, 96, 128, 3), np.uint8))
+    return path
+
+
+@pytest.fixture
+def signed(plain, tmp_path) -> Path:
+    out = tmp_path / "signed.mp4"
+    sign(plain, out, source=plain, model="wav2lip-test", checkpoint_sha256=SHA256)
+    return out
+
+
+def _write(path: Path, frames: np.ndarray, codec: str = "libx264") -> None:
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        container.metadata.update(tags("wav2lip-test"))
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _decode(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+def _boxes(data: bytes) -> dict[bytes, int]:
+    """Top-level boxes of an MP4 and where they start."""
+    found, at = {}, 0
+    while at < len(data):
+        found[data[at + 4 : at + 8]] = at
+        at += int.from_bytes(data[at : at + 4], "big")
+    return found
+
+
+# The stamp ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(256, 256), (576, 768), (1280, 720), (3840, 2160), (255, 301), (64, 48), (7, 5)])
+def test_stamp_changes_only_its_region(size):
+    width, height = size
+    frame = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
+    before, stamp = frame.copy(), Stamp(width, height)
+    stamp.apply(frame)
+    x0, y0, x1, y1 = stamp.region
+    assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+    changed = (frame != before).any(2)
+    assert changed[y0:y1, x0:x1].any()
+    changed[y0:y1, x0:x1] = False
+    assert not changed.any()
+
+
+@pytest.mark.parametrize("size", [(256, 256), (576, 768), (1920, 1080), (3840, 2160)])
+def test_stamp_is_small_and_readable(size):
+    width, height = size
+    for background in (0, 128, 255):
+        frame = np.full((height, width, 3), background, np.uint8)
+        stamp = Stamp(width, height)
+        stamp.apply(frame)
+        x0, y0, x1, y1 = stamp.region
+        assert 10 <= y1 - y0 <= max(0.036 * height, 14)
+        part = frame[y0:y1, x0:x1].astype(int)
+        assert part.max() > 235 and np.median(part) < 110  # white on dark, on any background
+
+
+def test_stamp_is_cheap():
+    frame, stamp = np.zeros((2160, 3840, 3), np.uint8), Stamp(3840, 2160)
+    times = []
+    for _ in range(50):
+        began = time.perf_counter()
+        stamp.apply(frame)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.3e-3
+
+
+def test_stamp_takes_the_corner_without_a_face():
+    stamp = Stamp(640, 480)
+    assert stamp.place(np.empty((0, 4)))[:2] > (320, 240)  # bottom right
+    low = np.array([[300.0, 200, 640, 480]])
+    x0, y0, x1, y1 = stamp.place(low)
+    assert x1 < 300 and y0 > 240  # bottom left
+    wide = np.concatenate([low, [[0.0, 240, 400, 480]], [[np.nan] * 4]])
+    x0, y0, x1, y1 = stamp.place(wide)
+    assert x0 > 320 and y1 < 200  # top right
+    assert stamp.region == (x0, y0, x1, y1)
+    everywhere = np.array([[0.0, 0, 640, 480], [0, 0, 640, 240], [320, 240, 640, 480]])
+    assert stamp.place(everywhere)[0] < 320 and stamp.region[1] > 240  # the least covered one
+
+
+# Signing ------------------------------------------------------------------------------------------------------------
+
+
+def test_tags_survive_in_the_container(plain):
+    with av.open(str(plain)) as container:
+        assert container.metadata["title"] == "AI lip-synced video"
+        assert "wav2lip-test" in container.metadata["comment"]
+        assert label.SOURCE_TYPE in container.metadata["comment"]
+
+
+def test_signed_is_intact_and_named(signed, plain):
+    verdict = verify(signed)
+    assert verdict.status is Status.INTACT and verdict.exit_code == 0
+    assert (verdict.model, verdict.checkpoint_sha256) == ("wav2lip-test", SHA256)
+    assert abs(datetime.now(UTC) - verdict.made_at) < timedelta(minutes=1)
+    assert verdict.signer.startswith("Lipsync installation ")
+    assert describe(verdict).startswith("Labelled and intact: AI lip-synced with wav2lip-test on ")
+    assert verdict.signer in describe(verdict)
+    assert np.array_equal(_decode(signed), _decode(plain))
+
+
+def test_the_manifest_follows_the_rules_and_tells_no_names(plain, tmp_path):
+    source, voice = tmp_path / "My private holiday.mp4", tmp_path / "Grandmother.wav"
+    source.write_bytes(plain.read_bytes())
+    voice.write_bytes(b"RIFF")
+    out = tmp_path / "out.mp4"
+    sign(plain, out, source=source, voices=[voice], model="m", checkpoint_sha256=SHA256)
+    with c2pa.Reader(str(out)) as reader:
+        manifest = reader.get_active_manifest()
+    (actions,) = [a for a in manifest["assertions"] if a["label"] == "c2pa.actions.v2"]
+    assert actions["created"]
+    opened, edited, placed = actions["data"]["actions"]
+    assert (opened["action"], edited["action"], placed["action"]) == ("c2pa.opened", "c2pa.edited", "c2pa.placed")
+    assert edited["digitalSourceType"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    assert edited["softwareAgent"]["name"] == label.TOOL
+    parent, component = manifest["ingredients"]
+    assert (parent["relationship"], component["relationship"]) == ("parentOf", "componentOf")
+    assert parent["instance_id"] == f"sha256:{label.hashlib.sha256(source.read_bytes()).hexdigest()}"
+    assert "thumbnail" not in json.dumps(manifest)
+    raw = out.read_bytes()
+    for secret in (b"holiday", b"Grandmother", str(tmp_path).encode()):
+        assert secret not in raw
+
+
+def test_without_a_source_it_was_created(plain, tmp_path):
+    out = tmp_path / "out.mp4"
+    sign(plain, out, model="m", checkpoint_sha256=SHA256)
+    assert verify(out).status is Status.INTACT
+
+
+def test_failed_signing_leaves_nothing(tmp_path, monkeypatch, plain):
+    (tmp_path / "no.mp4").write_bytes(b"not a video")
+    with pytest.raises(LabelError, match="could not be signed"):
+        sign(tmp_path / "no.mp4", tmp_path / "out.mp4", model="m", checkpoint_sha256=SHA256)
+    monkeypatch.setenv("LIPSYNC_TSA", "http://127.0.0.1:9/")
+    with pytest.raises(LabelError, match="unset LIPSYNC_TSA"):
+        sign(plain, tmp_path / "out.mp4", model="m", checkpoint_sha256=SHA256)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_signing_does_not_hold_the_video_in_memory(tmp_path):
+    """60 MB through a process of its own: the peak must not follow the file."""
+    big = tmp_path / "big.mp4"
+    _write(big, np.random.default_rng(0).integers(0, 255, (3, 96, 128, 3), np.uint8))
+    data, size = big.read_bytes(), 60 << 20  # one more mdat box, as c2pa hashes whatever is there
+    big.write_bytes(data + (size + 8).to_bytes(4, "big") + b"mdat" + bytes(range(256)) * (size // 256))
+    code = (
+        "import resource, sys; from pathlib import Path; from lipsync.label import sign\n"
+        "import c2pa; rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "sign(Path(sys.argv[2]), Path(sys.argv[3]), model='m', checkpoint_sha256='00')\n"
+        "before = rss(); sign(Path(sys.argv[1]), Path(sys.argv[3]), model='m', checkpoint_sha256='00')\n"
+        "print((rss() - before) // 1024)"
+    )
+    small = tmp_path / "small.mp4"
+    small.write_bytes(data)
+    args = [sys.executable, "-c", code, big, small, tmp_path / "out.mp4"]
+    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30
+    assert verify(tmp_path / "out.mp4").status is Status.INTACT
+
+
+# Tampering ----------------------------------------------------------------------------------------------------------
+
+
+def test_any_flipped_byte_of_content_is_found(signed, tmp_path):
+    data, other = bytearray(signed.read_bytes()), tmp_path / "flipped.mp4"
+    boxes = _boxes(data)
+    for at in (boxes[b"mdat"] + 8, boxes[b"mdat"] + 900, len(data) - 1, boxes[b"moov"] + 60):
+        data[at] ^= 1
+        other.write_bytes(data)
+        verdict = verify(other)
+        assert verdict.status is Status.ALTERED and verdict.exit_code == 1
+        assert verdict.model is None  # nothing in it can be believed any more
+        data[at] ^= 1
+
+
+def test_a_forged_manifest_is_found(signed, tmp_path):
+    """Another model's name in the manifest, same length: the claim no longer matches what was signed."""
+    forged = tmp_path / "forged.mp4"
+    forged.write_bytes(signed.read_bytes().replace(b"wav2lip-test", b"wav2lip-evil"))
+    with pytest.raises(AssertionError):
+        assert verify(forged).status is Status.INTACT
+    assert verify(forged).status is Status.ALTERED
+
+
+def test_frame_edit_under_the_old_label_is_found(signed, tmp_path):
+    """The thief's way: edit frames, encode, and put the old manifest box back in its place."""
+    frames = _decode(signed)
+    frames[10:, 20:60, 20:60] = 0
+    edited, data = tmp_path / "edited.mp4", signed.read_bytes()
+    _write(edited, frames)
+    assert verify(edited).status is Status.NOT_LABELLED
+    new, at = edited.read_bytes(), _boxes(data)[b"uuid"]
+    manifest = data[at : at + int.from_bytes(data[at : at + 4], "big")]
+    edited.write_bytes(new[:at] + manifest + new[at:])
+    assert verify(edited).status is Status.ALTERED
+
+
+@pytest.mark.parametrize("damage", [lambda d: d + b"junkjunk", lambda d: d[:-3000], lambda d: d[: len(d) // 2]])
+def test_cut_or_appended_is_altered(signed, tmp_path, damage):
+    other = tmp_path / "damaged.mp4"
+    other.write_bytes(damage(signed.read_bytes()))
+    assert verify(other).status is Status.ALTERED
+
+
+def test_remuxed_loses_the_label_but_may_keep_the_tags(signed, tmp_path):
+    for name in ("remuxed.mp4", "remuxed.mkv"):
+        other = tmp_path / name
+        with av.open(str(signed)) as source, av.open(str(other), "w") as target:
+            target.metadata.update(source.metadata)
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+        verdict = verify(other)
+        assert verdict.status is Status.NOT_LABELLED and verdict.exit_code == 1
+        assert "tags do say" in describe(verdict)
+
+
+def test_not_labelled_and_not_a_video(plain, tmp_path):
+    assert verify(plain).status is Status.NOT_LABELLED
+    other = tmp_path / "list.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"list\.csv holds no label"):
+        verify(other)
+    other.write_bytes(b"")
+    with pytest.raises(InputError, match=r"list\.csv"):
+        verify(other)
+    with pytest.raises(InputError, match="There is no file"):
+        verify(tmp_path / "absent.mp4")
+
+
+def test_random_damage_gives_a_verdict_or_one_sentence(signed, tmp_path):
+    data, rng, other = signed.read_bytes(), np.random.default_rng(3), tmp_path / "broken.mp4"
+    for _ in range(12):
+        broken = bytearray(data)
+        for at in rng.integers(0, 12_000, 4):
+            broken[at] = rng.integers(256)
+        other.write_bytes(broken)
+        try:
+            assert verify(other).status in (Status.ALTERED, Status.NOT_LABELLED)
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_crash_or_a_stall_of_the_child_is_one_sentence(signed, monkeypatch):
+    monkeypatch.setattr(label, "VERIFY_S", 0.01)
+    with pytest.raises(InputError, match="given up"):
+        verify(signed)
+    monkeypatch.undo()
+    real = subprocess.run
+
+    def crash(args, **options):
+        return real([sys.executable, "-c", "import os; os.abort()"], **options)
+
+    monkeypatch.setattr(label.subprocess, "run", crash)
+    with pytest.raises(InputError, match="broken in a way"):
+        verify(signed)
+
+
+# Hands --------------------------------------------------------------------------------------------------------------
+
+
+def test_another_hand_is_unknown_until_trusted(signed, keys, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIPSYNC_KEYS", str(tmp_path / "elsewhere"))
+    verdict = verify(signed)
+    assert verdict.status is Status.UNKNOWN and verdict.exit_code == 1
+    assert verdict.signer in describe(verdict) and "trust list" in describe(verdict)
+    assert not keys_dir().exists()  # looking makes no keys
+    (keys_dir() / "trust").mkdir(parents=True)
+    (keys_dir() / "trust" / "friend.pem").write_bytes((keys / "own" / "chain.pem").read_bytes())
+    assert verify(signed).status is Status.INTACT
+    (keys_dir() / "trust" / "friend.pem").write_text("nonsense")
+    with pytest.raises(LabelError, match="not a certificate"):
+        verify(signed)
+
+
+def test_a_stranger_under_our_own_name_is_unknown(signed, plain, keys, tmp_path, monkeypatch):
+    """Same names and number in the certificates, another key: names prove nothing."""
+    real = x509.load_pem_x509_certificates((keys / "own" / "chain.pem").read_bytes())
+    key, ca_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    chain = b""
+    for old, own in zip(real, (key, ca_key), strict=True):
+        fake = x509.CertificateBuilder(old.issuer, old.subject, own.public_key(), old.serial_number)
+        fake = fake.not_valid_before(old.not_valid_before_utc).not_valid_after(old.not_valid_after_utc)
+        for extension in old.extensions:
+            fake = fake.add_extension(extension.value, extension.critical)
+        chain += fake.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    _as_operator(tmp_path, monkeypatch, _pem(key), chain)
+    out = tmp_path / "fake.mp4"
+    sign(plain, out, model="m", checkpoint_sha256=SHA256)
+    monkeypatch.delenv("LIPSYNC_SIGN_CHAIN")
+    verdict = verify(out)
+    assert verdict.signer == verify(signed).signer and verdict.status is Status.UNKNOWN
+
+
+def test_operator_signs_with_own_certificate(plain, tmp_path, monkeypatch):
+    _as_operator(tmp_path, monkeypatch, *make_hand(years=1))
+    out = tmp_path / "out.mp4"
+    sign(plain, out, model="m", checkpoint_sha256=SHA256)
+    assert not (keys_dir() / "own").exists()
+    assert verify(out).status is Status.INTACT
+    assert x509.load_pem_x509_certificates(trust().hands.encode())  # the leaf alone is trusted, not who issued it
+    assert not trust().authorities
+    monkeypatch.delenv("LIPSYNC_SIGN_KEY")
+    with pytest.raises(LabelError, match="both"):
+        hand()
+
+
+def test_keys_that_cannot_be_used_are_sentences(tmp_path, monkeypatch):
+    key, chain = make_hand()
+    _as_operator(tmp_path, monkeypatch, make_hand()[0], chain)
+    with pytest.raises(LabelError, match="does not belong"):
+        hand()
+    _as_operator(tmp_path, monkeypatch, b"nonsense", chain)
+    with pytest.raises(LabelError, match="not a private key"):
+        hand()
+    _as_operator(tmp_path, monkeypatch, key, b"nonsense")
+    with pytest.raises(LabelError, match="not a certificate"):
+        hand()
+    _as_operator(tmp_path, monkeypatch, *make_hand(years=0.5 / 365))
+    with pytest.raises(LabelError, match="renew it"):
+        hand()
+    _as_operator(tmp_path, monkeypatch, key, chain)
+    (tmp_path / "operator.key").chmod(0o644)
+    with pytest.raises(LabelError, match="can read the private key"):
+        hand()
+
+
+def test_own_keys_are_private_and_long_lived(keys):
+    made = hand()
+    assert "KEY" not in repr(made)
+    assert stat.S_IMODE(keys.stat().st_mode) == stat.S_IMODE((keys / "own").stat().st_mode) == 0o700
+    assert stat.S_IMODE((keys / "own" / "key.pem").stat().st_mode) == 0o600
+    assert sorted(os.listdir(keys)) == ["own"]  # nothing half-made lies about; the authority's key is gone
+    assert sorted(os.listdir(keys / "own")) == ["chain.pem", "key.pem"]
+    leaf, authority = x509.load_pem_x509_certificates(made.chain)
+    assert leaf.not_valid_after_utc - datetime.now(UTC) > timedelta(days=19.9 * 365.25)
+    leaf.verify_directly_issued_by(authority)
+    assert hand().chain == made.chain
+
+
+def test_processes_that_come_first_at_once_share_one_key(keys):
+    code = "from lipsync.credentials import hand; import hashlib; print(hashlib.sha256(hand().key).hexdigest())"
+    run = lambda _: subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # noqa: E731
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(run, range(6)))) == 1
+    assert sorted(os.listdir(keys)) == ["own"]
+
+
+def test_an_unwritable_home_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LIPSYNC_KEYS", str(tmp_path / "file" / "keys"))
+    with pytest.raises(LabelError, match="LIPSYNC_KEYS"):
+        hand()
+
+
+def test_expired_is_its_own_verdict(plain, keys, tmp_path):
+    out = tmp_path / "expired.mp4"
+    chain = _sign_long_ago(plain, out)
+    verdict = verify(out)
+    assert verdict.status is Status.UNKNOWN and "ended on 2020-01-02" in describe(verdict)
+    (keys / "trust").mkdir(parents=True)
+    (keys / "trust" / "old.pem").write_bytes(chain)
+    verdict = verify(out)
+    assert verdict.status is Status.EXPIRED and verdict.exit_code == 1
+    assert describe(verdict).startswith("Expired but intact: AI lip-synced with old-model")
+    assert "ended on 2020-01-02" in describe(verdict) and verdict.signer == "Old hand"
+    data = bytearray(out.read_bytes())
+    data[-1] ^= 1
+    out.write_bytes(data)
+    assert verify(out).status is Status.ALTERED
+
+
+def test_content_credentials_that_do_not_say_ai_are_no_label(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(label, "SOURCE_TYPE", label.IPTC + "digitalCapture")
+    out = tmp_path / "camera.mp4"
+    sign(plain, out, model="m", checkpoint_sha256=SHA256)
+    verdict = verify(out)
+    assert verdict.status is Status.NOT_LABELLED and "do not say" in describe(verdict)
+
+
+def test_foreign_names_cannot_write_on_the_terminal(plain, tmp_path):
+    out = tmp_path / "evil.mp4"
+    sign(plain, out, model="m\x1b[2J\nLabelled and intact", checkpoint_sha256=SHA256)
+    assert "\x1b" not in describe(verify(out)) and "\n" not in describe(verify(out))
+
+
+def test_concurrent_signing_and_verifying(plain, tmp_path):
+    def one(n: int) -> Status:
+        out = tmp_path / f"{n}.mp4"
+        sign(plain, out, model="m", checkpoint_sha256=SHA256)
+        return verify(out).status
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(one, range(4))) == {Status.INTACT}
+    assert threading.active_count() < 20
+
+
+def test_c2pa_is_loaded_only_when_needed():
+    code = "import sys, lipsync.label; assert not {'c2pa', 'cryptography', 'PIL'} & set(sys.modules), 'too early'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _as_operator(folder: Path, monkeypatch: pytest.MonkeyPatch, key: bytes, chain: bytes) -> None:
+    for name, variable, content in (("key", "KEY", key), ("pem", "CHAIN", chain)):
+        path = folder / f"operator.{name}"
+        path.write_bytes(content)
+        path.chmod(0o600)
+        monkeypatch.setenv(f"LIPSYNC_SIGN_{variable}", str(path))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    kinds = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(*kinds)
+
+
+def _sign_long_ago(video: Path, out: Path) -> bytes:
+    """Sign with a certificate that ended in 2020; returns its PEM chain.
+
+    c2pa refuses to sign with an ended certificate, so it is given a valid twin of the same length (Ed25519 signatures
+    have one), and the ended one is put in its place: in the bytes that are signed, then in the file.
+    """
+    ca_key, key = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+
+    def certificate(cn: str, issuer: str, own: ed25519.Ed25519PrivateKey, years: tuple[int, int]) -> x509.Certificate:
+        names = [
+            x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, ORGANISATION),
+                       x509.NameAttribute(x509.NameOID.COMMON_NAME, n)]) for n in (issuer, cn)
+        ]  # fmt: skip
+        ca = own is ca_key
+        usage = [not ca, False, False, False, False, ca, ca, False, False]
+        builder = (
+            x509.CertificateBuilder(*names, own.public_key(), 7)
+            .not_valid_before(datetime(years[0], 1, 1, tzinfo=UTC))
+            .not_valid_after(datetime(years[1], 1, 2, tzinfo=UTC))
+            .add_extension(x509.BasicConstraints(ca, None), True)
+            .add_extension(x509.KeyUsage(*usage), True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), False)
+        )
+        if not ca:
+            purpose = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
+            builder = builder.add_extension(purpose, False)
+        return builder.sign(ca_key, None)
+
+    authority = certificate("Old authority", "Old authority", ca_key, (2018, 2045))
+    valid, ended = (certificate("Old hand", "Old authority", key, (2018, end)) for end in (2045, 2020))
+    der = [c.public_bytes(serialization.Encoding.DER) for c in (valid, ended)]
+    pem = [c.public_bytes(serialization.Encoding.PEM) for c in (valid, ended, authority)]
+    assert len(der[0]) == len(der[1])
+
+    def write(data: bytes) -> bytes:
+        assert der[0] in data
+        return key.sign(data.replace(*der))
+
+    action = {"action": "c2pa.created", "digitalSourceType": label.SOURCE_TYPE, "parameters": {"model": "old-model"}}
+    manifest = {"assertions": [{"label": "c2pa.actions.v2", "created": True, "data": {"actions": [action]}}]}
+    context = c2pa.Context.from_dict({"verify": {"verify_after_sign": False}})
+    with (
+        c2pa.Builder(manifest, context=context) as builder,
+        c2pa.Signer.from_callback(write, c2pa.C2paSigningAlg.ED25519, (pem[0] + pem[2]).decode()) as signer,
+        open(video, "rb") as plain,
+        open(out, "w+b") as signed,
+    ):
+        builder.sign(signer, "video/mp4", plain, signed)
+    out.write_bytes(out.read_bytes().replace(*der))
+    return pem[1] + pem[2]
