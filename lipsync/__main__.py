@@ -167,7 +167,7 @@ class _bar:
 
     def __enter__(self):
         columns = TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+        self._bar = Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
         self._tasks: dict[str, int] = {}
         self._bar.start()
         return self._show

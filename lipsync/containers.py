@@ -114,8 +114,9 @@ class FieldMerger:
         with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
             while True:
                 merged = self.graph.vpull()
-                if merged.pts is not None:  # the filter halves the time base
-                    merged.pts = round(merged.pts * merged.time_base / self.unit)
+                scale = merged.time_base / self.unit  # the filter counts in halves
+                merged.duration = round(merged.duration * scale)
+                merged.pts = None if merged.pts is None else round(merged.pts * scale)
                 yield merged
 
 

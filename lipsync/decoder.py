@@ -30,6 +30,7 @@ from .probing import LONGEST_S, probe
 
 MEMORY_BYTES = 4 << 30  # address space of this process; an 8K 10-bit film needs about half of it
 HELD_BYTES = 192 << 20  # decoded pictures kept at once while a run is given backwards
+MIX = {"rematrix_maxval": "1"}  # mixed channels are averaged, not summed past full scale
 JUMP_S = 10  # a leap back in a sound track's timestamps, or one ahead past its end: a new clock, not a gap
 
 # --- frames --------------------------------------------------------------------------------------------------
@@ -57,14 +58,17 @@ class Ticks:
         self.ahead = next(self.source, None)
 
     def numbered(self) -> Iterator[tuple[int, int, av.VideoFrame]]:
-        """(tick, ticks that it lasts, picture)"""
-        stated = self.pictures.stream.average_rate or self.fps
+        """(first tick, the tick after its last if none follows, picture)"""
+        rate = self.pictures.stream.average_rate or self.fps
         for place, frame in enumerate(self.pictures):
-            if not self.timed:
-                yield math.floor(place * self.fps / stated + Fraction(1, 2)), math.ceil(self.fps / stated), frame
-            elif frame.pts is not None and frame.pts >= self.start:
-                tick = (frame.pts - self.start) * self.unit * self.fps
-                yield math.floor(tick + Fraction(1, 2)), round((frame.duration or 0) * self.unit * self.fps), frame
+            if self.timed:
+                if frame.pts is None or frame.pts < self.start:
+                    continue
+                begin = (frame.pts - self.start) * self.unit
+                end = begin + max((frame.duration or 0) * self.unit, 1 / rate)
+            else:
+                begin, end = place / rate, (place + 1) / rate
+            yield math.floor(begin * self.fps + Fraction(1, 2)), max(1, round(end * self.fps)), frame
 
     def go(self, tick: int) -> None:
         """Make ready to show a tick, whatever was shown before."""
@@ -87,7 +91,7 @@ class Ticks:
         for tick in range(first, stop):
             while self.ahead and (self.ahead[0] <= tick or self.shown is None):
                 self.shown, self.ahead = self.ahead, next(self.source, None)
-            if self.shown is None or not self.ahead and tick >= self.shown[0] + max(1, self.shown[1]):
+            if self.shown is None or not self.ahead and tick >= self.shown[1]:
                 return
             yield self.shown[2]
 
@@ -182,11 +186,12 @@ def sound(path: str, sample_rate: int, channels: int) -> dict[str, Any]:
             rate = frame.sample_rate
             if (rate, frame.format.name, frame.layout.name) != kind:
                 kind = (rate, frame.format.name, frame.layout.name)
-                mix = av.AudioResampler("fltp", give.layout, rate)
+                mix = av.AudioResampler(
+                    "fltp", "mono" if frame.layout.nb_channels == 1 else give.layout, rate, options=MIX
+                )
                 give.set_rate(rate)
-            samples = np.concatenate(
-                [np.empty((channels, 0), np.float32), *(p.to_ndarray() for p in mix.resample(frame))], 1
-            )
+            mixed = np.concatenate([part.to_ndarray() for part in mix.resample(frame)], 1)
+            samples = np.broadcast_to(mixed, (channels, mixed.shape[1]))  # one channel serves both ears
             at = now if frame.pts is None else frame.pts * frame.time_base + shift
             at = at or Fraction(0)
             now = at if now is None else now

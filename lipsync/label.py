@@ -1,6 +1,6 @@
 """What says that a video was made by a machine: a visible stamp, container tags, and signed Content Credentials.
 
-The stamp is for people, the tags for players, the signature (C2PA 2, c2pa.org) for whoever must be sure. The first may
+The stamp (stamp.py) is for people, the tags for players, the signature (C2PA 2, c2pa.org) for whoever must be sure. The first may
 be switched off by the operator, the signature never. docs/labels.md says what law and paper ask, and what a label
 cannot do.
 """
@@ -21,92 +21,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from . import __version__
 from .credentials import hand, trust
 from .errors import InputError, LabelError
+from .stamp import Stamp
+
+__all__ = ["Stamp", "Status", "Verdict", "describe", "sign", "tags", "verify"]
 
 TOOL = "lipsync-lab"
-STAMP_TEXT = "AI lip-sync"
-STAMP_SHARE = 0.035  # height of the stamp, of the frame's shorter side
-STAMP_MIN_TEXT_PX = 10  # smaller letters do not survive the codec
 IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SOURCE_TYPE = IPTC + "compositeWithTrainedAlgorithmicMedia"
 MADE_BY_AI = {SOURCE_TYPE, IPTC + "trainedAlgorithmicMedia"}
 BINDINGS = {"assertion.bmffHash.match", "assertion.dataHash.match", "assertion.boxesHash.match"}
 VERIFY_S = 120.0  # hashing takes about a second a gigabyte
-HASH_CHUNK_KB = 4096  # hashes in a tree: one flat hash would hold up to the whole file in memory
-
-
-class Stamp:
-    """A small chip that says "AI lip-sync", in the same corner of every frame of a video.
-
-    width, height  of the frames, pixels. `region` is x0, y0, x1, y1 of the only pixels it changes.
-    """
-
-    def __init__(self, width: int, height: int):
-        self._size = width, height
-        grey, alpha = _chip(width, height)
-        self._shape = alpha.shape
-        # out = frame * keep / 255 + add, in whole numbers
-        self._keep = np.repeat(np.round((1 - alpha) * 255).astype(np.uint8)[..., None], 3, 2)
-        self._add = np.repeat(np.round(grey * alpha).astype(np.uint8)[..., None], 3, 2)
-        self.region = self._corners()[0]
-
-    def _corners(self) -> list[tuple[int, int, int, int]]:
-        """Regions in order of preference: bottom right, bottom left, top right, top left; even, as chroma is."""
-        (width, height), (h, w) = self._size, self._shape
-        margin = h // 4 * 2
-        right, low = (max(width - w - margin, 0) & ~1, max(height - h - margin, 0) & ~1)
-        left, top = min(margin, right), min(margin, low)
-        return [(x, y, x + w, y + h) for y in (low, top) for x in (right, left)]
-
-    def place(self, boxes: np.ndarray) -> tuple[int, int, int, int]:
-        """Choose the corner that stays clear of every face of the video, or is covered least; sets `region`.
-
-        boxes    (N, 4) x0 y0 x1 y1, pixels; rows with no number are passed over
-        returns  region, x0 y0 x1 y1, pixels
-        """
-        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-        boxes = boxes[np.isfinite(boxes).all(1)]
-
-        def covered(region: tuple[int, int, int, int]) -> float:
-            x0, y0, x1, y1 = region
-            across = np.minimum(boxes[:, 2], x1) - np.maximum(boxes[:, 0], x0)
-            down = np.minimum(boxes[:, 3], y1) - np.maximum(boxes[:, 1], y0)
-            return float((across.clip(0) * down.clip(0)).sum())
-
-        self.region = min(self._corners(), key=covered)  # the first of equals
-        return self.region
-
-    def apply(self, frame: np.ndarray) -> None:
-        """Blend the stamp into a (H, W, 3) uint8 frame, in place."""
-        x0, y0, x1, y1 = self.region
-        part = frame[y0:y1, x0:x1]
-        cv2.add(cv2.multiply(part, self._keep, scale=1 / 255), self._add, dst=part)
-
-
-def _chip(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grey value 0..255 and opacity 0..1 of the stamp, both (h, w) float32, h and w even, within the frame."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    text_px = max(STAMP_MIN_TEXT_PX, round(min(width, height) * STAMP_SHARE / 1.35))
-    font = ImageFont.load_default(text_px)
-    x0, y0, x1, y1 = font.getbbox(STAMP_TEXT)
-    h = round(text_px * 1.35 / 2) * 2
-    w = round((x1 - x0 + h * 0.8) / 2) * 2
-    fit = min(1.0, width / w, height / h)  # a thumbnail-sized video gets a smaller chip
-    scale = 4  # drawn larger for a smooth edge
-    shape = Image.new("L", (w * scale, h * scale))
-    ImageDraw.Draw(shape).rounded_rectangle((0, 0, w * scale - 1, h * scale - 1), h * scale / 3, fill=255)
-    letters = Image.new("L", (w, h))
-    ImageDraw.Draw(letters).text(((w - x1 - x0) / 2, (h - y1 - y0) / 2), STAMP_TEXT, font=font, fill=255)
-    size = max(int(w * fit) & ~1, 1), max(int(h * fit) & ~1, 1)
-    ink, body = (np.asarray(i.resize(size, Image.Resampling.LANCZOS), np.float32) / 255 for i in (letters, shape))
-    alpha = np.maximum(0.65 * body, 0.95 * ink)
-    return (24 * (1 - ink) + 255 * ink).astype(np.float32), alpha
+SIGN_S = 900.0  # also covers the answer of a timestamp authority
 
 
 def tags(model: str) -> dict[str, str]:
@@ -135,8 +63,6 @@ def sign(
 
     Raises LabelError.
     """
-    import c2pa
-
     signer, actions, ingredients = hand(), [], []
     made_from = [("source", source, "parentOf", "c2pa.opened")] if source is not None else []
     made_from += [(f"voice{n}", voice, "componentOf", "c2pa.placed") for n, voice in enumerate(voices)]
@@ -161,25 +87,16 @@ def sign(
         "ingredients": ingredients,
         "assertions": [{"label": "c2pa.actions.v2", "created": True, "data": {"actions": actions}}],
     }
-    settings = {
-        "builder": {"thumbnail": {"enabled": False}},
-        "core": {"merkle_tree_chunk_size_in_kb": HASH_CHUNK_KB, "backing_store_memory_threshold_in_mb": 16},
-        "verify": {"remote_manifest_fetch": False},
-    }
-    assert Path(video) != Path(out), "signing in place would destroy the video"
+    request = {"video": str(Path(video).resolve()), "out": str(Path(out).resolve()), "manifest": manifest}
+    request |= {"algorithm": signer.algorithm, "chain": signer.chain.decode(), "key": signer.key.decode()}
+    assert request["video"] != request["out"], "signing in place would destroy the video"
     try:
-        info = c2pa.C2paSignerInfo(signer.algorithm, signer.chain, signer.key, signer.timestamps)
-        with (
-            c2pa.Signer.from_info(info) as pen,
-            c2pa.Builder(manifest, context=c2pa.Context.from_dict(settings)) as builder,
-            open(video, "rb") as plain,
-            open(out, "w+b") as signed,
-        ):
-            builder.sign(pen, "video/mp4", plain, signed)
-    except (c2pa.C2paError, OSError) as error:
-        Path(out).unlink(missing_ok=True)
-        hint = f" (timestamps come from {signer.timestamps}: unset LIPSYNC_TSA to do without)" * bool(signer.timestamps)
-        raise LabelError(f"The video could not be signed: {error}{hint}") from error
+        error = _notary("sign", {**request, "timestamps": signer.timestamps}, SIGN_S).get("error")
+        if error:
+            hint = f" (timestamps come from {signer.timestamps}: unset LIPSYNC_TSA to do without)"
+            raise LabelError(f"The video could not be signed: {error}{hint if signer.timestamps else ''}")
+    except _Ended as error:
+        raise LabelError(f"The video could not be signed: the signing process {error}") from error
     except BaseException:
         Path(out).unlink(missing_ok=True)
         raise
@@ -239,7 +156,7 @@ def verify(path: str | os.PathLike) -> Verdict:
     Trusted are this installation's hand, the operator's, and whoever lies in the trust folder (credentials.py).
     Raises InputError where the file cannot be read at all, LabelError where the trust list cannot.
     """
-    path, found = Path(path), _inspect(Path(path))
+    path, found = Path(path), _read(Path(path))
     if "error" in found:
         return _unlabelled(path, found)
     signature = found["signature"]
@@ -294,29 +211,40 @@ def _unlabelled(path: Path, found: dict[str, Any]) -> Verdict:
     return Verdict(Status.NOT_LABELLED, f"there are no Content Credentials in it.{hint}")
 
 
-def _inspect(path: Path) -> dict[str, Any]:
-    """Run inspector.py on a file, with the trust list of this moment."""
+def _read(path: Path) -> dict[str, Any]:
+    """What notary.py finds in a file, with the trust list of this moment."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     known = trust()
     anchors = {"trust_kind": "manifest", "trust_anchors": known.authorities, "allowed_list": known.hands or None}
     stamps = {"trust_kind": "tsa", "trust_anchors": known.timestamps}
-    job = {"path": str(path.resolve()), "trust": {"anchors": [anchors, stamps]}}
+    try:
+        return _notary("read", {"path": str(path.resolve()), "trust": {"anchors": [anchors, stamps]}}, VERIFY_S)
+    except _Ended as error:
+        raise InputError(f"The label of {path.name} cannot be read: whatever reads it {error}") from error
+
+
+class _Ended(Exception):
+    """The child gave no finding; the text says how it ended."""
+
+
+def _notary(job: str, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Run one job of notary.py in a child. Raises _Ended."""
     search = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "lipsync.inspector"],
-            input=json.dumps(job).encode(),
+            [sys.executable, "-P", "-m", "lipsync.notary"],
+            input=json.dumps([job, request]).encode(),
             capture_output=True,
-            timeout=VERIFY_S,
+            timeout=seconds,
             process_group=0,  # Ctrl-C is for the parent to handle
             env={**os.environ, "PYTHONPATH": search},
         )
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"Reading the label of {path.name} took more than {VERIFY_S:g} s and was given up.") from error
+        raise _Ended(f"took more than {seconds:g} s and was given up.") from error
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise InputError(f"{path.name} is broken in a way that ends whatever reads it: {_clean(words[0])}")
+        raise _Ended(f"broke down ({_clean(words[0])}).")
     return json.loads(done.stdout)
 
 

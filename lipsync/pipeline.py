@@ -82,7 +82,14 @@ def sync(
         synced = render(job, plain, monitor)
         monitor.step("label", 0, 1)
         with monitor.timed("label"):
-            label.sign(plain, signed, source=info.path, model=options.model, checkpoint_sha256=model.sha256)
+            label.sign(
+                plain,
+                signed,
+                source=info.path,
+                voices=list(voices.values()),
+                model=options.model,
+                checkpoint_sha256=model.sha256,
+            )
             signed.replace(out)
         monitor.step("label", 1, 1)
     inside = synced[timeline.first : timeline.stop]

@@ -15,6 +15,7 @@ from .errors import InputError
 from .painting import can_be_transparent, degrees, is_hdr, orientation
 
 SCAN_S = 5.0  # packets are read for so long, then the container is trusted for the rest
+SLACK_S = 0.15  # headers round the length up by so much, padding of the sound included
 LONGEST_S = 4 * 3600
 LARGEST_PX = 40_000_000  # 8K is 33 million
 FASTEST_FPS, SLOWEST_FPS, PLAIN_FPS = Fraction(121, 2), 10, Fraction(25)
@@ -150,21 +151,21 @@ def moving_timing(pictures: Pictures, found: Scan) -> dict[str, Any]:
         rate, varies = (stated or [PLAIN_FPS])[0], False
     fps, notes = speakable(rate, varies)
     if found.timed:
-        last = found.lengths.get(ordered[-1], 0) * unit
-        frames = math.floor(elapsed[-1] * float(fps) + 0.5) + max(1, round(last * fps))
+        last = max(found.lengths.get(ordered[-1], 0) * unit, 1 / rate)
+        frames = round(((ordered[-1] - start) * unit + last) * fps)
     else:
         frames = math.ceil(found.pictures * fps / rate)
 
-    if stream.frames > found.pictures:  # the index lists more pictures than the file holds
-        frames += math.ceil((stream.frames - found.pictures) * fps / rate)
-    elif found.timed and container.duration:
+    if stream.frames > found.pictures:  # the index lists more pictures than were found
+        frames = max(frames, round((stream.frames - found.pictures + len(found.lengths)) * fps / rate))
+    elif found.timed and not stream.frames and container.duration:
         lacking = (container.duration + (container.start_time or 0)) / av.time_base - found.end_s
-        if lacking > 0.5 or not found.complete:
+        if lacking > SLACK_S or not found.complete:
             frames += max(0, round(lacking * fps))
     return {
         "fps": fps,
         "varies": varies,
-        "frames": frames,
+        "frames": max(1, frames),
         "start_s": float(start * unit),
         "timed": found.timed,
         "notes": notes,
@@ -181,18 +182,17 @@ def frame_rate(elapsed: np.ndarray, unit: float, stated: Sequence[Fraction]) -> 
         return (list(stated) or [PLAIN_FPS])[0], False
     measured = (len(elapsed) - 1) / float(elapsed[-1])
     near = [rate for rate in [*stated, *COMMON_RATES] if abs(float(rate) / measured - 1) < 0.2]
-    places, slack = np.arange(len(elapsed)), max(1.01 * unit, 1e-4)
+    places, slack = np.arange(len(elapsed)), max(min(1.01 * unit, 0.1 / measured), 1e-4)
     for rate in near:
         if np.abs(elapsed - places / float(rate)).max() <= slack:
             return rate, False
-    average = next((rate for rate in stated[:1] if abs(float(rate) / measured - 1) < 0.05), None)
-    average = average or Fraction(measured).limit_denominator(1001)
     if np.abs(elapsed - places / measured).max() <= 2 * slack:
-        return average, False
+        return Fraction(measured).limit_denominator(1001), False
     for rate in near:
         if np.mean(np.abs(np.diff(elapsed) - 1 / float(rate)) <= slack) >= 0.9:
             return rate, True
-    return average, True
+    trusted = [rate for rate in stated[:1] if abs(float(rate) / measured - 1) < 0.05]
+    return (trusted or [Fraction(measured).limit_denominator(1001)])[0], True
 
 
 def speakable(rate: Fraction, varies: bool) -> tuple[Fraction, list[str]]:

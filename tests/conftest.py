@@ -1,5 +1,6 @@
 """Shared fixtures: golden numbers, shared clips where they are there, made media."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from skimage.data import astronaut
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_keys(tmp_path_factory):
+    """Labels made by tests are signed with keys of their own, not with those of whoever runs the tests."""
+    os.environ["LIPSYNC_KEYS"] = str(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="session")

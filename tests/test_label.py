@@ -74,6 +74,24 @@ def _boxes(data: bytes) -> dict[bytes, int]:
     return found
 
 
+def _flip(path: Path, at: int) -> None:
+    """Change one bit of a file."""
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def _crash_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.run
+
+    def crash(args: list[str], **options: object) -> subprocess.CompletedProcess:
+        return real([sys.executable, "-c", "import os; os.abort()"], **options)
+
+    monkeypatch.setattr(label.subprocess, "run", crash)
+
+
 # The stamp ----------------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +119,7 @@ def test_stamp_is_small_and_readable(size):
         x0, y0, x1, y1 = stamp.region
         assert 10 <= y1 - y0 <= max(0.036 * height, 14)
         part = frame[y0:y1, x0:x1].astype(int)
-        assert part.max() > 235 and np.median(part) < 110  # white on dark, on any background
+        assert part.max() - np.median(part) > 140  # white on dark, on any background
 
 
 def test_stamp_is_cheap():
@@ -188,48 +206,48 @@ def test_failed_signing_leaves_nothing(tmp_path, monkeypatch, plain):
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_signing_does_not_hold_the_video_in_memory(tmp_path):
-    """60 MB through a process of its own: the peak must not follow the file."""
-    big = tmp_path / "big.mp4"
+@pytest.mark.parametrize("boxes", [[5 << 20], [20 << 20], [9 << 20, 9 << 20]])
+def test_large_content_is_hashed_whole(tmp_path, boxes):
+    """Guards the choice of hash: c2pa's hash tree misses changes in the middle of such files."""
+    big, out = tmp_path / "big.mp4", tmp_path / "out.mp4"
     _write(big, np.random.default_rng(0).integers(0, 255, (3, 96, 128, 3), np.uint8))
-    data, size = big.read_bytes(), 60 << 20  # one more mdat box, as c2pa hashes whatever is there
-    big.write_bytes(data + (size + 8).to_bytes(4, "big") + b"mdat" + bytes(range(256)) * (size // 256))
-    code = (
-        "import resource, sys; from pathlib import Path; from lipsync.label import sign\n"
-        "import c2pa; rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "sign(Path(sys.argv[2]), Path(sys.argv[3]), model='m', checkpoint_sha256='00')\n"
-        "before = rss(); sign(Path(sys.argv[1]), Path(sys.argv[3]), model='m', checkpoint_sha256='00')\n"
-        "print((rss() - before) // 1024)"
-    )
-    small = tmp_path / "small.mp4"
-    small.write_bytes(data)
-    args = [sys.executable, "-c", code, big, small, tmp_path / "out.mp4"]
-    done = subprocess.run(args, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 30
-    assert verify(tmp_path / "out.mp4").status is Status.INTACT
+    with open(big, "ab") as file:
+        for size in boxes:
+            file.write((size + 8).to_bytes(4, "big") + b"mdat" + bytes(size))
+    sign(big, out, model="m", checkpoint_sha256=SHA256)
+    assert verify(out).status is Status.INTACT
+    for share in (0.3, 0.6, 0.999):
+        _flip(out, int(out.stat().st_size * share))
+        assert verify(out).status is Status.ALTERED
+        _flip(out, int(out.stat().st_size * share))
+
+
+def test_a_crash_of_the_signing_child_leaves_nothing(plain, tmp_path, monkeypatch):
+    _crash_children(monkeypatch)
+    with pytest.raises(LabelError, match="could not be signed"):
+        sign(plain, tmp_path / "out.mp4", model="m", checkpoint_sha256=SHA256)
+    assert not (tmp_path / "out.mp4").exists()
 
 
 # Tampering ----------------------------------------------------------------------------------------------------------
 
 
-def test_any_flipped_byte_of_content_is_found(signed, tmp_path):
-    data, other = bytearray(signed.read_bytes()), tmp_path / "flipped.mp4"
-    boxes = _boxes(data)
-    for at in (boxes[b"mdat"] + 8, boxes[b"mdat"] + 900, len(data) - 1, boxes[b"moov"] + 60):
-        data[at] ^= 1
-        other.write_bytes(data)
-        verdict = verify(other)
+def test_any_flipped_byte_of_content_is_found(signed):
+    size, boxes = signed.stat().st_size, _boxes(signed.read_bytes())
+    for at in (boxes[b"mdat"] + 8, boxes[b"mdat"] + 900, size - 1, boxes[b"moov"] + 60):
+        _flip(signed, at)
+        verdict = verify(signed)
         assert verdict.status is Status.ALTERED and verdict.exit_code == 1
         assert verdict.model is None  # nothing in it can be believed any more
-        data[at] ^= 1
+        _flip(signed, at)
+    assert verify(signed).status is Status.INTACT
 
 
 def test_a_forged_manifest_is_found(signed, tmp_path):
     """Another model's name in the manifest, same length: the claim no longer matches what was signed."""
     forged = tmp_path / "forged.mp4"
     forged.write_bytes(signed.read_bytes().replace(b"wav2lip-test", b"wav2lip-evil"))
-    with pytest.raises(AssertionError):
-        assert verify(forged).status is Status.INTACT
+    assert forged.read_bytes() != signed.read_bytes()
     assert verify(forged).status is Status.ALTERED
 
 
@@ -299,13 +317,8 @@ def test_a_crash_or_a_stall_of_the_child_is_one_sentence(signed, monkeypatch):
     with pytest.raises(InputError, match="given up"):
         verify(signed)
     monkeypatch.undo()
-    real = subprocess.run
-
-    def crash(args, **options):
-        return real([sys.executable, "-c", "import os; os.abort()"], **options)
-
-    monkeypatch.setattr(label.subprocess, "run", crash)
-    with pytest.raises(InputError, match="broken in a way"):
+    _crash_children(monkeypatch)
+    with pytest.raises(InputError, match="broke down"):
         verify(signed)
 
 
@@ -417,9 +430,7 @@ def test_expired_is_its_own_verdict(plain, keys, tmp_path):
     assert verdict.status is Status.EXPIRED and verdict.exit_code == 1
     assert describe(verdict).startswith("Expired but intact: AI lip-synced with old-model")
     assert "ended on 2020-01-02" in describe(verdict) and verdict.signer == "Old hand"
-    data = bytearray(out.read_bytes())
-    data[-1] ^= 1
-    out.write_bytes(data)
+    _flip(out, out.stat().st_size - 1)
     assert verify(out).status is Status.ALTERED
 
 

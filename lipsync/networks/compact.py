@@ -43,5 +43,3 @@ class CompactExpert(nn.Module):
     def forward(self, mel: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
         """Embed both (see `audio` and `face`)."""
         return self.audio(mel), self.face(window)
-
-

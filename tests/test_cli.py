@@ -1,0 +1,121 @@
+"""The command line as a stranger uses it: exit codes, sentences, what is left behind."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import pytest
+
+from lipsync.__main__ import main
+
+from .conftest import ROOT, make_clip, make_voice
+
+
+def run(*args, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "lipsync", *map(str, args)], capture_output=True, text=True, cwd=ROOT, **more
+    )
+
+
+def test_sync_report_and_verify(clip, voice, tmp_path, capsys):
+    out, report = tmp_path / "out.mp4", tmp_path / "out.json"
+    assert main(["sync", str(clip), str(voice), "--out", str(out), "--report", str(report)]) == 0
+    assert "40 frames at 25 a second" in capsys.readouterr().out
+    assert json.loads(report.read_text())["frames_synced"] == 40
+    assert main(["verify", str(out)]) == 0
+    assert "intact" in capsys.readouterr().out
+    assert main(["verify", str(clip)]) == 1
+
+
+def test_a_missing_file_is_one_sentence(voice, tmp_path, capsys):
+    assert main(["sync", str(tmp_path / "none.mp4"), str(voice), "--out", str(tmp_path / "out.mp4")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("lipsync: ") and "none.mp4" in said and "Traceback" not in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["sync"],
+        ["sync", "clip.mp4", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "v.wav", "--voice", "0=v.wav", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "--voice", "v.wav", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "v.wav", "--longer", "never", "--out", "out.mp4"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_is_2(args, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+
+
+def test_a_value_out_of_range_is_1(capsys):
+    assert main(["sync", "clip.mp4", "v.wav", "--out", "out.mp4", "--quality", "99"]) == 1
+    assert "between 0 and 51" in capsys.readouterr().err
+
+
+def test_a_preview_is_a_png(clip, tmp_path, capsys):
+    out = tmp_path / "face.png"
+    assert main(["sync", str(clip), "--preview", "0.5", "--out", str(out)]) == 0
+    assert cv2.imread(str(out)).shape == (320, 320, 3)
+    assert "face 0: 0.00 to 2.00 s" in capsys.readouterr().out
+
+
+def test_models_names_what_is_here(capsys):
+    assert main(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "wav2lip-provisional" in said and "research use only" in said and "syncnet-v2" in said
+
+
+def test_a_batch_survives_bad_items(clip, voice, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["video", "voice"], [clip, voice], [tmp_path / "broken.mp4", voice], [clip, tmp_path / "gone.wav"]]
+        )
+    assert main(["sync", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("FAILED") == 2 and "2 of 3 pairs failed" in said.err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["0000-astronaut.mp4"]
+
+
+def test_a_folder_is_a_batch(clip, voice, tmp_path, capsys):
+    (tmp_path / "clips").mkdir()
+    os.link(clip, tmp_path / "clips" / "one.mp4")
+    assert main(["sync", str(tmp_path / "clips"), str(voice), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "one.mp4").is_file()
+
+
+def test_a_list_without_columns(tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text("a,b\n1,2\n")
+    assert main(["sync", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out")]) == 1
+    assert "columns video and voice" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_nothing(tmp_path, stop):
+    clip, voice = make_clip(tmp_path / "clip.mp4", 50), make_voice(tmp_path / "voice.wav", 60)
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "lipsync", "sync", str(clip), str(voice), "--out", str(out / "out.mp4")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
+        deadline = time.monotonic() + 60
+        while not list(out.glob(".lipsync-*/*.mp4*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.send_signal(stop)
+        said = child.communicate(timeout=30)[1]
+    assert child.returncode == 130 and "nothing was left behind" in said
+    assert list(out.iterdir()) == []
+
+
+def test_it_starts_fast_and_says_its_version():
+    began = time.monotonic()
+    assert run("--version").stdout.strip()
+    assert time.monotonic() - began < 3

@@ -1,0 +1,91 @@
+"""What runs a generator: agreement, choice, errors."""
+
+import numpy as np
+import pytest
+
+from lipsync import engines
+from lipsync.engines import candidates, compare, open_engine, probe_input
+from lipsync.errors import EngineError, ModelError
+from lipsync.models import open_model
+
+MODEL = "wav2lip-provisional"
+
+
+@pytest.fixture(scope="module")
+def reference():
+    mel, face = probe_input()
+    return mel, face, engines.TorchEngine(MODEL).run(mel, face)
+
+
+@pytest.mark.parametrize("name", list(candidates()))
+def test_every_engine_agrees_within_40_db(name, reference):
+    mel, face, truth = reference
+    engine = candidates()[name](MODEL)
+    out = engine.run(mel, face)
+    assert out.shape == (32, 3, 96, 96) and out.dtype == np.float32
+    assert -10 * np.log10(np.mean((out - truth) ** 2) + 1e-12) > 40
+    # Any number of faces gives what the full batch gave.
+    np.testing.assert_allclose(engine.run(mel[:5], face[:5]), out[:5], atol=0.02)
+    both = engine.run(np.concatenate([mel, mel[:3]]), np.concatenate([face, face[:3]]))
+    np.testing.assert_allclose(both[32:], out[:3], atol=0.02)
+
+
+def test_the_fastest_that_agrees_is_chosen_and_remembered(tmp_path, monkeypatch):
+    class Fake(engines.Engine):
+        def __init__(self, name, error):
+            self.name, self._error = name, error
+
+        def run(self, mel, face):
+            return engines.TorchEngine(MODEL).run(mel, face) + self._error
+
+    calls = []
+
+    def maker(name, error):
+        def make(model):
+            calls.append(name)
+            return Fake(name, error)
+
+        return make
+
+    offered = {
+        "openvino fast but wrong": maker("openvino fast but wrong", 0.1),
+        "torch right": maker("torch right", 0.0),
+    }
+    monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines, "candidates", lambda: offered)
+    monkeypatch.setattr(engines, "_OPEN", {})
+    assert open_engine(MODEL).name == "torch right"
+    first = len(calls)
+    monkeypatch.setattr(engines, "_OPEN", {})
+    assert open_engine(MODEL).name == "torch right"
+    assert len(calls) == first + 1  # opened, not compared again
+
+
+def test_an_engine_that_is_not_here():
+    with pytest.raises(EngineError, match="cannot run here"):
+        open_engine(MODEL, "torch cuda float32" if not engines._has_gpu() else "tpu")
+
+
+def test_a_model_that_is_not_here():
+    with pytest.raises(ModelError, match="no lip-sync model named 'syncnet-v2'"):
+        open_model("syncnet-v2")
+    with pytest.raises(ModelError, match="fetch wav2lip-gan"):
+        open_model("wav2lip-gan")
+
+
+def test_a_table_of_all_engines():
+    table = compare(MODEL)
+    assert all(row["faces_per_s"] > 0 for row in table.values())
+    assert table["torch cpu float32"]["psnr_db"] == 99
+
+
+def test_a_model_hears_silence_as_silence():
+    model = open_model(MODEL)
+    rng = np.random.default_rng(0)
+    waveform = rng.normal(0, 0.1, 32_000).astype(np.float32)
+    waveform[12_000:24_000] *= 0.001  # a pause with room noise
+    mel = model.hear(waveform)
+    assert (mel[:, 80:100] == -4).all() and (mel[:, 20:40] > -4).any()
+    windows = model.windows(mel, 3, 4, 25)
+    assert windows.shape == (4, 80, 16)
+    np.testing.assert_array_equal(windows[1], model.windows(mel, 4, 1, 25)[0])
