@@ -8,6 +8,7 @@ import av
 from av.codec.context import ThreadType
 from av.error import FFmpegError
 from av.stream import Disposition
+from av.video.reformatter import ColorRange
 
 from .errors import InputError
 
@@ -123,7 +124,7 @@ class FieldMerger:
 def graph_for(frame: av.VideoFrame, steps: list[tuple[str, str]], unit: object = "1/1000") -> av.filter.Graph:
     """A filter chain for frames like this one."""
     graph = av.filter.Graph()
-    full = frame.color_range == 2
+    full = frame.color_range == ColorRange.JPEG or frame.format.is_rgb
     source = (
         f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={unit}"
         f":colorspace={int(frame.colorspace)}:range={'pc' if full else 'tv'}"

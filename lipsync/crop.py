@@ -128,14 +128,14 @@ def match_colour(generated: np.ndarray, original: np.ndarray, mask: np.ndarray) 
     generated, original  (S, S, 3) uint8 RGB; mask (S, S) float32 0..1
     returns              (S, S, 3) uint8 RGB
     """
-    size = mask.shape[0]
+    size, coarse = mask.shape[0], (24, 24)  # what is carried is smooth: a coarse grid holds it
     trust = (1 - mask) ** 2
     trust[size - size // 24 :] = 0  # the last rows are neck and collar, which the network guesses
-    sigma = size / 10
-    difference = (original.astype(np.float32) - generated.astype(np.float32)) * trust[..., None]
-    weight = cv2.GaussianBlur(trust, (0, 0), sigma) + 1e-3
-    carried = cv2.GaussianBlur(difference, (0, 0), sigma) / weight[..., None]
-    return np.clip(generated + np.clip(carried, -40, 40) + 0.5, 0, 255).astype(np.uint8)
+    difference = cv2.subtract(original, generated, dtype=cv2.CV_32F) * trust[..., None]
+    small = cv2.resize(cv2.merge([difference, trust]), coarse, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), 2.4)
+    carried = np.clip(small[..., :3] / (small[..., 3:] + 1e-3), -40, 40)
+    return cv2.add(generated, cv2.resize(carried, (size, size), interpolation=cv2.INTER_CUBIC), dtype=cv2.CV_8U)
 
 
 def paste(frame: Frame, region: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> None:
@@ -165,5 +165,4 @@ def paste(frame: Frame, region: np.ndarray, generated: np.ndarray, mask: np.ndar
     )
     alpha = cv2.warpAffine(mask, move, shape, flags=how | cv2.INTER_LINEAR)
     part = frame[top:bottom, left:right]
-    mixed = cv2.blendLinear(big, np.ascontiguousarray(part), alpha, 1 - alpha)
-    np.copyto(part, mixed, where=(alpha > 0)[..., None])
+    part[:] = cv2.blendLinear(big, np.ascontiguousarray(part), alpha, 1 - alpha)

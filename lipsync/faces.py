@@ -27,7 +27,7 @@ DETECT_EVERY = 8  # frames between two looks for new faces
 BRIDGE = 8  # frames without the face that are filled by interpolation
 FORGET = 25  # frames after which an unseen face ends its track
 MIN_FRAMES = 3  # shorter tracks are taken for mistakes of the detector
-SMALL_PX = 512  # the detector and the shot finder look at a picture of this longest side
+SMALL_PX, SHOT_PX = 512, 192  # longest side of the pictures that the detector and the shot finder see
 CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
 CHIP_SCALE = 1.7
 PORTRAITS = 16  # remembered pictures a track, one for each
@@ -339,8 +339,7 @@ def find_faces(
     count = 0
     try:
         for index, frame in enumerate(frames):
-            small = _shrink(frame)
-            cut = cuts.is_cut(index, small)
+            cut = cuts.is_cut(index, frame)
             if cut:
                 shots.append(index)
             for track in [t for t in open_tracks if cut or index - t.last > FORGET]:
@@ -348,6 +347,7 @@ def find_faces(
                 done.append(track)
                 spare.append(track.mesh)
             if cut or index % DETECT_EVERY == 0:
+                small = _shrink(frame, SMALL_PX)
                 scale = frame.shape[1] / small.shape[1]
                 for hit in look.detect(small):
                     box = hit.box * scale
@@ -378,12 +378,12 @@ def _fresh(mesh: _Mesh) -> _Mesh:
     return mesh
 
 
-def _shrink(frame: Frame) -> Frame:
-    scale = SMALL_PX / max(frame.shape[:2])
+def _shrink(frame: Frame, longest_px: int) -> Frame:
+    scale = longest_px / max(frame.shape[:2])
     if scale >= 1:
         return frame
     size = (max(round(frame.shape[1] * scale), 1), max(round(frame.shape[0] * scale), 1))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale > 0.3 else cv2.INTER_LINEAR)
+    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
 
 
 class _ShotFinder:
@@ -396,8 +396,8 @@ class _ShotFinder:
         self._timecode, self._fps = FrameTimecode, float(fps)
         self._detector = ContentDetector(threshold=30, min_scene_len=5, filter_mode=FlashFilter.Mode.SUPPRESS)
 
-    def is_cut(self, index: int, small: Frame) -> bool:
-        scale = 160 / max(small.shape[:2])
-        tiny = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) if scale < 1 else small
-        # The detector wants BGR; the hue is the only thing that changes with the order, and only by a rotation.
-        return bool(self._detector.process_frame(self._timecode(index, self._fps), tiny)) and index > 0
+    def is_cut(self, index: int, frame: Frame) -> bool:
+        # The detector wants BGR, but all it uses is differences of hue, saturation and value, which do not care.
+        return (
+            bool(self._detector.process_frame(self._timecode(index, self._fps), _shrink(frame, SHOT_PX))) and index > 0
+        )

@@ -1,8 +1,8 @@
 """What says that a video was made by a machine: a visible stamp, container tags, and signed Content Credentials.
 
-The stamp (stamp.py) is for people, the tags for players, the signature (C2PA 2, c2pa.org) for whoever must be sure. The first may
-be switched off by the operator, the signature never. docs/labels.md says what law and paper ask, and what a label
-cannot do.
+The stamp (stamp.py) is for people, the tags for players, the signature (C2PA 2, c2pa.org) for whoever must be sure.
+The first may be switched off by the operator, the signature never. docs/labels.md says what law and paper ask, and
+what a label cannot do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SOURCE_TYPE = IPTC + "compositeWithTrainedAlgorithmicMedia"
 MADE_BY_AI = {SOURCE_TYPE, IPTC + "trainedAlgorithmicMedia"}
 BINDINGS = {"assertion.bmffHash.match", "assertion.dataHash.match", "assertion.boxesHash.match"}
-VERIFY_S = 120.0  # hashing takes about a second a gigabyte
+VERIFY_S = 120.0  # hashing takes a few seconds a gigabyte
 SIGN_S = 900.0  # also covers the answer of a timestamp authority
 
 

@@ -1,8 +1,8 @@
 """Signs and reads labels, as a child of label.py: `python -m lipsync.notary`.
 
-A foreign file may crash or bloat the library that parses it, and signing takes memory by the size of the video; here
-that ends with this process, and the server goes on. The job comes as JSON on standard input, where a key is safe from
-other users' eyes; the finding goes as JSON to standard output.
+A foreign file may crash or bloat the library that parses it; here that ends with this process, and the server goes on.
+The job comes as JSON on standard input, where a key is safe from other users' eyes; the finding goes as JSON to
+standard output.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 MEMORY_BYTES = 4 << 30  # address space; the libraries reserve far more than they use
 C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # ISO BMFF uuid of Content Credentials
 MAX_BOXES = 10_000
+CHUNK_KB = 4096
 
 
 def sign(
@@ -20,13 +21,15 @@ def sign(
 ) -> dict[str, str]:
     """Write `out`: `video` with a signed manifest. Returns {}, or {"error": the library's words}.
 
-    One flat hash over the file: with the hash tree that would save memory, c2pa 0.38.1 calls some changed files intact.
+    The film is hashed in a tree of chunks: hashed in one piece, it would be held in memory, up to half a GB.
+    c2pa 0.38.1 miscounts the chunks of a file with several `mdat` boxes (ours have one), so the hash is checked again
+    after signing.
     """
     import c2pa
 
     settings = {
         "builder": {"thumbnail": {"enabled": False}},
-        "core": {"backing_store_memory_threshold_in_mb": 16},
+        "core": {"merkle_tree_chunk_size_in_kb": CHUNK_KB, "backing_store_memory_threshold_in_mb": 16},
         "verify": {"remote_manifest_fetch": False, "verify_after_sign_hash": True},
     }
     try:

@@ -65,13 +65,12 @@ class Painter:
 
     def paint(self, frame: av.VideoFrame) -> np.ndarray:
         transpose, flip_x, flip_y = orientation(frame)
-        turns = [("transpose", "cclock_flip")] * transpose + [("hflip", "")] * flip_x + [("vflip", "")] * flip_y
-        if turns:
-            frame = self.through(frame, turns)
+        steps = [("transpose", "cclock_flip")] * transpose + [("hflip", "")] * flip_x + [("vflip", "")] * flip_y
         if is_hdr(frame):
-            size = f"{self.width}:{self.height}"
-            tone = f"{size}:out_transfer=bt709:out_primaries=bt709:out_range=tv:intent=perceptual"
-            return self.through(frame, [("scale", tone), ("format", "rgb24")]).to_ndarray()
+            tone = f"{self.width}:{self.height}:out_transfer=bt709:out_primaries=bt709:intent=perceptual"
+            return self.through(frame, [*steps, ("scale", tone), ("format", "rgb24")]).to_ndarray()
+        # Where chroma sits is forgotten on purpose: then each sample colours its own four pixels, and can be got back.
+        frame = self.through(frame, [*steps, ("setparams", "chroma_location=unspecified")])
         if can_be_transparent(frame):
             picture = self.scaled(frame, "rgba").to_ndarray()
             opaque = picture[..., 3:].astype(np.uint16)

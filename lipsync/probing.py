@@ -181,18 +181,19 @@ def frame_rate(elapsed: np.ndarray, unit: float, stated: Sequence[Fraction]) -> 
     if len(elapsed) < 2:
         return (list(stated) or [PLAIN_FPS])[0], False
     measured = (len(elapsed) - 1) / float(elapsed[-1])
+    average = max(Fraction(measured).limit_denominator(1001), Fraction(1, 1001))
     near = [rate for rate in [*stated, *COMMON_RATES] if abs(float(rate) / measured - 1) < 0.2]
     places, slack = np.arange(len(elapsed)), max(min(1.01 * unit, 0.1 / measured), 1e-4)
     for rate in near:
         if np.abs(elapsed - places / float(rate)).max() <= slack:
             return rate, False
     if np.abs(elapsed - places / measured).max() <= 2 * slack:
-        return Fraction(measured).limit_denominator(1001), False
+        return average, False
     for rate in near:
         if np.mean(np.abs(np.diff(elapsed) - 1 / float(rate)) <= slack) >= 0.9:
             return rate, True
     trusted = [rate for rate in stated[:1] if abs(float(rate) / measured - 1) < 0.05]
-    return (trusted or [Fraction(measured).limit_denominator(1001)])[0], True
+    return (trusted or [average])[0], True
 
 
 def speakable(rate: Fraction, varies: bool) -> tuple[Fraction, list[str]]:
