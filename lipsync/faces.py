@@ -95,12 +95,13 @@ class Track:
 
 @dataclass(frozen=True)
 class FaceMap:
-    """Everything known about the faces of a video: frames, shots as (first, stop), tracks."""
+    """Everything known about the faces of a video: frames, shots as (first, stop), tracks; sentences on damage."""
 
     frames: int
     fps: Fraction
     shots: tuple[tuple[int, int], ...]
     tracks: tuple[Track, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 BUILDERS: dict[str, tuple[str, str]] = {  # architecture: module of lipsync.networks, class; imported when needed
     "wav2lip": ("wav2lip", "Wav2Lip"),
     "expert": ("wav2lip", "Expert"),
+    "compact-expert": ("compact", "CompactExpert"),
     "quality": ("wav2lip", "Quality"),
     "syncnet": ("syncnet", "SyncNet"),
     "sfd": ("sfd", "S3FD"),

@@ -1,14 +1,25 @@
-"""Tells the caller how far the work is, stops it when asked to, and keeps the seconds of each stage."""
+"""Tells the caller how far the work is, stops it when asked to, and keeps the seconds of each stage and the memory."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psutil
 
 from .errors import Cancelled
 from .records import Progress
+
+
+def rss_mb() -> float:
+    """Memory held now by this process and its decoding children, in MB (2^20 bytes)."""
+    held, own = 0, psutil.Process()
+    for process in [own, *own.children()]:
+        with suppress(psutil.Error):  # a child may end at any time
+            held += process.memory_info().rss
+    return held / 2**20
 
 
 class Monitor:
@@ -24,6 +35,7 @@ class Monitor:
         self._last = 0.0
         self._lock = threading.Lock()
         self.seconds: dict[str, float] = {}
+        self.peak_rss_mb = rss_mb()
 
     def step(self, stage: str, done: int, total: int) -> None:
         """Report progress, ten times a second at most. Raises Cancelled."""
@@ -31,10 +43,12 @@ class Monitor:
             raise Cancelled("The work was stopped; nothing was left behind.")
         now = time.monotonic()
         began = self._began.setdefault(stage, now)
-        if self._progress is not None and (now - self._last > 0.1 or done >= total):
+        if now - self._last > 0.1 or done >= total:
             self._last = now
+            self.peak_rss_mb = max(self.peak_rss_mb, rss_mb())
             left = (now - began) / done * (total - done) if done and now > began else None
-            self._progress(Progress(stage, done, total, left))
+            if self._progress is not None:
+                self._progress(Progress(stage, done, total, left))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -8,11 +8,10 @@ jaw-shaped mask instead of a rectangle, a reference picture at rest instead of t
 from __future__ import annotations
 
 import os
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -68,10 +67,9 @@ def sync(
         timeline = plan(max(info.frames, 1), info.fps, seconds, options)
         needed = info.frames if timeline.first else min(int(timeline.indices.max()) + 1, info.frames)
         faces = _find(info, needed, options, monitor)
-        if faces.frames < needed:
-            warnings.append(f"The file promises {needed} frames here, but only {faces.frames} could be read.")
     if not faces.tracks:
         raise NoFaceError(f"No face was found in any of the {faces.frames} frames of {info.path.name}.")
+    warnings += faces.notes
     timeline = plan(faces.frames, info.fps, seconds, options)
     chosen = choose(faces, options.face, None if None in waveforms else list(waveforms), info.fps)
     heard = {n: waveforms.get(n, waveforms.get(None)) for n in (t.number for t in chosen)}
@@ -112,7 +110,7 @@ def sync(
         height=info.height + info.height % 2,
         seconds={k: round(v, 3) for k, v in monitor.seconds.items()},
         total_seconds=round(time.perf_counter() - began, 3),
-        peak_rss_mb=round(peak_rss_mb(), 1),
+        peak_rss_mb=round(monitor.peak_rss_mb, 1),
         model=options.model,
         checkpoint_sha256=model.sha256,
         engine=model.engine,
@@ -141,7 +139,10 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
         found = find_faces(reader, info.fps, options.detector, lambda n: monitor.step("faces", min(n, total), total))
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
-    return found
+    notes = reader.notes
+    if reader.missing:
+        notes += (f"The file promises {total} frames, but only {found.frames} could be read.",)
+    return replace(found, notes=notes)
 
 
 def _need_video(video: str | os.PathLike) -> VideoInfo:
@@ -171,13 +172,6 @@ def _voice_warnings(voices: Mapping[int | None, Path], waveforms: Mapping[int | 
         if np.abs(waveform).max() < 1e-3:
             said.append(f"The voice {voices[key].name} is silent, so the mouth rests.")
     return said
-
-
-def peak_rss_mb() -> float:
-    """The most memory this process or one of its ended children has held at a time, in MB (2^20 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return (own + child) * unit / 2**20
 
 
 def preview(info: VideoInfo, second: float, faces: FaceMap) -> Frame:

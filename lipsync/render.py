@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:
     pieces = sound(timeline, info.fps, list(job.voices), own, options)
     synced, total = np.zeros(len(timeline.indices), bool), len(timeline.indices)
     with (
+        closing(pieces),
         VideoWriter(
             out, info.width, info.height, info.fps, SOUND_RATE, quality=options.quality, tags=label.tags(options.model)
         ) as writer,

@@ -90,7 +90,7 @@ class _Tap:
     """Reads a file's sound in pieces of any length, silence after its end."""
 
     def __init__(self, path: Path, skip: int = 0) -> None:
-        self._reader = iter(SoundReader(path, SOUND_RATE, 2))
+        self._reader = SoundReader(path, SOUND_RATE, 2)
         self._held = np.zeros((0, 2), np.float32)
         if skip > 0:
             self.read(skip)
@@ -107,6 +107,9 @@ class _Tap:
         joined = np.concatenate(pieces)
         self._held = joined[count:].copy()
         return joined[:count]
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 def sound(
@@ -127,17 +130,22 @@ def sound(
     under = None if own is None or (whole and not options.background) else _Tap(own)
     over = [_Tap(path, skip=-min(shift - begin, 0)) for path in voices]
     starts = max(shift, begin)
+    taps = [*over, under] if under is not None else over
     fade = SOUND_RATE // 100  # 10 ms, so that no edge clicks
-    for first in range(0, total, SOUND_RATE):
-        count = min(SOUND_RATE, total - first)
-        t = np.arange(first, first + count)
-        piece = np.zeros((count, 2), np.float32)
-        if under is not None:
-            inside = np.clip(np.minimum(t - begin, end - t) / fade + 0.5, 0, 1) if not whole else np.ones(count)
-            piece += under.read(count) * (1 - inside * (1 - options.background)).astype(np.float32)[:, None]
-        lead = min(max(starts - first, 0), count)
-        for tap in over:
-            if lead < count:
-                gate = (t[lead:] < end) if not whole else np.ones(count - lead, bool)
-                piece[lead:] += tap.read(count - lead) * gate[:, None]
-        yield np.clip(piece, -1, 1)
+    try:
+        for first in range(0, total, SOUND_RATE):
+            count = min(SOUND_RATE, total - first)
+            t = np.arange(first, first + count)
+            piece = np.zeros((count, 2), np.float32)
+            if under is not None:
+                inside = np.clip(np.minimum(t - begin, end - t) / fade + 0.5, 0, 1) if not whole else np.ones(count)
+                piece += under.read(count) * (1 - inside * (1 - options.background)).astype(np.float32)[:, None]
+            lead = min(max(starts - first, 0), count)
+            for tap in over:
+                if lead < count:
+                    gate = (t[lead:] < end) if not whole else np.ones(count - lead, bool)
+                    piece[lead:] += tap.read(count - lead) * gate[:, None]
+            yield np.clip(piece, -1, 1)
+    finally:
+        for tap in taps:
+            tap.close()

@@ -9,6 +9,7 @@ each stage runs alone, which is its own limit. --long adds the memory of one min
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -70,7 +71,11 @@ def one(model: str, plain: bool, clip: Path, voice: Path, out: Path) -> dict:
 
         class Whole(media.FrameReader):
             def __iter__(self):
-                return iter(list(super().__iter__()))
+                frames = []
+                with contextlib.suppress(StopIteration):
+                    while True:
+                        frames.append(self.__next__())
+                return iter(frames)
 
         render.ThreadPoolExecutor = Inline
         render.FrameReader = pipeline.FrameReader = Whole

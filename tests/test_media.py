@@ -1,5 +1,6 @@
 """What goes in: every kind of video, picture and sound comes out as the frames and samples that a viewer gets."""
 
+import errno
 import gc
 import os
 import signal
@@ -361,7 +362,7 @@ def test_interlaced_fields_are_merged(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts"])
-@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.8])
 def test_a_truncated_video_is_short_and_says_so(tmp_path, ending, part):
     front = {"movflags": "+faststart"} if ending == "mp4" else {}
     rng = np.random.default_rng(0)
@@ -434,11 +435,16 @@ def test_what_is_no_media_is_one_sentence(tmp_path):
         assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(tmp_path):
+def test_a_file_without_permission(tmp_path, monkeypatch):
     path = write_media(tmp_path / "mine.mp4", count_up(3))
     path.chmod(0)
-    with pytest.raises(InputError, match="cannot be opened"):
+    if os.geteuid() == 0:  # root may read everything
+
+        def refuse(*_args: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(InputError, match=r"mine\.mp4 cannot be opened \(Permission denied\)"):
         probe(path)
 
 
@@ -729,6 +735,7 @@ def test_cover_art_is_no_video(tmp_path):
 # --- real clips ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_real_clip_is_read_whole(shared_data):
     clips = sorted((shared_data / "wild").iterdir())
     assert len(clips) == 41

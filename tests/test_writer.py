@@ -93,7 +93,7 @@ def test_sound_may_come_at_any_time(tmp_path):
 
 def test_an_odd_size_gets_one_repeated_row_and_column(tmp_path):
     rng = np.random.default_rng(0)
-    frame = np.repeat(np.repeat(rng.integers(0, 256, (7, 9, 3), np.uint8), 15, 0), 15, 1)  # 105 x 135
+    frame = np.repeat(np.repeat(rng.integers(0, 256, (7, 9, 1), np.uint8), 15, 0), 15, 1).repeat(3, 2)
     with VideoWriter(tmp_path / "odd.mp4", 135, 105, Fraction(25), quality=1) as writer:
         assert writer.padded
         writer.write(frame)
@@ -103,8 +103,7 @@ def test_an_odd_size_gets_one_repeated_row_and_column(tmp_path):
     with FrameReader(info) as reader:
         seen = next(reader).astype(int)
     expected = np.pad(frame, ((0, 1), (0, 1), (0, 0)), "edge")
-    assert np.abs(seen[-2:, ::15] - expected[-2:, ::15]).mean() < 12
-    assert np.abs(seen - expected).mean() < 6
+    assert np.abs(seen - expected).max() < 10
     with VideoWriter(tmp_path / "even.mp4", 64, 48, Fraction(25)) as writer:
         assert not writer.padded
         writer.write(frame[:48, :64])
@@ -148,8 +147,7 @@ def test_the_way_through_does_not_drift(tmp_path):
         for picture in reader:
             writer.write(picture)
     stored = [next(av.open(str(p)).decode(video=0)).to_ndarray().astype(int) for p in (path, tmp_path / "b.mkv")]
-    assert np.abs(stored[0] - stored[1]).max() <= 1
-    assert (stored[0] != stored[1]).mean() < 0.01
+    assert np.array_equal(*stored)
 
 
 def test_the_index_is_in_front_and_tags_survive(tmp_path):
@@ -198,9 +196,10 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"out\.exe cannot be written: use one of \.mp4"):
         VideoWriter(tmp_path / "out.exe", 64, 48, Fraction(25))
     (tmp_path / "taken.mp4").mkdir()
+    writer = VideoWriter(tmp_path / "taken.mp4", 64, 48, Fraction(25))
+    writer.write(count_up(1, 64, 48)[0])
     with pytest.raises(LipsyncError, match=r"taken\.mp4 could not be written"):
-        with VideoWriter(tmp_path / "taken.mp4", 64, 48, Fraction(25)) as writer:
-            writer.write(count_up(1, 64, 48)[0])
+        writer.close()
     assert [p.name for p in tmp_path.iterdir()] == ["taken.mp4"]
 
 
@@ -254,7 +253,7 @@ def test_what_is_no_frame_is_our_own_mistake(tmp_path):
 @pytest.mark.parametrize("first", ["pictures", "sound"])
 def test_memory_is_bounded_whatever_comes_first(tmp_path, first):
     code = """
-import resource, sys
+import sys
 from fractions import Fraction
 import numpy as np
 from lipsync.media import VideoWriter
@@ -269,7 +268,7 @@ def sound(writer):
 with VideoWriter(sys.argv[1], 320, 240, Fraction(25), 48000, quality=30, preset="ultrafast") as writer:
     for step in (pictures, sound) if sys.argv[2] == "pictures" else (sound, pictures):
         step(writer)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
 """
     command = [sys.executable, "-c", code, str(tmp_path / "out.mp4"), first]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -177,22 +177,26 @@ class Expert(nn.Module):
 
 
 class Quality(nn.Module):
-    """The visual quality discriminator: is this lower half a real one? It hears nothing."""
+    """The visual quality discriminator: is this lower half a real one? It hears nothing.
 
-    def __init__(self) -> None:
+    base  channels of the first layer, halved; 16 is the published network
+    """
+
+    def __init__(self, base: int = 16) -> None:
         super().__init__()
+        c = 2 * base
         self.face_encoder_blocks = nn.ModuleList(
             [
-                nn.Sequential(PlainConv(3, 32, 7)),  # 48 x 96
-                nn.Sequential(PlainConv(32, 64, 5, stride=(1, 2)), PlainConv(64, 64, 5)),  # 48 x 48
-                nn.Sequential(PlainConv(64, 128, 5, stride=2), PlainConv(128, 128, 5)),
-                nn.Sequential(PlainConv(128, 256, 5, stride=2), PlainConv(256, 256, 5)),
-                nn.Sequential(PlainConv(256, 512, 3, stride=2), PlainConv(512, 512, 3)),
-                nn.Sequential(PlainConv(512, 512, 3, stride=2), PlainConv(512, 512, 3)),  # 3 x 3
-                nn.Sequential(PlainConv(512, 512, 3, padding=0), PlainConv(512, 512, 1)),
+                nn.Sequential(PlainConv(3, c, 7)),  # 48 x 96
+                nn.Sequential(PlainConv(c, 2 * c, 5, stride=(1, 2)), PlainConv(2 * c, 2 * c, 5)),  # 48 x 48
+                nn.Sequential(PlainConv(2 * c, 4 * c, 5, stride=2), PlainConv(4 * c, 4 * c, 5)),
+                nn.Sequential(PlainConv(4 * c, 8 * c, 5, stride=2), PlainConv(8 * c, 8 * c, 5)),
+                nn.Sequential(PlainConv(8 * c, 16 * c, 3, stride=2), PlainConv(16 * c, 16 * c, 3)),
+                nn.Sequential(PlainConv(16 * c, 16 * c, 3, stride=2), PlainConv(16 * c, 16 * c, 3)),  # 3 x 3
+                nn.Sequential(PlainConv(16 * c, 16 * c, 3, padding=0), PlainConv(16 * c, 16 * c, 1)),
             ]
         )
-        self.binary_pred = nn.Sequential(nn.Conv2d(512, 1, kernel_size=1), nn.Sigmoid())
+        self.binary_pred = nn.Sequential(nn.Conv2d(16 * c, 1, kernel_size=1), nn.Sigmoid())
 
     def _map(self, faces: Tensor) -> Tensor:
         x = fold_frames(faces)[:, :, LOWER_HALF:]

@@ -1,0 +1,321 @@
+"""The page in a real browser, on the real engine: what a visitor does, from the first view to the deleted files.
+
+LIPSYNC_SCREENSHOTS=1 also takes the pictures of docs/img. Faces are the public-domain astronaut, voices espeak-ng's.
+"""
+
+import json
+import os
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lipsync.media import VideoWriter
+from tests.live_server import ROOT, free_port, serve
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
+expect = sync_api.expect
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="chromium is not installed: no browser tests"),
+]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required",
+         "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # fmt: skip
+IMAGES = ROOT / "docs" / "img"
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+ASSETS = ROOT / "demo" / "assets"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A folder with a second model: the shipped one under another name."""
+    folder = tmp_path_factory.mktemp("weights")
+    shipped = next(p for p in sorted((ROOT / "weights").glob("*.json")) if p.with_suffix(".safetensors").is_file())
+    shutil.copyfile(shipped.with_suffix(".safetensors"), folder / "second-model.safetensors")
+    card = json.loads(shipped.read_text()) | {"name": "second-model"}
+    (folder / "second-model.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("page") / "work"
+
+
+@pytest.fixture(scope="module")
+def address(place, weights):
+    with serve(place, WEIGHTS=str(weights)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open pages, each as a visitor of its own; what a browser complains about fails the test."""
+    opened, complaints = [], []
+
+    def open_page(url, viewport=DESKTOP, locale="en-US", **more):
+        context = chromium.new_context(viewport=viewport, locale=locale, permissions=["camera", "microphone"], **more)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.on("request", lambda r: r.url.startswith((url[:20], "data:", "blob:")) or complaints.append(r.url))
+        page.goto(url)
+        page.wait_for_selector("#go")
+        opened.append(context)
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+    assert not complaints
+
+
+def shoot(page, name):
+    if os.environ.get("LIPSYNC_SCREENSHOTS"):
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        page.wait_for_timeout(700)  # fades
+        page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
+
+
+def portrait():
+    return cv2.imread(str(ASSETS / "portrait.jpg"))[:, :, ::-1]
+
+
+def film(path, seconds, pictures=None, side=256):
+    """A film of the portrait, moving a little."""
+    picture = cv2.resize(portrait(), (side, side)) if pictures is None else pictures
+    with VideoWriter(path, picture.shape[1], picture.shape[0], Fraction(25)) as writer:
+        for n in range(int(seconds * 25)):
+            writer.write(np.ascontiguousarray(np.roll(picture, int(4 * np.sin(n / 9)), axis=1)))
+    return path
+
+
+def take_example(page, kind="video"):
+    page.click(f"#example-{kind}")
+    page.wait_for_selector(".frame .face")
+
+
+def make(page):
+    page.check("#consent input")
+    page.click("#go")
+    page.wait_for_selector("#results video")
+    page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.readyState > 0)")
+
+
+def result_link(page, n=0):
+    return page.locator("#results figcaption a").nth(n).get_attribute("href").split("?")[0]
+
+
+def playing(page):
+    return page.evaluate(
+        "[...document.querySelectorAll('#results video')].map(v => [v.currentTime, v.paused, v.muted])"
+    )
+
+
+def test_the_first_view_is_calm(address, visit):
+    page = visit(address)
+    expect(page.locator("h1")).to_have_text("Lip-sync")
+    expect(page.locator("h2")).to_have_text(["1 · A face", "2 · A voice", "3 · Your video"])
+    expect(page.locator("#go")).to_have_text("Make the video")
+    for later in ("#cancel", "#after", "#given", "#status", "#results"):
+        assert not page.locator(later).is_visible(), later
+    expect(page.get_by_text("research use only")).to_be_visible()
+    assert "page_" not in page.inner_text("body")
+    shoot(page, "page-desktop")
+    phone = visit(address, PHONE)
+    expect(phone.locator("#go")).to_be_visible()
+    phone.wait_for_timeout(500)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    shoot(phone, "page-phone")
+
+
+def test_korean(address, visit):
+    page = visit(address, locale="ko-KR")
+    expect(page.locator("h1")).to_have_text("립싱크")
+    expect(page.locator("#go")).to_have_text("영상 만들기")
+    page.click("#go")
+    expect(page.locator("#status")).to_contain_text("먼저 1단계")
+    assert "page_" not in page.inner_text("body")
+    shoot(page, "page-korean")
+
+
+def test_from_face_to_deleted_files(address, visit, place):
+    page = visit(address)
+    page.click("#go")
+    expect(page.locator("#status")).to_contain_text("Give a face first")
+    take_example(page)
+    assert re.search(r"\?job=[\w-]{32}$", page.url)
+    page.click(".frame .face")
+    expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
+    shoot(page, "face-picked")
+    page.click("#go")
+    expect(page.locator("#status")).to_contain_text("tick the box")
+    make(page)
+    expect(page.locator("#results")).to_contain_text("frames at 25 a second")
+    expect(page.locator("#results")).to_contain_text("✓ Labelled and intact")
+    shoot(page, "result-desktop")
+
+    page.click(".both")
+    page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.currentTime > 0.3)")
+    (_, _, original_muted), (_, _, result_muted) = playing(page)
+    assert original_muted and not result_muted
+    times = [t for t, *_ in playing(page)]
+    assert abs(times[0] - times[1]) < 0.3
+    page.click(".both")
+    page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.paused)")
+
+    link, first = page.url, result_link(page)
+    page.reload()
+    page.wait_for_selector("#results video")
+    expect(page.locator(".frame .face")).to_be_visible()
+    expect(page.locator("#go")).to_have_text("Make the video")
+
+    phone = visit(link, PHONE)  # the link alone finds it, elsewhere too
+    phone.wait_for_selector("#results video")
+    phone.wait_for_timeout(500)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    shoot(phone, "result-phone")
+    dark = visit(link, color_scheme="dark")
+    dark.wait_for_selector("#results video")
+    shoot(dark, "result-dark")
+    stranger = visit(address)
+    stranger.wait_for_timeout(500)
+    assert stranger.locator("#results video").count() == 0
+
+    page.check("#consent input")
+    page.locator("#nudge input[type=number]").fill("5")
+    page.locator("#nudge input[type=number]").press("Tab")
+    page.click("#again")
+    page.wait_for_function(f"!document.querySelector('#results').innerHTML.includes({first.split('/')[-1]!r})")
+    page.wait_for_selector("#results video")
+    second = result_link(page)
+    assert second != first
+    assert page.request.get(f"{address}/{second}").status == 200
+    assert page.request.get(f"{address}/{first}").status == 404
+
+    with page.expect_download() as download:
+        page.locator("#results figcaption a").click()
+    assert download.value.suggested_filename == "lipsync.mp4"
+
+    page.click("#delete")
+    expect(page.locator("#status")).to_contain_text("Deleted")
+    assert page.request.get(f"{address}/{second}").status == 404
+    assert "job=" not in page.url
+    assert not (place / "jobs" / link.split("job=")[1]).exists()
+    again = visit(link)
+    expect(again.locator("#status")).to_contain_text("deleted")
+
+
+def test_an_upload_is_cancelled_and_made_after_all(address, visit, tmp_path):
+    page = visit(address)
+    page.set_input_files("#video input[type=file]", film(tmp_path / "clip.mp4", 10))
+    page.wait_for_selector(".frame .face")
+    page.set_input_files("#voice input[type=file]", ASSETS / "voice-one.mp3")
+    page.wait_for_selector("#voice canvas, #voice wave, #voice [data-testid=waveform-controls]", state="attached")
+    page.check("#consent input")
+    page.click("#go")
+    page.wait_for_selector("#status .bar")
+    expect(page.locator("#go")).to_be_disabled()
+    page.reload()  # a reload while it runs finds it running
+    page.wait_for_selector("#status .bar")
+    shoot(page, "running")
+    page.click("#cancel")
+    expect(page.locator("#status")).to_contain_text("Stopped")
+    assert page.locator("#results video").count() == 0
+    make(page)
+    expect(page.locator("#results")).to_contain_text("made anew in")
+
+
+def test_two_faces_and_a_picture(address, visit, tmp_path):
+    face = portrait()[:, 60:420]
+    cv2.imwrite(str(tmp_path / "two.png"), np.concatenate([face, face[:, ::-1]], axis=1)[:, :, ::-1])
+    page = visit(address)
+    page.get_by_role("tab", name="Picture").click()
+    page.set_input_files("#picture input[type=file]", tmp_path / "two.png")
+    page.wait_for_selector(".frame .face")
+    expect(page.locator(".frame .face")).to_have_count(2)
+    expect(page.locator("#preview")).to_contain_text("2 faces found")
+    page.click("#other-ways > button, #other-ways .label-wrap")
+    page.fill("#words textarea", "One of us speaks.")
+    page.click("#speak")
+    page.wait_for_selector("#voice [data-testid=waveform-controls], #voice canvas", state="attached")
+    right = page.locator(".frame .face").nth(1)
+    right.click()
+    expect(page.locator(".frame .face.picked")).to_have_count(1)
+    shoot(page, "two-faces")
+    make(page)
+    expect(page.locator("#results")).to_contain_text("2 faces seen")
+    page.click("#another")
+    expect(page.locator("#giving")).to_be_visible()
+    assert "job=" not in page.url
+
+
+def test_two_models_side_by_side(address, visit):
+    page = visit(address)
+    take_example(page, "picture")
+    page.click("#options > button, #options .label-wrap")
+    page.locator("#compare input").click()
+    page.get_by_role("option", name="second-model").click()
+    make(page)
+    expect(page.locator("#results figure")).to_have_count(3)
+    assert result_link(page, 0) != result_link(page, 1)
+    page.click(".both")
+    page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.currentTime > 0.2)")
+    shoot(page, "two-models")
+
+
+def test_bad_files_get_a_sentence(address, visit, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"\0" * 5000)
+    page = visit(address)
+    page.set_input_files("#video input[type=file]", tmp_path / "broken.mp4")
+    expect(page.locator("#preview [role=alert]")).to_contain_text("broken.mp4")
+    page.click("#another")
+    page.set_input_files(
+        "#video input[type=file]", film(tmp_path / "grey.mp4", 1, np.full((128, 128, 3), 90, np.uint8))
+    )
+    expect(page.locator("#preview")).to_contain_text("No face was found")
+
+
+def test_a_label_is_checked(address, visit, tmp_path):
+    page = visit(address)
+    page.get_by_role("tab", name="Check a label").click()
+    page.set_input_files("#check input[type=file]", ASSETS / "moving.mp4")
+    expect(page.locator("#verdict")).to_contain_text("✗ Not labelled")
+
+
+def test_the_webcam_gives_a_picture(address, visit):
+    page = visit(address)
+    page.get_by_role("tab", name="Picture").click()
+    page.locator("#picture button[aria-label*=webcam i]").click()
+    page.locator("#picture").get_by_text(re.compile("access webcam", re.I)).click()
+    page.locator("#picture button[aria-label*=capture i]").click()
+    expect(page.locator("#preview")).to_contain_text("No face was found")  # the browser's test picture has none
+
+
+def test_a_restart_keeps_the_link(chromium, visit, tmp_path):
+    port = free_port()
+    with serve(tmp_path / "work", port) as address:
+        page = visit(address)
+        take_example(page)
+        make(page)
+        link = page.url
+        page.close()
+    with serve(tmp_path / "work", port):
+        page = visit(link)
+        page.wait_for_selector("#results video")
+        make(page)  # faces are looked for once more

@@ -1,0 +1,77 @@
+"""The page's API on the real engine, through gradio_client: docs/api.md is run as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lipsync.media import probe
+from tests.live_server import ROOT, serve
+
+pytestmark = pytest.mark.slow
+ASSETS = ROOT / "demo" / "assets"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("live") / "work"
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with serve(folder, MAX_SECONDS="8") as address:
+        yield address
+
+
+@pytest.fixture
+def client(address, tmp_path):
+    from gradio_client import Client
+
+    return Client(address, verbose=False, download_files=tmp_path)
+
+
+def test_the_documented_snippet_runs(address, folder, tmp_path):
+    snippet = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.S)[1]
+    code = snippet.replace("http://127.0.0.1:7860", address)
+    env = {"GRADIO_TEMP_DIR": str(tmp_path), "PATH": "/usr/bin", "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    faces, sync, verify = [line for line in ran.stdout.splitlines() if line and not line.startswith("Loaded")]
+    assert faces.startswith("1 {'0': [")
+    assert re.match(r"\S+\.mp4 \d+ \d+ frames at 25 a second", sync)
+    made = probe(Path(sync.split()[0]))
+    assert made.has_audio and made.codec == "h264" and made.frames > 100
+    assert "'labelled': True" in verify and "intact" in verify
+    assert not list((folder / "jobs").iterdir())  # answered jobs leave nothing
+
+
+def test_errors_are_the_pages_sentences(client):
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    face, voice = handle_file(str(ASSETS / "moving.mp4")), handle_file(str(ASSETS / "voice-two.mp3"))
+    for call, said in (
+        ((face, voice, False, None), "consent=True"),
+        ((face, face, True, None), "moving.mp4 holds no sound"),
+        ((voice, voice, True, None), "voice-two.mp3 holds no picture"),
+        ((face, voice, True, {"detector": "s3fd"}), "no option 'detector'"),
+        ((face, voice, True, {"model": "../x"}), "no model '../x'"),
+        ((face, voice, True, {"face": "7"}), "no face number 7"),
+    ):
+        with pytest.raises(AppError, match=re.escape(said)):
+            client.predict(*call, api_name="/sync")
+
+
+def test_two_callers_at_once(address, tmp_path):
+    from gradio_client import Client, handle_file
+
+    face, voice = handle_file(str(ASSETS / "portrait.jpg")), handle_file(str(ASSETS / "voice-two.mp3"))
+    clients = [Client(address, verbose=False, download_files=tmp_path / str(n)) for n in range(2)]
+    calls = [c.submit(face, voice, True, {"quality": 20 + 10 * n}, api_name="/sync") for n, c in enumerate(clients)]
+    (one, first), (two, second) = (call.result(timeout=120) for call in calls)
+    assert first["frames_synced"] == second["frames_synced"] > 100
+    assert Path(one).stat().st_size > Path(two).stat().st_size  # each got its own

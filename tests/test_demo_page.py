@@ -1,0 +1,328 @@
+"""The page's parts without the engine: what is served to whom, limits, sentences, both languages."""
+
+import re
+import string
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from demo import api, texts, views, voices, work
+from demo.jobs import Job, Store
+from demo.settings import Settings
+from lipsync.errors import InputError
+from lipsync.faces import FaceMap, Track
+from lipsync.media import VideoWriter
+from lipsync.records import LONGER, Options, Progress
+from tests.live_server import ROOT
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "jobs")
+    yield store
+    store.close()
+
+
+def video(path, width=128, height=96, frames=5, fps=25):
+    with VideoWriter(path, width, height, Fraction(fps)) as writer:
+        for n in range(frames):
+            writer.write(np.full((height, width, 3), 10 * n, np.uint8))
+    return path
+
+
+def faces(frames=50, spans=((0, 50),)):
+    """A FaceMap with one still face a span."""
+    tracks = tuple(
+        Track(n, 0, a, np.tile(np.float32([10 + 30 * n, 20, 30 + 30 * n, 40]), (b - a, 1)),
+              np.zeros((b - a, 25, 2), np.float32), np.ones(b - a, bool))
+        for n, (a, b) in enumerate(spans)
+    )  # fmt: skip
+    return FaceMap(frames, Fraction(25), ((0, frames),), tracks)
+
+
+# what is served to whom
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    from fastapi.testclient import TestClient
+
+    import app
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+    patch.setattr(work, "warm_up", lambda: None)
+    built = app.build(Settings(work=tmp_path_factory.mktemp("page"), max_megabytes=1))
+    with TestClient(built) as client:
+        client.store = built.state.store
+        yield client
+    patch.undo()
+
+
+def test_health_and_first_view(server):
+    assert server.get("/healthz").json() == {"status": "ok"}
+    page = server.get("/")
+    assert page.status_code == 200 and "Lip-sync" in page.text
+    assert "fonts.googleapis" not in page.text
+
+
+def test_only_the_link_leads_to_the_files(server):
+    job = server.store.create()
+    folder = server.store.folder(job.id)
+    (folder / "result-1.mp4").write_bytes(b"0123456789")
+    (folder / "left-over.mp4").write_bytes(b"x")
+    server.store.update(job.id, results=[{"file": "result-1.mp4"}])
+
+    whole = server.get(f"/jobs/{job.id}/result-1.mp4")
+    assert whole.content == b"0123456789" and whole.headers["content-type"] == "video/mp4"
+    assert (
+        whole.headers["cache-control"] == "private, no-store" and "sandbox" in whole.headers["content-security-policy"]
+    )
+    part = server.get(f"/jobs/{job.id}/result-1.mp4", headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    assert "attachment" in server.get(f"/jobs/{job.id}/result-1.mp4?download=1").headers["content-disposition"]
+
+    other = server.store.create()
+    for wrong in (
+        f"/jobs/{other.id}/result-1.mp4", f"/jobs/{job.id}/job.json", f"/jobs/{job.id}/left-over.mp4",
+        f"/jobs/{job.id}/source", f"/jobs/{job.id}/preview.jpg", f"/jobs/{job.id}/..%2f..%2fapp.py", "/jobs/x/source",
+        f"/jobs/{job.id}", "/jobs/", "/jobs",
+    ):  # fmt: skip
+        assert server.get(wrong).status_code == 404, wrong
+    by_path = server.get(f"/gradio_api/file={folder / 'result-1.mp4'}")
+    assert by_path.status_code in (403, 404)
+    server.store.delete(job.id)
+    assert server.get(f"/jobs/{job.id}/result-1.mp4").status_code == 404
+
+
+def test_a_page_is_never_served_from_an_upload(server):
+    job = server.store.create()
+    work.keep_input(server.store, job, "source", __file__)
+    answer = server.get(f"/jobs/{job.id}/source")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_too_large_upload_is_refused(server):
+    answer = server.post("/gradio_api/upload", files={"files": ("big.mp4", b"0" * 1_100_000)})
+    assert answer.status_code == 413
+    assert server.post("/gradio_api/upload", files={"files": ("small.mp4", b"0" * 1000)}).status_code == 200
+
+
+def test_the_named_endpoints_and_no_others(server):
+    named = server.get("/gradio_api/info").json()["named_endpoints"]
+    assert sorted(named) == ["/faces", "/sync", "/verify"]
+
+
+# limits and inputs
+
+
+def test_limits_are_sentences(tmp_path):
+    path = video(tmp_path / "clip.mp4", frames=50)
+    assert work.check_source(path, Settings()).frames == 50
+    with pytest.raises(InputError, match=r"clip.mp4 is 2 s long; this page takes up to 1 s"):
+        work.check_source(path, Settings(max_seconds=1))
+    with pytest.raises(InputError, match=r"clip.mp4 is 128 × 98; here the shorter side may have 96"):
+        work.check_source(video(tmp_path / "clip.mp4", height=98, frames=2), Settings(max_height=96))
+    path.write_bytes(b"0" * 3_000_000)
+    with pytest.raises(InputError, match=r"clip.mp4 has 3 MB; this page takes up to 2 MB"):
+        work.check_source(path, Settings(max_megabytes=2))
+    with pytest.raises(InputError, match="holds no sound"):
+        work.check_voice(video(tmp_path / "mute.mp4"), Settings())
+    path.write_bytes(b"not a film at all")
+    with pytest.raises(InputError, match="clip.mp4"):
+        work.check_source(path, Settings())
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("my clip (1).mp4", "my_clip_1_.mp4"),
+        (".hidden", "hidden"),
+        ("목소리.wav", "목소리.wav"),
+        ("a" * 120 + ".mov", None),
+    ],
+)
+def test_inputs_get_tame_names(store, tmp_path, given, kept):
+    job, path = store.create(), tmp_path / given
+    path.write_text("x")
+    found = work.keep_input(store, job, "source", path)
+    assert found.parent == store.folder(job.id) / "source" and len(found.name) <= 80
+    assert kept is None or found.name == kept
+    assert work.input_file(store, job, "source") == found
+    work.keep_input(store, job, "source", path)
+    assert len(list(found.parent.iterdir())) == 1
+
+
+def test_an_upload_that_has_expired_is_asked_for_again(store, tmp_path):
+    with pytest.raises(InputError, match="gone.mp4 is no longer here"):
+        work.keep_input(store, store.create(), "source", tmp_path / "gone.mp4")
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("LIPSYNC_MAX_SECONDS", "12")
+    monkeypatch.setenv("LIPSYNC_VISIBLE_LABEL", "off")
+    assert (Settings().max_seconds, Settings().visible_label) == (12, False)
+
+
+# faces and results of a job
+
+
+def test_looking_for_faces_writes_the_preview(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "find", lambda path, **_: faces(5, ((0, 5), (2, 5))))
+    job = store.create()
+    work.keep_input(store, job, "source", video(tmp_path / "clip.mp4"))
+    work.look(store, Settings())(job, lambda p: None, lambda: False)
+    shown = store.get(job.id).facts["preview"]
+    assert (store.folder(job.id) / "preview.jpg").is_file()
+    assert shown["boxes"] == {"0": [10.0, 20.0, 30.0, 40.0]} and (shown["width"], shown["height"]) == (128, 96)
+    assert job.facts["faces"] == 2 and not job.facts["still"]
+    work.show(store, job, 0.12)
+    assert list(job.facts["preview"]["boxes"]) == ["0", "1"]
+    html = views.preview(job, "50.0,30.0@0.120", texts.ENGLISH)
+    assert re.findall(r'class="face( picked)?"', html) == ["", " picked"]
+    assert re.findall(r'data-face="([^"]+)"', html) == ["20.0,30.0@0.120", "50.0,30.0@0.120"]
+
+
+def test_the_first_frame_shown_has_the_most_faces():
+    assert work.first_face(faces(50, ((20, 50),))) == pytest.approx(0.8)
+    assert work.first_face(faces(50, ((0, 50), (25, 40)))) == pytest.approx(1.0)
+    assert work.first_face(faces(50, ())) == 0
+
+
+def made(monkeypatch, fails=()):
+    """A fake engine that writes the options it was given; a model named in `fails` raises."""
+
+    class FakeReport:
+        def __init__(self, out):
+            self.out = out
+
+        def words(self):
+            return "done <b>"
+
+    def sync(source, voice, out, options, **_):
+        if options.model in fails:
+            raise InputError("no")
+        out.write_text(repr(options))
+        return FakeReport(str(out))
+
+    monkeypatch.setattr(work, "sync", sync)
+    monkeypatch.setattr(work, "asdict", lambda thing: {"of": str(thing)})
+    monkeypatch.setattr(work, "verdict", lambda path: {"labelled": True, "words": "Labelled."})
+    monkeypatch.setattr(work, "check_source", lambda *a: None)
+    monkeypatch.setattr(work, "check_voice", lambda *a: None)
+
+
+def test_two_models_and_a_second_try(store, tmp_path, monkeypatch):
+    made(monkeypatch)
+    job = store.create()
+    for kind in ("source", "voice"):
+        (tmp_path / kind).write_text(kind)
+        work.keep_input(store, job, kind, tmp_path / kind)
+    store.memory[job.id] = (None, faces())
+
+    def run(options, second=None):
+        work.make(store, Settings(visible_label=False), options, second)(job, lambda p: None, lambda: False)
+        return sorted(p.name for p in store.folder(job.id).glob("result-*"))
+
+    first = run(Options(model="a"), "b")
+    assert [r["model"] for r in job.facts["results"]] == ["a", "b"]
+    assert sorted(r["file"] for r in job.facts["results"]) == first
+    assert "visible_label=False" in (store.folder(job.id) / first[0]).read_text()
+    html = views.results(job, texts.ENGLISH)
+    assert html.count("<video") == 3 and "compare n3" in html and "done &lt;b&gt;" in html
+
+    second = run(Options(model="a", nudge=3))
+    assert len(second) == 1 and second[0] not in first
+
+    made(monkeypatch, fails=("b",))
+    with pytest.raises(InputError):
+        run(Options(model="a"), "b")
+    assert [p.name for p in store.folder(job.id).glob("result-*")] == second  # the video of before stays
+
+
+# sentences
+
+
+def test_both_languages_say_the_same():
+    def places(said):
+        return {name for _, name, _, _ in string.Formatter().parse(said) if name}
+
+    assert texts.ENGLISH.keys() == texts.KOREAN.keys()
+    for key, said in texts.ENGLISH.items():
+        assert places(said) == places(texts.KOREAN[key]), key
+
+
+def test_every_text_is_there_and_used():
+    code = "".join(p.read_text() for p in [*ROOT.glob("demo/*.py"), ROOT / "app.py"] if p.name != "texts.py")
+    asked = set(re.findall(r"""(?:text\(|\bt\[)["'](\w+)["']""", code))
+    assert asked <= texts.ENGLISH.keys(), asked - texts.ENGLISH.keys()
+    choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in ("faces", "load", "sync", "label"))}
+    unused = {k for k in texts.ENGLISH if f'"{k}"' not in code and k not in asked | choices}
+    assert not unused
+
+
+class Browser:
+    def __init__(self, language):
+        self.headers = {"accept-language": language}
+
+
+def test_the_browser_chooses_the_language():
+    assert texts.words_for(Browser("ko-KR,ko;q=0.9,en;q=0.8")) is texts.KOREAN
+    assert texts.words_for(Browser("fr,ko;q=0.5")) is texts.ENGLISH
+    assert texts.words_for(None) is texts.ENGLISH
+
+
+def test_status_sentences():
+    t, now = texts.ENGLISH, time.time()
+    job = Job("a" * 32, now, now, "waiting", "sync")
+    assert "3 before you" in views.status(job, 3, None, t)
+    job.state = "running"
+    said = views.status(job, 0, Progress("sync", 30, 120, 7.6), t)
+    assert "Making the mouth move · 30 / 120 · about 8 s left" in said and "width:25.0%" in said
+    job.state, job.error = "failed", "<script>.mp4 is empty."
+    said = views.status(job, 0, None, t)
+    assert "&lt;script&gt;.mp4 is empty." in said and 'role="alert"' in said
+    job.state = "interrupted"
+    assert "restarted" in views.status(job, 0, None, t)
+
+
+# typed words, and the API's options
+
+
+def test_typed_words_become_a_voice(tmp_path):
+    if not voices.can_speak():
+        pytest.skip("espeak-ng is not installed: typed words are not tested")
+    from lipsync.media import probe
+
+    for language, kind, words in (("en-us", "low", "Hello there."), ("ko", "high", "안녕하세요.")):
+        assert 0.3 < probe(voices.speak(words, language, kind, tmp_path / f"{kind}.wav")).duration_s < 5
+
+
+@pytest.mark.parametrize(
+    ("words", "language", "said"),
+    [
+        (" ", "en-us", "no words"),
+        ("a" * 601, "en-us", "601 letters"),
+        ("a", "../x", "no voice"),
+        ("a", "-w", "no voice"),
+    ],
+)
+def test_words_that_cannot_be_spoken(tmp_path, words, language, said):
+    with pytest.raises(InputError, match=said):
+        voices.speak(words, language, "low", tmp_path / "out.wav")
+
+
+def test_api_options_are_checked():
+    import gradio as gr
+
+    assert api.checked(None) == Options()
+    assert api.checked({"face": "all", "pad": 0.1, "end": 2}) == Options(face="all", pad=0.1, end=2.0)
+    for wrong, said in (
+        ({"visible_label": False}, "no option 'visible_label'"), ({"detector": "s3fd"}, "no option"),
+        ({"pad": "wide"}, "option pad is wrong"), ({"pad": 3}, "padding must lie"), ({"longer": "x"}, "longer voice"),
+    ):  # fmt: skip
+        with pytest.raises(gr.Error, match=said):
+            api.checked(wrong)
