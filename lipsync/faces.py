@@ -9,17 +9,14 @@ A frame counts as seen only where the mesh found the face; gaps of up to `BRIDGE
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from .detectors import DETECTORS, Mesh, ShotFinder, cut_square, height, shrink
 from .errors import InputError
 from .media import Frame
 
@@ -27,7 +24,7 @@ DETECT_EVERY = 8  # frames between two looks for new faces
 BRIDGE = 8  # frames without the face that are filled by interpolation
 FORGET = 25  # frames after which an unseen face ends its track
 MIN_FRAMES = 3  # shorter tracks are taken for mistakes of the detector
-SMALL_PX, SHOT_PX = 512, 192  # longest side of the pictures that the detector and the shot finder see
+SMALL_PX = 512  # longest side of the picture that the detector sees
 CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
 CHIP_SCALE = 1.7
 PORTRAITS = 16  # remembered pictures a track, one for each
@@ -104,130 +101,6 @@ class FaceMap:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Detection:
-    """One face of one picture: box (4,) float32 x0 y0 x1 y1 in pixels, score 0..1."""
-
-    box: np.ndarray
-    score: float
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep mediapipe's start-up chatter, which it writes past Python, off the standard error."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-class MediapipeDetector:
-    """mediapipe's full-range face detector; a second look with a wide border finds faces that fill the picture."""
-
-    name = "mediapipe"
-
-    def __init__(self, min_score: float = 0.5) -> None:
-        with _hushed():
-            from mediapipe.python.solutions.face_detection import FaceDetection
-
-            self._net = FaceDetection(model_selection=1, min_detection_confidence=min_score)
-            self._net.process(np.zeros((64, 64, 3), np.uint8))
-
-    def detect(self, frame: Frame) -> list[Detection]:
-        """Faces of one picture, (H, W, 3) uint8 RGB, largest first."""
-        found = self._look(frame)
-        if not found:
-            pad = max(frame.shape[:2]) // 4
-            bordered = cv2.copyMakeBorder(frame, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-            found = [Detection(d.box - pad, d.score) for d in self._look(bordered)]
-        return sorted(found, key=lambda d: -_height(d.box))
-
-    def _look(self, frame: Frame) -> list[Detection]:
-        height, width = frame.shape[:2]
-        out = []
-        for hit in self._net.process(frame).detections or []:
-            rel = hit.location_data.relative_bounding_box
-            x, y, w, h = rel.xmin * width, rel.ymin * height, rel.width * width, rel.height * height
-            out.append(Detection(np.array([x, y, x + w, y + h], np.float32), float(hit.score[0])))
-        return out
-
-    def close(self) -> None:
-        self._net.close()
-
-
-class S3FDDetector:
-    """The detector of the published scoring; runs where `python -m lipsync fetch s3fd` has put its file."""
-
-    name = "s3fd"
-
-    def __init__(self) -> None:
-        from . import checkpoints
-
-        self._net = checkpoints.load("s3fd")
-
-    def detect(self, frame: Frame) -> list[Detection]:
-        """Faces of one picture, (H, W, 3) uint8 RGB, largest first."""
-        boxes, scores = self._net.detect(frame)
-        found = [Detection(np.asarray(b, np.float32), float(s)) for b, s in zip(boxes, scores, strict=True)]
-        return sorted(found, key=lambda d: -_height(d.box))
-
-    def close(self) -> None:
-        pass
-
-
-DETECTORS = {"mediapipe": MediapipeDetector, "s3fd": S3FDDetector}
-
-
-class _Mesh:
-    """mediapipe's face mesh on one face: looks into a window that follows the face, returns (468, 2) points or None."""
-
-    def __init__(self) -> None:
-        with _hushed():
-            from mediapipe.python.solutions.face_mesh import FaceMesh
-
-            self._net = FaceMesh(static_image_mode=False, max_num_faces=1, min_detection_confidence=0.3)
-            self._net.process(np.zeros((64, 64, 3), np.uint8))
-        self._window: np.ndarray | None = None  # centre x, centre y, half side
-
-    def __call__(self, frame: Frame, box: np.ndarray) -> np.ndarray | None:
-        x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, 0.8 * _height(box)
-        old = self._window
-        if old is None or max(abs(x - old[0]), abs(y - old[1])) > 0.2 * old[2] or not 0.8 < half / old[2] < 1.25:
-            if old is not None:
-                self._net.reset()
-            self._window = old = np.array([x, y, half])
-        chip = cut_square(frame, old[0], old[1], old[2], 256)
-        hit = self._net.process(chip).multi_face_landmarks
-        if not hit:
-            return None
-        points = np.array([(p.x, p.y) for p in hit[0].landmark], np.float32)
-        return (points * 2 - 1) * old[2] + old[:2].astype(np.float32)
-
-    def close(self) -> None:
-        self._net.close()
-
-
-def cut_square(frame: Frame, x: float, y: float, half: float, size_px: int) -> Frame:
-    """Resize the square of centre (x, y) and half side `half` (pixels) to (size_px, size_px, 3); edges replicated."""
-    scale = size_px / (2 * half)
-    move = np.array([[scale, 0, (half - x) * scale], [0, scale, (half - y) * scale]], np.float32)
-    # Where the picture shrinks, pixels are averaged, not skipped: INTER_AREA is not to be had in a warp.
-    if scale < 0.5:
-        k = int(1 / scale)
-        x0, y0 = max(int(x - half) - k, 0), max(int(y - half) - k, 0)
-        part = frame[y0 : max(int(y + half) + k, y0 + 1), x0 : max(int(x + half) + k, x0 + 1)]
-        if part.size:
-            frame = cv2.blur(part, (k, k))
-            move[:, 2] += scale * np.array([x0, y0], np.float32)
-    return cv2.warpAffine(frame, move, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
 def box_from_points(points: np.ndarray) -> np.ndarray:
     """The steady face box of a mesh: (468, 2) pixels -> (4,) float32 x0 y0 x1 y1, a square.
 
@@ -241,15 +114,24 @@ def box_from_points(points: np.ndarray) -> np.ndarray:
     return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32)
 
 
-def _height(box: np.ndarray) -> float:
-    return float(max(box[3] - box[1], 1.0))
+def smooth_published(boxes: np.ndarray) -> np.ndarray:
+    """The published inference's smoothing: integer boxes (T, 4), each the truncated mean of itself and the next four.
+
+    It works in place, so that near the end, where the window is the last five, means of means are taken; it looks two
+    frames ahead on average and shows as a double mouth on fast motion (protocol.md section 3). Of fewer than five: all.
+    """
+    smooth = boxes.astype(np.int64)
+    for i in range(len(smooth)):
+        first = max(min(i, len(smooth) - 5), 0)
+        smooth[i] = smooth[first : first + 5].mean(0)
+    return smooth
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:
     """Do two boxes show the same face? Centres within half a box and sizes within a factor of two."""
-    size = max(_height(a), _height(b))
+    size = max(height(a), height(b))
     apart = np.abs((a[:2] + a[2:] - b[:2] - b[2:]) / 2).max()
-    return bool(apart < 0.5 * size and min(_height(a), _height(b)) > 0.5 * size)
+    return bool(apart < 0.5 * size and min(height(a), height(b)) > 0.5 * size)
 
 
 @dataclass
@@ -259,7 +141,7 @@ class _Open:
     start: int
     shot: int
     box: np.ndarray
-    mesh: _Mesh
+    mesh: Mesh
     hits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # frame -> box, kept points
     portraits: dict[tuple[int, int, int], Portrait] = field(default_factory=dict)
     last: int = 0
@@ -277,7 +159,7 @@ class _Open:
         self._remember(index, frame, box, kept, points)
 
     def _remember(self, index: int, frame: Frame, box: np.ndarray, kept: np.ndarray, points: np.ndarray) -> None:
-        side = _height(box)
+        side = height(box)
         openness = float(np.linalg.norm(kept[23] - kept[24])) / side
         offset = (kept[NOSE_TIP] - points[_EYES].mean(0)) / side
         pose = (float(offset[0]), float(offset[1]))
@@ -293,7 +175,7 @@ class _Open:
         chip_box = np.array([inset, inset, CHIP_PX - inset, CHIP_PX - inset], np.float32)
         self.portraits[key] = Portrait(index, chip, chip_box, openness, pose)
 
-    def finish(self, number: int) -> Track:
+    def finish(self, number: int, smoothing: str) -> Track:
         at = np.array(sorted(self.hits))
         first, stop = int(at[0]), int(at[-1]) + 1
         every = np.arange(first, stop)
@@ -305,7 +187,11 @@ class _Open:
                 seen[a + 1 - first : b - first] = False
         smooth = filled.copy()
         for a, b in runs(seen):
-            smooth[a:b, :4] = gaussian_filter1d(filled[a:b, :4], 1.5, axis=0, mode="nearest")
+            boxes = filled[a:b, :4]
+            steady = smoothing == "steady"
+            smooth[a:b, :4] = (
+                gaussian_filter1d(boxes, 1.5, axis=0, mode="nearest") if steady else smooth_published(boxes)
+            )
             smooth[a:b, 4:] = gaussian_filter1d(filled[a:b, 4:], 0.7, axis=0, mode="nearest")
         smooth = smooth.astype(np.float32)
         return Track(
@@ -325,17 +211,19 @@ def find_faces(
     fps: Fraction,
     detector: str = "mediapipe",
     progress: Callable[[int], None] | None = None,
+    smoothing: str = "steady",
 ) -> FaceMap:
     """Read a video once and return its shots and face tracks.
 
     frames    (H, W, 3) uint8 RGB, any length
     detector  a name in DETECTORS
     progress  called with the number of frames read; may raise to stop
+    smoothing steady (Gaussian, sigma 1.5 frames) or published (`smooth_published`)
     """
     if detector not in DETECTORS:
         raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
     look = DETECTORS[detector]()
-    cuts = _ShotFinder(fps)
+    cuts = ShotFinder(fps)
     shots, done, open_tracks, spare = [0], [], [], []
     count = 0
     try:
@@ -348,13 +236,13 @@ def find_faces(
                 done.append(track)
                 spare.append(track.mesh)
             if cut or index % DETECT_EVERY == 0:
-                small = _shrink(frame, SMALL_PX)
+                small = shrink(frame, SMALL_PX)
                 scale = frame.shape[1] / small.shape[1]
                 for hit in look.detect(small):
                     box = hit.box * scale
-                    if _height(box) < 16 or any(_near(box, t.box) for t in open_tracks):
+                    if height(box) < 16 or any(_near(box, t.box) for t in open_tracks):
                         continue
-                    mesh = _fresh(spare.pop()) if spare else _Mesh()
+                    mesh = spare.pop().forget() if spare else Mesh()
                     open_tracks.append(_Open(index, len(shots) - 1, box, mesh, last=index))
             for track in open_tracks:
                 track.look(index, frame)
@@ -366,39 +254,8 @@ def find_faces(
         for mesh in [t.mesh for t in open_tracks] + spare:
             mesh.close()
     tracks: list[Track] = []
-    for ended in sorted(done + open_tracks, key=lambda t: (t.start, -_height(t.box))):
+    for ended in sorted(done + open_tracks, key=lambda t: (t.start, -height(t.box))):
         if len(ended.hits) >= min(MIN_FRAMES, count):
-            tracks.append(ended.finish(len(tracks)))
+            tracks.append(ended.finish(len(tracks), smoothing))
     bounds = [*shots, count]
     return FaceMap(count, fps, tuple(zip(bounds[:-1], bounds[1:], strict=True)), tuple(tracks))
-
-
-def _fresh(mesh: _Mesh) -> _Mesh:
-    mesh._net.reset()
-    mesh._window = None
-    return mesh
-
-
-def _shrink(frame: Frame, longest_px: int) -> Frame:
-    scale = longest_px / max(frame.shape[:2])
-    if scale >= 1:
-        return frame
-    size = (max(round(frame.shape[1] * scale), 1), max(round(frame.shape[0] * scale), 1))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
-
-
-class _ShotFinder:
-    """PySceneDetect's content detector on small pictures, one frame at a time."""
-
-    def __init__(self, fps: Fraction) -> None:
-        from scenedetect import ContentDetector, FrameTimecode
-        from scenedetect.detectors.content_detector import FlashFilter
-
-        self._timecode, self._fps = FrameTimecode, float(fps)
-        self._detector = ContentDetector(threshold=30, min_scene_len=5, filter_mode=FlashFilter.Mode.SUPPRESS)
-
-    def is_cut(self, index: int, frame: Frame) -> bool:
-        # The detector wants BGR, but all it uses is differences of hue, saturation and value, which do not care.
-        return (
-            bool(self._detector.process_frame(self._timecode(index, self._fps), _shrink(frame, SHOT_PX))) and index > 0
-        )

@@ -136,7 +136,9 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
     whole = needed >= info.frames and not info.is_still
     with monitor.timed("faces"), FrameReader(info, None if whole else [(0, max(needed, 1))]) as reader:
         total = max(needed, 1)
-        found = find_faces(reader, info.fps, options.detector, lambda n: monitor.step("faces", min(n, total), total))
+        found = find_faces(
+            reader, info.fps, options.detector, lambda n: monitor.step("faces", min(n, total), total), options.smoothing
+        )
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
     notes = reader.notes

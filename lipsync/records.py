@@ -11,6 +11,7 @@ from .errors import InputError
 ENGINES = ("auto", "torch", "openvino")
 LONGER = ("pingpong", "loop", "hold", "cut", "stretch")
 SHORTER = ("cut", "keep")
+SMOOTHING = ("steady", "published")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Options:
         "pingpong"  # voice longer than the video: pingpong, loop, hold, cut (the voice) or stretch (the video)
     )
     shorter: str = "cut"  # voice shorter than the video: cut the video, or keep it to its end
+    smoothing: str = "steady"  # of the face box over time; or published, the paper's code's
     pad: float = 0.0  # face box enlarged by this share on each side, -0.2..0.5
     softness: float = 0.04  # feather of the mask, share of the box height, 0..0.2
     quality: int = 18  # x264 constant rate factor, 0 (best) .. 51
@@ -49,6 +51,7 @@ class Options:
             self.shorter in SHORTER,
             f"A shorter voice can be met by {', '.join(SHORTER)}, not by {self.shorter!r}.",
         )
+        need(self.smoothing in SMOOTHING, f"Boxes are smoothed {' or '.join(SMOOTHING)}, not {self.smoothing!r}.")
         need(-0.2 <= self.pad <= 0.5, f"The face padding must lie between -0.2 and 0.5, not {self.pad}.")
         need(0 <= self.softness <= 0.2, f"The mask softness must lie between 0 and 0.2, not {self.softness}.")
         need(0 <= self.quality <= 51, f"The quality (x264 crf) must lie between 0 and 51, not {self.quality}.")

@@ -1,5 +1,6 @@
 """Shots, tracks, boxes: on the astronaut moved about, and on real clips where they are there."""
 
+import json
 from fractions import Fraction
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 
 from lipsync.choose import choose
 from lipsync.errors import InputError
-from lipsync.faces import BRIDGE, FORGET, box_from_points, find_faces
+from lipsync.faces import BRIDGE, FORGET, box_from_points, find_faces, smooth_published
 from lipsync.media import FrameReader, probe
 
 from .conftest import portrait_frame
@@ -77,6 +78,23 @@ def test_no_face_no_track():
     found = find_faces([noise] * 9, FPS)
     assert found.frames == 9 and not found.tracks
     assert find_faces([], FPS).frames == 0
+
+
+def test_the_published_smoothing_is_exact(golden):
+    for case in json.loads((golden / "boxes.json").read_text()):
+        assert case["T"] == 5
+        np.testing.assert_array_equal(smooth_published(np.array(case["in"])), case["out"])
+
+
+def test_the_published_smoothing_of_few_boxes():
+    np.testing.assert_array_equal(smooth_published(np.array([[0] * 4, [3] * 4, [6] * 4]))[0], [3] * 4)
+    assert smooth_published(np.zeros((0, 4))).shape == (0, 4)
+
+
+def test_both_smoothings_track(walking):
+    published = find_faces([portrait_frame(3 * i, 10, (420, 320)) for i in range(30)], FPS, smoothing="published")
+    ahead = (published.tracks[0].boxes - walking.tracks[0].boxes)[5:-6, 0]
+    assert 4 < ahead.mean() < 7  # two frames ahead, at 3 px a frame, less the truncation
 
 
 def test_an_unknown_detector():
