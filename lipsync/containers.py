@@ -14,7 +14,7 @@ from .errors import InputError
 
 # Formats that name other files or addresses, read devices, or take any text for a picture.
 REFUSED_FORMATS = {
-    *("concat", "dash", "hls", "hds", "image2", "imf", "lavfi", "sdp", "rtp", "rtsp", "sap", "smoothstreaming"),
+    *("concat", "dash", "hls", "hds", "imf", "lavfi", "sdp", "rtp", "rtsp", "sap", "smoothstreaming"),
     *("tty", "bin", "xbin", "adf", "idf", "data", "rawvideo", "vobsub", "svg_pipe", "ffmetadata"),
     *("alsa", "oss", "fbdev", "kmsgrab", "x11grab", "video4linux2,v4l2", "webm_dash_manifest"),
 }
@@ -32,7 +32,8 @@ def open_input(path: str) -> av.container.InputContainer:
     raises  InputError; `{file}` in any sentence of the child stands for the name that the user gave
     """
     allowed = ",".join(sorted(av.formats_available - REFUSED_FORMATS))
-    options = {"protocol_whitelist": "file", "format_whitelist": allowed}
+    # image2 takes JPEG files by their name; without patterns it reads that one file and no other.
+    options = {"protocol_whitelist": "file", "format_whitelist": allowed, "pattern_type": "none"}
     try:
         return av.open(f"file:{path}", container_options=options, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:

