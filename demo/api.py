@@ -27,7 +27,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
 
     async def sync(video: str, voice: str, consent: bool, options: dict | None) -> tuple[str, dict]:
         """A video or image and a voice to a labelled video: (file, report). Options as in lipsync.Options."""
-        chosen = _checked(options)
+        chosen = checked(options)
         if consent is not True:
             raise gr.Error("Say consent=True: that you may use this face and this voice.", print_exception=False)
         if chosen.model not in work.models():
@@ -56,8 +56,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
 
     async def _make(job: Job, video: str, voice: str, options: Options) -> tuple[str, dict]:
         await asyncio.to_thread(work.keep_input, store, job, "source", video)
-        await asyncio.to_thread(work.keep_input, store, job, "voice", voice)
-        await _finished(job, "sync", work.make(store, settings, options, None))
+        await _finished(job, "sync", work.make(store, settings, options, given=voice))
         made = job.facts["results"][0]
         return lend(store.folder(job.id) / made["file"]), made["report"] | {
             "words": made["words"],
@@ -65,8 +64,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         }
 
     async def _look(job: Job, video: str, second: float) -> tuple[str, dict]:
-        await asyncio.to_thread(work.keep_input, store, job, "source", video)
-        await _finished(job, "faces", work.look(store, settings, float(second)))
+        await _finished(job, "faces", work.look(store, settings, float(second), given=video))
         shown = {k: v for k, v in job.facts["preview"].items() if k != "version"}
         found = {"faces": job.facts["faces"], "seconds": job.facts["seconds"], **shown}
         return lend(store.folder(job.id) / "preview.jpg"), found
@@ -88,7 +86,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         button.click(verify, file, said, api_name="verify")
 
 
-def _checked(options: dict | None) -> Options:
+def checked(options: dict | None) -> Options:
     """Options from a caller's JSON."""
     open_to_all = [f.name for f in fields(Options) if f.name not in OURS]
     unknown = sorted(set(options or {}) - set(open_to_all))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from lipsync.errors import LipsyncError
 from lipsync.records import Options
 
 from . import views, work
@@ -29,12 +28,16 @@ class Flow:
     settings: Settings
 
     def shown(self, job: Job | None, face: str, t: dict[str, str], whole: bool) -> tuple:
-        """Updates for status, preview, second, results, after, go, cancel; whole: also what does not change in between."""
+        """Updates for giving, given, preview, second, status, results, after, go, cancel (sync_tab.py).
+
+        whole: False leaves out what does not change while the video is being made.
+        """
         busy = job is not None and job.busy
-        status = "" if job is None else views.status(job, self.store.ahead(job.id), self.store.progress(job.id), t)
-        buttons = (gr.update(interactive=not busy), gr.update(visible=busy))
-        if not whole:
-            return (status, *(gr.skip() for _ in range(4)), *buttons)
+        said = "" if job is None else views.status(job, self.store.ahead(job.id), self.store.progress(job.id), t)
+        looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
+        buttons = (gr.update(value=t["go"], interactive=not busy), gr.update(value=t["cancel"], visible=busy))
+        if not whole and not looking:
+            return (*[gr.skip()] * 4, said, *[gr.skip()] * 2, *buttons)
         facts = job.facts if job else {}
         moves = bool(facts.get("preview")) and not facts.get("still")
         second = gr.update(
@@ -42,8 +45,16 @@ class Flow:
             maximum=max(facts.get("seconds", 0.0), 0.1),
             value=facts["preview"]["second"] if moves else 0,
         )
-        done = bool(facts.get("results"))
-        return (status, views.preview(job, face, t), second, views.results(job, t), gr.update(visible=done), *buttons)
+        return (
+            gr.update(visible=job is None),
+            gr.update(visible=job is not None),
+            (said if looking else "") + views.preview(job, face, t),
+            second,
+            "" if looking else said,
+            views.results(job, t),
+            gr.update(visible=bool(facts.get("results"))),
+            *buttons,
+        )
 
     async def follow(self, job_id: str, face: str, t: dict[str, str]) -> AsyncIterator[tuple]:
         """Show a job until nothing is left to wait for. A job that is deleted meanwhile is left in silence."""
@@ -69,14 +80,8 @@ class Flow:
             yield ("", *rest, *self.shown(None, "", t, whole=True))
             return
         job = self.store.create()
-        try:
-            await asyncio.to_thread(work.keep_input, self.store, job, "source", path)
-        except LipsyncError as error:
-            self.store.delete(job.id)
-            yield ("", *rest, views.sentence(str(error)), *self.shown(None, "", t, whole=True)[1:])
-            return
         self.store.update(job.id, uploads=[path])
-        self.store.submit(job.id, "faces", work.look(self.store, self.settings))
+        self.store.submit(job.id, "faces", work.look(self.store, self.settings, given=path))
         async for view in self.follow(job.id, "", t):
             yield (job.id, *rest, *view)
 
@@ -90,8 +95,7 @@ class Flow:
         if job is None or "preview" not in job.facts:
             return
         if voice:
-            await asyncio.to_thread(work.keep_input, self.store, job, "voice", voice)
             self.store.update(job_id, uploads=[*job.facts.get("uploads", []), voice])
-        self.store.submit(job_id, "sync", work.make(self.store, self.settings, options, second_model))
+        self.store.submit(job_id, "sync", work.make(self.store, self.settings, options, second_model, voice))
         async for view in self.follow(job_id, options.face, t):
             yield view

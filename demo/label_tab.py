@@ -18,8 +18,8 @@ TITLE = "tab_label"
 def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
     """Lay the tab out."""
     gr.Markdown(text("check_lead"), elem_classes="small")
-    file = gr.File(label=text("check_file"), file_types=["video", "image"], height=140)
-    said = gr.HTML()
+    file = gr.File(label=text("check_file"), file_types=["video", "image"], height=140, elem_id="check")
+    said = gr.HTML(elem_id="verdict")
 
     def check(path: str | None) -> str:
         if not path:

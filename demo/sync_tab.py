@@ -35,30 +35,40 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
     """Lay the tab out and wire it."""
     flow = Flow(store, settings)
     models = list(work.models())
-    job_id, face, example_path = gr.State(""), gr.State("largest"), gr.State("")
+    face, example_path = gr.State("largest"), gr.State("")
+    job_id = gr.Textbox(visible="hidden", elem_id="job")
 
     with gr.Row():
         with gr.Column(elem_classes="step"):
             gr.Markdown(text("step_face"))
-            with gr.Tabs():
-                with gr.Tab(text("video"), id="video") as _:
-                    video = gr.Video(
-                        show_label=False, sources=["upload", "webcam"], height=260, include_audio=True,
-                        webcam_options=gr.WebcamOptions(mirror=False), elem_id="video",
-                    )  # fmt: skip
-                with gr.Tab(text("picture"), id="picture"):
-                    picture = gr.Image(
-                        show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath", height=260,
-                        image_mode=None, webcam_options=gr.WebcamOptions(mirror=False), elem_id="picture",
-                    )  # fmt: skip
-            preview = gr.HTML(js_on_load=PICK_JS, elem_id="preview")
-            second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
+            with gr.Column(elem_id="giving") as giving:
+                with gr.Tabs():
+                    with gr.Tab(text("video")):
+                        video = gr.Video(
+                            show_label=False, sources=["upload", "webcam"], include_audio=True, elem_id="video",
+                            webcam_options=gr.WebcamOptions(mirror=False),
+                        )  # fmt: skip
+                    with gr.Tab(text("picture")):
+                        picture = gr.Image(
+                            show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath",
+                            image_mode=None, elem_id="picture", webcam_options=gr.WebcamOptions(mirror=False),
+                        )  # fmt: skip
+                with gr.Row(elem_classes="examples"):
+                    gr.Markdown(text("examples"), elem_classes="small", container=False)
+                    example_picture = gr.Button(
+                        text("example_picture"), size="sm", min_width=90, elem_id="example-picture"
+                    )
+                    example_video = gr.Button(text("example_video"), size="sm", min_width=90, elem_id="example-video")
+            with gr.Column(visible=False, elem_id="given") as given:
+                preview = gr.HTML(js_on_load=PICK_JS, elem_id="preview")
+                second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
+                another = gr.Button(text("another"), size="sm", elem_id="another")
         with gr.Column(elem_classes="step"):
             gr.Markdown(text("step_voice"))
             voice = gr.Audio(
                 show_label=False, sources=["upload", "microphone"], type="filepath", editable=False, elem_id="voice"
             )
-            with gr.Accordion(text("type"), open=False):
+            with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
                 if voices.can_speak():
                     words = gr.Textbox(
                         show_label=False, placeholder=text("words_hint"), lines=2, max_length=voices.MAX_LETTERS,
@@ -66,15 +76,13 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
                     )  # fmt: skip
                     with gr.Row():
                         language = gr.Dropdown(list(voices.LANGUAGES.items()), label=text("language"), min_width=120)
-                        kind = gr.Dropdown([(text(k), k) for k in voices.KINDS], label=text("kind"), min_width=100)
-                        speak = gr.Button(text("speak"), min_width=80, elem_id="speak")
+                        kind = gr.Dropdown([(text(k), k) for k in voices.KINDS], label=text("kind"), min_width=90)
+                    speak = gr.Button(text("speak"), size="md", elem_id="speak")
                 else:
                     gr.Markdown(text("no_espeak"), elem_classes="small")
-            from_video = gr.UploadButton(text("voice_video"), file_types=["video"], size="sm", elem_id="voice-video")
-    with gr.Row(elem_classes="examples"):
-        gr.Markdown(text("examples"), elem_classes="small")
-        example_picture = gr.Button(text("example_picture"), size="sm", min_width=120, elem_id="example-picture")
-        example_video = gr.Button(text("example_video"), size="sm", min_width=120, elem_id="example-video")
+                from_video = gr.UploadButton(
+                    text("voice_video"), file_types=["video"], size="sm", elem_id="voice-video"
+                )
 
     with gr.Column(elem_classes="step"):
         gr.Markdown(text("step_make"))
@@ -109,14 +117,14 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         cancel = gr.Button(text("cancel"), size="sm", visible=False, elem_id="cancel")
 
     results = gr.HTML(js_on_load=PLAY_JS, elem_id="results")
-    with gr.Row(visible=False, elem_id="after") as after:
+    with gr.Row(visible=False, equal_height=True, elem_id="after") as after:
         nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3)
-        again = gr.Button(text("again"), elem_id="again", scale=1)
-        delete = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1)
+        again = gr.Button(text("again"), elem_id="again", scale=1, size="md")
+        delete = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1, size="md")
 
-    shown = [status, preview, second, results, after, go, cancel]
+    shown = [giving, given, preview, second, status, results, after, go, cancel]
 
-    # -- wiring ---------------------------------------------------------------------------------------------------------
+    # wiring
 
     async def take(path: str | None, old: str, request: gr.Request) -> AsyncIterator[tuple]:
         async for view in flow.take(path, old, words_for(request)):
@@ -179,9 +187,9 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
             else "need_pick" if choice == "picked" and "@" not in point
             else None
         )  # fmt: skip
-        rest = [gr.skip()] * (len(shown) - 1)
+        before, after_it = [gr.skip()] * 4, [gr.skip()] * 4
         if problem:
-            yield (views.sentence(t[problem]), *rest)
+            yield (*before, views.sentence(t[problem]), *after_it)
             return
         try:
             options = Options(
@@ -189,7 +197,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
                 **dict(zip(OPTIONS, values, strict=True)),
             )  # fmt: skip
         except LipsyncError as error:
-            yield (views.sentence(str(error)), *rest)
+            yield (*before, views.sentence(str(error)), *after_it)
             return
         async for view in flow.start(job, sound, options, second_model or None, t):
             yield view
@@ -200,23 +208,29 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
             take_back(found.facts.get("uploads", []))
         store.delete(job)
         t = words_for(request)
-        cleared = flow.shown(None, "", t, whole=True)[1:]
-        return ("", "largest", "largest", views.sentence(t["deleted"], "quiet"), *cleared, None, None, None)
+        view = list(flow.shown(None, "", t, whole=True))
+        view[shown.index(status)] = views.sentence(t["deleted"], "quiet")
+        return ("", "largest", "largest", *view, None, None, None)
+
+    async def change_face(old: str, request: gr.Request) -> AsyncIterator[tuple]:
+        async for view in flow.take(None, old, words_for(request)):
+            yield (*view, None, None)
 
     def reopen(request: gr.Request) -> tuple:
         t, wanted = words_for(request), request.query_params.get("job")
         found = store.get(wanted)
         if found is None:
-            said = views.sentence(t["gone"], "quiet") if wanted else ""
-            return ("", said, *flow.shown(None, "", t, whole=True)[1:], *[gr.skip()] * 3)
+            view = list(flow.shown(None, "", t, whole=True))
+            view[shown.index(status)] = views.sentence(t["gone"], "quiet") if wanted else ""
+            return ("", *view, *[gr.skip()] * 3)
         source, sound = work.input_file(store, found, "source"), work.input_file(store, found, "voice")
-        given, still = lend(source) if source else None, found.facts.get("still", False)
-        fields = (None if still else given, given if still else None, lend(sound) if sound else None)
+        face_file, still = lend(source) if source else None, found.facts.get("still", False)
+        fields = (None if still else face_file, face_file if still else None, lend(sound) if sound else None)
         return (found.id, *flow.shown(found, "", t, whole=True), *fields)
 
     async def go_on(job: str, request: gr.Request) -> AsyncIterator[tuple]:
-        found = store.get(job)
-        if found is not None and found.busy:
+        yield tuple([gr.skip()] * len(shown))  # a generator that gives nothing would empty the page
+        if (found := store.get(job)) is not None and found.busy:
             async for view in flow.follow(job, "", words_for(request)):
                 yield view
 
@@ -224,10 +238,14 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
     link: dict[str, Any] = {"fn": None, "inputs": job_id, "js": LINK_JS, "api_visibility": "private"}
     video.input(take_video, [video, job_id], [*taken, picture], **PRIVATE)
     picture.input(take_video, [picture, job_id], [*taken, video], **PRIVATE)
-    for button, sort, spoken in ((example_video, "video", "voice-two.mp3"), (example_picture, "picture", "voice-one.mp3")):
+    for button, sort, spoken in (
+        (example_video, "video", "voice-two.mp3"),
+        (example_picture, "picture", "voice-one.mp3"),
+    ):
         filled = button.click(example(sort, spoken), None, [video, picture, voice, example_path], **PRIVATE)
         filled.then(take, [example_path, job_id], taken, **PRIVATE)
     job_id.change(**link)
+    another.click(change_face, job_id, [*taken, video, picture], **PRIVATE)
     second.release(show_second, [second, job_id, face], preview, **PRIVATE)
     preview.pick(pick, job_id, [face, which, preview], **PRIVATE)
     which.input(unpick, [which, job_id, face], preview, **PRIVATE)

@@ -12,15 +12,15 @@ ENGLISH = {
     "step_face": "## 1 · A face",
     "video": "Video",
     "picture": "Picture",
-    "examples": "Nothing at hand? Try an example:",
+    "examples": "Or try an example:",
     "example_picture": "A portrait",
     "example_video": "A short video",
+    "another": "Another face",
     "second": "Frame shown, in seconds",
     # 2
     "step_voice": "## 2 · A voice",
-    "voice": "Sound file or microphone",
-    "voice_video": "Take it from a video",
-    "type": "Or type the words",
+    "other_ways": "Or type the words, or take the voice from a video",
+    "voice_video": "Take the voice from a video",
     "words": "Words",
     "words_hint": "What should be said?",
     "language": "Language",
@@ -101,7 +101,6 @@ ENGLISH = {
     "you last used them. Every video made here is labelled as synthetic.",
     "licence": "Model {model}: {licence}.",
     "limits": "Up to {seconds} s and {megabytes} MB.",
-    "api": "Use it from a program",
 }
 
 KOREAN = {
@@ -111,14 +110,14 @@ KOREAN = {
     "step_face": "## 1 · 얼굴",
     "video": "동영상",
     "picture": "사진",
-    "examples": "쓸 파일이 없다면 예시로 해 보세요:",
+    "examples": "예시로 해 보기:",
     "example_picture": "인물 사진",
     "example_video": "짧은 동영상",
+    "another": "다른 얼굴",
     "second": "보이는 장면(초)",
     "step_voice": "## 2 · 목소리",
-    "voice": "소리 파일 또는 마이크",
-    "voice_video": "동영상에서 가져오기",
-    "type": "또는 글로 쓰기",
+    "other_ways": "글로 쓰거나 동영상에서 목소리 가져오기",
+    "voice_video": "동영상에서 목소리 가져오기",
     "words": "글",
     "words_hint": "어떤 말을 할까요?",
     "language": "언어",
@@ -190,11 +189,10 @@ KOREAN = {
     "link": "파일이 지워질 때까지 이 페이지의 링크로 영상을 다시 찾을 수 있습니다.",
     "check_lead": "여기서 만든 영상에는 모두 서명이 있습니다. 영상을 주면 표시가 온전한지 알려 줍니다.",
     "check_file": "동영상 파일",
-    "privacy": "파일은 이 서버에만 있고 링크를 가진 사람만 볼 수 있으며, 마지막으로 쓴 뒤 {minutes}분이 지나면 지워집니다. "
-    "여기서 만든 영상에는 모두 합성이라는 표시가 붙습니다.",
+    "privacy": "파일은 이 서버에만 있고 링크를 가진 사람만 볼 수 있으며, 마지막으로 쓴 뒤 {minutes}분이 지나면 "
+    "지워집니다. 여기서 만든 영상에는 모두 합성이라는 표시가 붙습니다.",
     "licence": "모델 {model}: {licence}.",
     "limits": "최대 {seconds}초, {megabytes} MB.",
-    "api": "프로그램에서 쓰기",
 }
 
 _OWN = "page_"  # gradio's own keys must not be met

@@ -16,10 +16,12 @@ THEME = gr.themes.Base(
     block_border_width="1px",
     block_label_background_fill="transparent",
     block_label_background_fill_dark="transparent",
-    button_primary_background_fill="*primary_600",
-    button_primary_background_fill_hover="*primary_700",
-    button_primary_background_fill_dark="*primary_600",
-    button_primary_background_fill_hover_dark="*primary_500",
+    body_text_color_subdued="*neutral_500",  # 4.5 to 1 on the page
+    body_text_color_subdued_dark="*neutral_400",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_600",
     button_primary_text_color="white",
 )
 
@@ -30,15 +32,18 @@ CSS = """
 .step h2 { font-size: 1.1rem; margin: 6px 0 2px; }
 .small, .small p, .note { color: var(--body-text-color-subdued); font-size: 0.86rem; }
 .note { margin: 8px 2px 0; }
-.examples { align-items: center; gap: 8px; }
-.examples button { flex-grow: 0 !important; }
+.examples { align-items: center; gap: 8px; justify-content: flex-start; }
+.examples > * { flex: 0 0 auto !important; min-width: 0 !important; width: auto !important; }
+#results, #preview, #status { padding: 0 !important; }
+#status:not(:has(.say)), #results:not(:has(figure)) { display: none; }
+.label-wrap > span:first-child { text-align: left; }
+#another, #speak { flex-grow: 0; align-self: flex-start; }
 #go { font-size: 1.15rem; min-height: 56px; }
 
-.frame { position: relative; border-radius: 12px; overflow: hidden; line-height: 0; background: #000; max-width: fit-content;
-  margin: 0 auto; }
+.frame { position: relative; border-radius: 12px; overflow: hidden; line-height: 0; max-width: fit-content; }
 .frame img { max-width: 100%; max-height: 420px; }
-.frame .face { position: absolute; border: 2px solid #fff; border-radius: 10px; background: transparent; cursor: pointer;
-  padding: 0; box-shadow: 0 0 0 1px #0008, inset 0 0 0 1px #0006; transition: background 0.15s; }
+.frame .face { position: absolute; border: 2px solid #fff; border-radius: 10px; background: transparent;
+  cursor: pointer; padding: 0; box-shadow: 0 0 0 1px #0008, inset 0 0 0 1px #0006; transition: background 0.15s; }
 .frame .face:hover, .frame .face:focus-visible { background: #14b8a633; outline: none; border-color: #5eead4; }
 .frame .face b { position: absolute; left: -2px; top: -2px; min-width: 24px; line-height: 24px; font-size: 14px;
   text-align: center; border-radius: 9px 0 9px 0; background: #fff; color: #0f172a; }
@@ -50,13 +55,14 @@ CSS = """
 .say.bad { background: #fef2f2; color: #991b1b; border: 1px solid #fecaca; }
 .dark .say.bad { background: #450a0a; color: #fecaca; border-color: #7f1d1d; }
 .bar { height: 8px; border-radius: 4px; background: var(--border-color-primary); margin-top: 10px; overflow: hidden; }
-.bar i { display: block; height: 100%; background: var(--color-accent); border-radius: 4px; transition: width 0.3s linear; }
+.bar i { display: block; height: 100%; background: var(--color-accent); transition: width 0.3s linear; }
 
 .compare { display: grid; gap: 16px; grid-template-columns: repeat(2, minmax(0, 1fr)); }
 .compare.n3 { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 .compare figure { margin: 0; }
-.compare figcaption { display: flex; justify-content: space-between; margin: 0 2px 6px; font-weight: 600; }
-.compare figcaption a { font-weight: 500; color: var(--link-text-color); }
+.compare figcaption { display: flex; justify-content: space-between; align-items: center; height: 32px;
+  font-weight: 600; }
+.compare figcaption a { font-weight: 500; color: var(--link-text-color); margin: 0; }
 .compare video, .compare img { width: 100%; max-height: 480px; border-radius: 12px; background: #000; display: block;
   object-fit: contain; }
 .compare .unplayable { display: none; }
@@ -72,7 +78,8 @@ CSS = """
 .say.quiet { color: var(--body-text-color-subdued); }
 
 @media (max-width: 640px) {
-  .gradio-container { padding: 6px 10px 32px !important; }
+  .gradio-container { padding: 6px 14px 32px !important; }
+  .gradio-container > .main { padding: 0 !important; }
   .lead h1 { font-size: 1.5rem; }
   .compare, .compare.n3, .facts { grid-template-columns: 1fr; }
 }
@@ -88,6 +95,9 @@ element.addEventListener('click', (event) => {
 
 # Original and results start together; only the first result is heard. The original, often longer, ends with it.
 PLAY_JS = """
+watch('value', () => {
+  if (element.querySelector('video')) element.scrollIntoView({behavior: 'smooth', block: 'nearest'});
+});
 element.addEventListener('click', (event) => {
   const button = event.target.closest('.both');
   if (!button) return;

@@ -13,18 +13,20 @@ from typing import Any
 
 import cv2
 
-from lipsync import checkpoints
-from lipsync.errors import InputError, LabelError
+from lipsync import checkpoints, label
+from lipsync.errors import InputError, LipsyncError
 from lipsync.faces import FaceMap
-from lipsync.media import VideoInfo, probe
+from lipsync.media import FrameReader, VideoInfo, probe
 from lipsync.models import MODELS
 from lipsync.pipeline import find, preview, sync
 from lipsync.records import Options, Progress
 
 from .jobs import Job, Store
+from .lending import new_path, take_back
 from .settings import Settings
 
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
+MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
 
 def models() -> dict[str, checkpoints.Card]:
@@ -41,7 +43,10 @@ def keep_input(store: Store, job: Job, kind: str, given: str | Path) -> Path:
     folder.mkdir()
     name = re.sub(r"[^\w.-]+", "_", given.name)
     kept = folder / ((name[-80:].lstrip(".") or kind) if name else kind)
-    shutil.copyfile(given, kept)
+    try:
+        shutil.copyfile(given, kept)
+    except OSError as error:
+        raise InputError(f"{given.name} is no longer here; give it once more.") from error
     store.update(job.id, **{kind: str(kept.relative_to(store.folder(job.id)))})
     return kept
 
@@ -60,12 +65,31 @@ def check_source(path: Path, settings: Settings) -> VideoInfo:
         raise InputError(f"{path.name} holds no picture: a video or an image is needed. A voice goes beside it.")
     if not info.is_still:
         _check_length(path, info.duration_s, settings)
-    if min(info.width, info.height) > settings.max_height:
+    too_large = info.width * info.height > MAX_PIXELS if info.is_still else _shorter(info) > settings.max_height
+    if too_large:
         raise InputError(
             f"{path.name} is {info.width} × {info.height}; here the shorter side may have {settings.max_height} "
             "pixels. Make it smaller and try again."
         )
     return info
+
+
+def _shorter(info: VideoInfo) -> int:
+    return min(info.width, info.height)
+
+
+def smaller_picture(store: Store, job: Job, info: VideoInfo, settings: Settings) -> VideoInfo:
+    """Bring a still picture, which cameras make larger than any video here may be, to the largest allowed size."""
+    with FrameReader(info) as reader:
+        frame = next(reader)
+    scale = settings.max_height / _shorter(info)
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    made = new_path(f"{info.path.stem}.png")
+    cv2.imwrite(str(made), small[:, :, ::-1])
+    try:
+        return probe(keep_input(store, job, "source", made))
+    finally:
+        take_back([str(made)])
 
 
 def check_voice(path: Path, settings: Settings) -> VideoInfo:
@@ -87,23 +111,28 @@ def _check_size(path: Path, settings: Settings) -> None:
 def _check_length(path: Path, seconds: float, settings: Settings) -> None:
     if seconds > settings.max_seconds + 0.5:
         raise InputError(
-            f"{path.name} is {seconds:.0f} s long; this page takes up to {settings.max_seconds:g} s. Cut it and try again."
+            f"{path.name} is {seconds:.0f} s long; this page takes up to {settings.max_seconds:g} s. "
+            "Cut it and try again."
         )
 
 
-# -- faces --------------------------------------------------------------------------------------------------------------
+def look(
+    store: Store, settings: Settings, second: float | None = None, given: str | Path | None = None
+) -> Callable[..., None]:
+    """Work that finds the faces of a job's source and shows one frame.
 
-
-def look(store: Store, settings: Settings, second: float = 0.0) -> Callable[..., None]:
-    """Work that finds the faces of a job's source and shows the frame at `second`."""
+    second  of the frame to show; None: one with faces
+    given   a new source, kept first
+    """
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        path = input_file(store, job, "source")
+        path = keep_input(store, job, "source", given) if given else input_file(store, job, "source")
         info = check_source(path, settings)
-        faces = find(path, progress=progress, cancelled=cancelled)
+        if info.is_still and _shorter(info) > settings.max_height:
+            info = smaller_picture(store, job, info, settings)
+        faces = find(info.path, progress=progress, cancelled=cancelled)
         store.memory[job.id] = (info, faces)
-        shown = first_face(faces) if second == 0 and faces.tracks else second
-        show(store, job, shown)
+        show(store, job, first_face(faces) if second is None else second)
         store.update(
             job.id,
             still=info.is_still,
@@ -139,16 +168,15 @@ def show(store: Store, job: Job, second: float) -> None:
     )  # fmt: skip
 
 
-# -- the video -----------------------------------------------------------------------------------------------------------
-
-
-def make(store: Store, settings: Settings, options: Options, second_model: str | None) -> Callable[..., None]:
-    """Work that makes a job's video, with one model or with two."""
+def make(
+    store: Store, settings: Settings, options: Options, second_model: str | None = None, given: str | Path | None = None
+) -> Callable[..., None]:
+    """Work that makes a job's video, with one model or with two; `given` is the voice, where it is a new one."""
     options = replace(options, visible_label=settings.visible_label)
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        source, voice = input_file(store, job, "source"), input_file(store, job, "voice")
-        check_source(source, settings)
+        source = input_file(store, job, "source")
+        voice = keep_input(store, job, "voice", given) if given else input_file(store, job, "voice")
         check_voice(voice, settings)
         if job.id not in store.memory:  # after a restart
             look(store, settings)(job, progress, cancelled)
@@ -174,12 +202,10 @@ def make(store: Store, settings: Settings, options: Options, second_model: str |
 
 def verdict(path: Path) -> dict[str, Any]:
     """What a file's label says: {"labelled": bool, "words": str}."""
-    from lipsync import label
-
     try:
         found = label.verify(path)
-        return {"labelled": bool(found.ok), "words": label.describe(found)}
-    except LabelError as error:
+        return {"labelled": found.exit_code == 0, "words": label.describe(found)}
+    except LipsyncError as error:
         return {"labelled": False, "words": str(error)}
 
 

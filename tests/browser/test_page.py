@@ -326,3 +326,4 @@ def test_a_restart_keeps_the_link(chromium, visit, tmp_path):
         page = visit(link)
         page.wait_for_selector("#results video")
         make(page)  # faces are looked for once more
+        page.close()
