@@ -94,8 +94,8 @@ def mouth_mask(points: np.ndarray, region: np.ndarray, softness: float = 0.04, s
     points    (25, 2) float32, pixels, from Track.points
     region    crop region, pixels
     softness  width of the feather, share of the crop's height
-    returns   (size_px, size_px) float32, 0..1: below the nose and within the jaw, a little beyond it, since the new jaw
-              may hang lower than the old; 0 on the border of the crop
+    returns   (size_px, size_px) float32, 0..1: below the nose and within the jaw, below a little beyond it, since the
+              new jaw may hang lower than the old; 0 on the border of the crop
     """
     scale = size_px / (region[2:] - region[:2])
     local = (points - region[:2]) * scale
@@ -103,10 +103,10 @@ def mouth_mask(points: np.ndarray, region: np.ndarray, softness: float = 0.04, s
     across = local[CORNERS][1] - local[CORNERS][0]
     across = across / max(float(np.linalg.norm(across)), 1e-6)
     down = np.array([-across[1], across[0]])
-    # Push the jaw line outwards from the mouth: 4 % to the sides, 10 % below.
+    # Below, a little beyond the jaw; at the sides well within it, where speech moves little and the picture is sharper.
     arm = local[JAW] - mouth
-    below = np.clip(arm @ down, 0, None)
-    outline = mouth + 1.04 * arm + 0.06 * below[:, None] * down
+    aside, below = arm @ across, arm @ down
+    outline = mouth + 0.8 * aside[:, None] * across + (below + 0.06 * np.clip(below, 0, None))[:, None] * down
     # Cut off what lies above the line that runs just under the nose.
     level = float((nose + 0.15 * (mouth - nose)) @ down)
     lift = np.clip(level - outline @ down, 0, None)

@@ -76,7 +76,7 @@ class Ticks:
         if here and here[0] <= tick and (tick - here[0] < 2 * self.fps or not self.timed):
             return
         # A key frame may be shown later than it is decoded, so the nearest one may lie past the tick.
-        for back_s in (0, 1, 10) if self.timed and tick > self.fps else ():
+        for back_s in (0, 1, 10) if self.timed else ():
             target = self.start + (tick / self.fps - back_s) / self.unit
             with contextlib.suppress(FFmpegError):
                 self.pictures.container.seek(round(target), stream=self.pictures.stream)

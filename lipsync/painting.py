@@ -24,7 +24,10 @@ UNTOLD = 2  # "unspecified", for matrix, transfer and primaries
 
 
 def orientation(frame: av.VideoFrame) -> Turn:
-    """How the stored picture must be turned, from the display matrix (EXIF orientation included)."""
+    """How the stored picture must be turned, from the display matrix (EXIF orientation included).
+
+    For one frame of a file: PyAV 18.1 never frees a frame that was asked for its side data.
+    """
     try:
         a, b, _, c, d = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], np.int32)[:5].tolist()
     except KeyError:
@@ -54,6 +57,7 @@ class Painter:
 
     def __init__(self, width: int, height: int):
         self.width, self.height = width, height
+        self.turn: Turn | None = None  # one for the whole file
         self.last: tuple[av.VideoFrame | None, np.ndarray | None] = (None, None)
         self.graphs: dict[tuple, av.filter.Graph] = {}
         self.scaler, self.packer = VideoReformatter(), VideoReformatter()
@@ -64,7 +68,8 @@ class Painter:
         return self.last[1]
 
     def paint(self, frame: av.VideoFrame) -> np.ndarray:
-        transpose, flip_x, flip_y = orientation(frame)
+        self.turn = self.turn or orientation(frame)
+        transpose, flip_x, flip_y = self.turn
         steps = [("transpose", "cclock_flip")] * transpose + [("hflip", "")] * flip_x + [("vflip", "")] * flip_y
         if is_hdr(frame):
             tone = f"{self.width}:{self.height}:out_transfer=bt709:out_primaries=bt709:intent=perceptual"
