@@ -342,3 +342,44 @@ def test_a_camera_picture_is_made_smaller(store, tmp_path, monkeypatch):
     monkeypatch.setattr(work, "MAX_PIXELS", 1000)
     with pytest.raises(InputError, match="photo.png is 400 × 300"):
         work.check_source(tmp_path / "photo.png", Settings())
+
+
+def test_the_flow_of_a_visitor(store, tmp_path, monkeypatch):
+    """Give a face, start before it was found, give another face: the first job goes, a finished one stays."""
+    import asyncio
+    import threading
+
+    from demo.flow import SHOWN, Flow
+
+    made(monkeypatch)
+    ready = threading.Event()
+
+    def find(path, **_):
+        ready.wait(5)
+        return faces(5, ((0, 5),))
+
+    monkeypatch.setattr(work, "find", find)
+    monkeypatch.setattr(work, "check_source", lambda path, settings: work.probe(path))
+    clip, voice = video(tmp_path / "clip.mp4"), tmp_path / "voice.wav"
+    voice.write_text("x")
+    flow, t = Flow(store, Settings()), texts.ENGLISH
+
+    async def visit():
+        taking = flow.take(str(clip), "", t)
+        job_id, face, which, *view = await anext(taking)
+        assert (face, which) == ("largest", "largest") and len(view) == len(SHOWN)
+        starting = flow.start(job_id, str(voice), Options(), None, t)
+        assert "say" in (await anext(starting))[SHOWN.index("preview")]
+        ready.set()
+        rows = [row async for row in starting]
+        assert "<video" in rows[-1][SHOWN.index("results")]
+        assert rows[-1][SHOWN.index("given")]["visible"] and not rows[-1][SHOWN.index("cancel")]["visible"]
+        async for _ in taking:
+            pass
+        second = [row async for row in flow.take(str(clip), job_id, t)][-1][0]
+        assert store.get(job_id).facts["results"] and second != job_id
+        async for row in flow.take(None, second, t):
+            assert row[0] == "" and row[3]["visible"]
+        assert store.get(second) is None
+
+    asyncio.run(visit())

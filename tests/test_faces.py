@@ -6,11 +6,15 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
+from lipsync.checkpoints import write_card
 from lipsync.choose import choose
+from lipsync.detectors import DETECTORS
 from lipsync.errors import InputError
 from lipsync.faces import BRIDGE, FORGET, box_from_points, find_faces, smooth_published
 from lipsync.media import FrameReader, probe
+from lipsync.networks.sfd import S3FD
 
 from .conftest import portrait_frame
 
@@ -109,6 +113,16 @@ def two_faces() -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def pair():
     return find_faces(two_faces(), FPS)
+
+
+@pytest.mark.slow
+def test_the_published_detector_runs_where_its_file_is(tmp_path, monkeypatch):
+    """The way from the registry to detections, with weights of zero: every score is a half, which is no face."""
+    path = tmp_path / "s3fd.safetensors"
+    save_file({k: v * 0 for k, v in S3FD().state_dict().items()}, path)
+    write_card(path, {"architecture": "sfd"})
+    monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
+    assert DETECTORS["s3fd"]().detect(portrait_frame(10, 10)) == []
 
 
 def test_two_faces_and_how_to_choose(pair):

@@ -151,8 +151,8 @@ def test_background_keeps_the_own_sound(clip, voice, tmp_path):
 
 
 def test_a_still_image_speaks(voice, tmp_path):
-    cv2.imwrite(str(tmp_path / "still.png"), portrait_frame(10, 10, (321, 319))[..., ::-1])
-    report = sync(tmp_path / "still.png", voice, tmp_path / "out.mp4")
+    cv2.imwrite(str(tmp_path / "still.jpg"), portrait_frame(10, 10, (321, 319))[..., ::-1])
+    report = sync(tmp_path / "still.jpg", voice, tmp_path / "out.mp4")
     assert report.frames == report.frames_synced == 40 and (report.width, report.height) == (322, 320)
     assert any("odd" in w for w in report.warnings)
 

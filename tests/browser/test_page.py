@@ -84,7 +84,7 @@ def shoot(page, name):
     if os.environ.get("LIPSYNC_SCREENSHOTS"):
         IMAGES.mkdir(parents=True, exist_ok=True)
         page.wait_for_timeout(700)  # fades
-        page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
+        page.screenshot(path=IMAGES / f"{name}.jpg", full_page=True, type="jpeg", quality=82)
 
 
 def portrait():
@@ -218,6 +218,8 @@ def test_from_face_to_deleted_files(address, visit, place):
     assert page.request.get(f"{address}/{second}").status == 404
     assert "job=" not in page.url
     assert not (place / "jobs" / link.split("job=")[1]).exists()
+    kept = [p.name for p in (place / "gradio").rglob("*") if p.is_file()]
+    assert not kept, kept
     again = visit(link)
     expect(again.locator("#status")).to_contain_text("deleted")
 
@@ -305,13 +307,26 @@ def test_a_label_is_checked(address, visit, tmp_path):
     expect(page.locator("#verdict")).to_contain_text("✗ Not labelled")
 
 
-def test_the_webcam_gives_a_picture(address, visit):
+def test_webcam_and_microphone(address, visit):
     page = visit(address)
     page.get_by_role("tab", name="Picture").click()
     page.get_by_role("tabpanel").get_by_label("Capture from camera").last.click()
     page.get_by_text("Click to Access Webcam").click()
     page.get_by_label("capture photo", exact=True).click()
     expect(page.locator("#preview")).to_contain_text("No face was found")  # the browser's test picture has none
+    page.click("#another")
+    page.get_by_role("tab", name="Video").click()
+    page.locator("#video").get_by_label("Capture from camera").click()
+    page.locator("#video").get_by_text("Click to Access Webcam").click()
+    page.get_by_label("start recording").click()
+    page.wait_for_timeout(1500)
+    page.get_by_label("stop recording").click()
+    expect(page.locator("#preview")).to_contain_text("No face was found")
+    page.get_by_label("Record audio").click()
+    page.locator("#voice").get_by_text("Record", exact=True).click()
+    page.wait_for_timeout(1500)
+    page.locator("#voice").get_by_text("Stop", exact=True).click()
+    page.wait_for_selector("#voice [data-testid=waveform-controls]", state="attached")
 
 
 def test_a_restart_keeps_the_link(chromium, visit, tmp_path):
