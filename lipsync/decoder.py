@@ -29,7 +29,7 @@ from .painting import Painter
 from .probing import LONGEST_S, probe
 
 MEMORY_BYTES = 4 << 30  # address space of this process; an 8K 10-bit film needs about half of it
-HELD_BYTES = 192 << 20  # decoded pictures kept at once while a run is given backwards
+HELD_BYTES = 128 << 20  # decoded pictures kept at once while a run is given backwards
 MIX = {"rematrix_maxval": "1"}  # mixed channels are averaged, not summed past full scale
 JUMP_S = 10  # a leap back in a sound track's timestamps, or one ahead past its end: a new clock, not a gap
 
@@ -41,11 +41,16 @@ class Ticks:
 
     def __init__(self, path: str, fps: Fraction, start_s: float, timed: bool):
         self.path, self.fps, self.start_s, self.timed = path, fps, start_s, timed
-        self.damaged = 0
+        self.damaged = False
+        self.pictures: Pictures | None = None
         self.rewind()
 
     def rewind(self) -> None:
         """Go to the start of the file."""
+        if self.pictures:
+            self.damaged = self.damaged or self.pictures.broken > 0
+            self.source = self.shown = self.ahead = None
+            self.pictures.container.close()
         self.pictures = Pictures(self.path)
         self.unit = self.pictures.stream.time_base
         self.start = round(Fraction(self.start_s) / self.unit)
@@ -120,8 +125,8 @@ def frames(
     for first, stop in segments if segments is not None else [(0, sys.maxsize)]:
         for frame in ticks.run(first, stop) if first <= stop else ticks.backwards(first, stop):
             send(paint(frame))
-    broken = ticks.pictures.broken
-    return {"notes": [f"{broken} pictures of the video are damaged; others were shown in their place."] * bool(broken)}
+    damaged = ticks.damaged or ticks.pictures.broken > 0
+    return {"notes": ["Some pictures of the video are damaged; what could be decoded was taken."] * damaged}
 
 
 # --- sound ---------------------------------------------------------------------------------------------------

@@ -139,9 +139,7 @@ def test_not_a_number_stops_and_keeps_the_last_good_state(data, tmp_path, monkey
     before = (run / "last.pt").read_bytes()
     from train import expert
 
-    monkeypatch.setattr(
-        expert, "contrast", lambda a, f, near, scale: ((a * torch.nan).sum(), torch.tensor(0.0))
-    )
+    monkeypatch.setattr(expert, "contrast", lambda a, f, near, scale: ((a * torch.nan).sum(), torch.tensor(0.0)))
     with pytest.raises(TrainingError, match="resume with a lower lr"):
         start("expert", data, run, ["steps=8"], resume=True)
     assert (run / "last.pt").read_bytes() == before

@@ -19,7 +19,7 @@ def made_arrays(folder: Path, frames: int = 26, clips: int = 2, seed: int = 0) -
         for speaker in range(speakers):
             skin = rng.integers(90, 220, 3)
             for clip in range(clips):
-                loud = np.clip(np.convolve(rng.random(frames), np.ones(3) / 3, "same") * 2 - 0.5, 0, 1)
+                loud = np.clip(np.convolve(rng.random(frames), np.ones(3) / 3, "same") * 2.4 - 1.1, 0, 1)
                 mel, mfcc = _sound(loud, rng)
                 rows.append({
                     "key": f"{split}_{speaker}_{clip}", "speaker": f"{split}{speaker}", "group": "made", "offset": 0,

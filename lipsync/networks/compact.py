@@ -1,7 +1,8 @@
 """A sync expert for small machines: an eighth of the published one's arithmetic, for the same inputs and the same use.
 
 Ours. The published face encoder works at full size on few channels, which is slow on processors; this one first folds
-2 x 2 pixels into channels and leaves out a sixth of the width on both sides. Inputs, methods and the range of the cosine are those of `wav2lip.Expert`.
+2 x 2 pixels into channels and leaves out a sixth of the width on both sides. Inputs, methods and the range of the
+cosine are those of `wav2lip.Expert`.
 """
 
 from torch import Tensor, nn

@@ -1,0 +1,212 @@
+"""Measures find what was put in; losses want what they should; a run becomes a checkpoint and a page."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lipsync import checkpoints
+from tests.train_data import made_arrays
+from train import finals, measure, networks, report, revoice
+from train.config import Config
+from train.correct import correct, sureness
+from train.data import open_arrays
+from train.doctor import look
+from train.expert import contrast, published
+from train.export import export
+from train.generator import FAR, GeneratorTask, edge_difference, mouth_weight
+from train.judge import lip_embedding
+from train.run import pools, start
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return made_arrays(tmp_path_factory.mktemp("arrays"))
+
+
+def unit(rng, *shape) -> np.ndarray:
+    x = rng.standard_normal(shape)
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shift", [-4, 0, 3])
+def test_a_known_shift_is_found(shift):
+    rng = np.random.default_rng(0)
+    audio = unit(rng, 40, 16)
+    face = np.roll(audio, -shift, axis=0)  # face t is sound t + shift
+    assert measure.offset_curve(audio, face).argmax() - measure.MOST == shift
+
+
+def test_told_apart_is_perfect_for_twins_and_half_for_strangers():
+    rng = np.random.default_rng(0)
+    audio = unit(rng, 60, 16)
+    assert measure.told_apart(audio, audio)[0] == 1
+    assert abs(measure.told_apart(audio, unit(rng, 60, 16))[0] - 0.5) < 0.1
+
+
+def test_interval_is_wilsons():
+    low, high = measure.interval(8, 10)
+    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
+    assert measure.interval(0, 0) == (0.0, 1.0)
+
+
+def test_contrast_rewards_pairs_and_forgives_near_ones():
+    eye = torch.eye(4)[None]
+    none = torch.zeros(1, 4, 4, dtype=torch.bool)
+    good, right = contrast(eye, eye, none, torch.tensor(20.0))
+    assert good < 0.01 and right == 1
+    twins = torch.stack([eye[0, 0], eye[0, 0], eye[0, 2], eye[0, 3]])[None]
+    near = none.clone()
+    near[0, 0, 1] = near[0, 1, 0] = True
+    assert contrast(twins, twins, none, torch.tensor(20.0))[0] > 0.3
+    assert contrast(twins, twins, near, torch.tensor(20.0))[0] < 0.01
+
+
+def test_published_recipe_is_ln2_at_a_coin_and_less_in_sync():
+    torch.manual_seed(0)
+    near = torch.zeros(2, 8, 8, dtype=torch.bool)
+    same = torch.full((2, 8, 4), 0.5)  # cosine 1 for all: no better than guessing
+    guess, _ = published(same, same, near, torch.tensor(1.0))
+    knows, right = published(torch.eye(8).expand(2, 8, 8), torch.eye(8).expand(2, 8, 8), near, torch.tensor(1.0))
+    assert knows < np.log(2) < guess and right == 1
+
+
+def test_edges_tell_blur_where_l1_does_not():
+    target = torch.zeros(1, 3, 48, 96)
+    target[..., ::2] = 1
+    flat, weight = torch.full_like(target, 0.5), torch.ones(1, 1, 48, 96)
+    assert (flat - target).abs().mean() == 0.5
+    assert edge_difference(flat, target, weight) > 0.4
+    assert edge_difference(target, target, weight) == 0
+
+
+def test_weights_stand_at_the_mouth():
+    weight = mouth_weight(torch.tensor([[48.0, 70.0]]), 3.0)[0, 0]
+    assert weight[70, 48] == pytest.approx(4) and weight[10, 48] == pytest.approx(0.1)
+    assert weight[90, 4] < 1.1
+
+
+def test_the_reference_cannot_be_the_answer(data):
+    teach, tune = pools("generator", data)
+    task = GeneratorTask(Config("generator", base=1, batch=1, expert="", silence=0.0), teach, tune)
+    numbers = np.arange(26, dtype=np.uint8)
+    for part in teach.parts:  # each frame's colour is its own number, so that a picture says where it comes from
+        part["frames"] = np.broadcast_to(
+            np.tile(numbers * 9, len(teach.clips))[:, None, None, None], part["frames"].shape
+        )
+    from train import generator
+
+    plain = generator.draw_look
+    generator.draw_look = lambda *a, **k: generator_plain()
+    try:
+        for step in range(20):
+            batch = task.batch(np.random.default_rng(step), step)
+            times = batch["target"][0, :, 0, 0, 0] // 9
+            away = np.abs(times.astype(int) - int(batch["reference"][0, 0, 0, 0]) // 9).min()
+            assert away > FAR
+    finally:
+        generator.draw_look = plain
+
+
+def generator_plain():
+    from train.data import plain_look
+
+    return plain_look()
+
+
+def test_silence_is_asked_for(data):
+    teach, tune = pools("generator", data)
+    task = GeneratorTask(Config("generator", base=1, batch=4, expert="", silence=1.0), teach, tune)
+    batch = task.batch(np.random.default_rng(0), 0)
+    rest = (batch["mel"] == -4).all((1, 2, 3))
+    assert rest.any() and not batch["spoken"][rest].any()
+
+
+def test_judge_shortcut_is_syncnets_own_arithmetic():
+    torch.manual_seed(0)
+    network = networks.judge(Config("judge", base=2)).eval()
+    small = torch.randint(0, 256, (2, 3, 5, 112, 112), dtype=torch.uint8)
+    flat = small.float().flatten(1, 2)
+    big = torch.nn.functional.interpolate(flat, size=(224, 224), mode="bilinear").unflatten(1, (3, 5))
+    with torch.no_grad():
+        torch.testing.assert_close(lip_embedding(network, small), network.lip(big), rtol=1e-4, atol=1e-4)
+
+
+def test_no_person_learns_and_chooses(data):
+    for task in ("expert", "judge"):
+        learn, choose = pools(task, data)
+        assert learn.clips and choose.clips and not set(learn.speakers) & set(choose.speakers)
+
+
+def test_correction_shifts_a_late_group_and_drops_what_has_no_sync(data, monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def embed(network, arrays, i, frames):
+        audio = unit(rng, 22, 8)
+        return audio, np.roll(audio, -2, axis=0)
+
+    monkeypatch.setattr("train.correct.networks.teacher", lambda name: type("Net", (), {"window": 5})())
+    monkeypatch.setattr("train.correct.embed_clip", embed)
+    says = correct(data, "any", ["tune"])
+    assert says["made"]["common"] == 2 and says["made"]["agree"] == 1
+    fixed = open_arrays(data, ["tune"], offsets=json.loads((data / "corrections.json").read_text())["offsets"])
+    assert all(c.offset == 2 for c in fixed.clips)
+    (data / "corrections.json").unlink()
+    assert sureness(np.sin(np.arange(21))) < 0.1 < sureness(np.eye(21)[10])
+
+
+def test_doctor_names_what_is_wrong(data):
+    facts = look(open_arrays(data, ["teach"]))
+    assert facts["speakers"] == 4 and any("4 speakers" in w for w in facts["warnings"])
+    assert not any("hardly moves" in w for w in facts["warnings"])
+
+
+def test_image_measures():
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    assert revoice.psnr(faces, faces) > 90 and revoice.ssim(faces, faces) == pytest.approx(1)
+    other = faces.copy()
+    other[:, :48] = 0  # the upper half is not asked
+    assert revoice.psnr(faces, other) > 90
+    soft = np.full_like(faces, 128)
+    assert revoice.sharpness(soft) == 0 < revoice.sharpness(faces)
+    assert revoice.movement(np.repeat(faces[:1], 3, 0)) == 0
+
+
+def test_put_back_changes_the_lower_half_alone(data):
+    arrays = open_arrays(data, ["tune"])
+    stored = arrays.frames(0)[:2]
+    white = np.full((2, 96, 96, 3), 255, np.uint8)
+    changed = (finals.put_back(stored, white) != stored).any((0, 3))
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    assert rows.min() > 60 and rows.max() < 125 and columns.min() > 26 and columns.max() < 134
+
+
+def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    run = tmp_path / "run"
+    start("expert", data, run, ["base=1", "speakers=1", "windows=8", "steps=2", "warmup=1"])
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 3, "lo')  # a run is writing this line now
+    page = report.report(run, data, clips=2).read_text()
+    assert "In sync against off sync" in page and "&quot;base&quot;: 1" in page
+    monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path / "weights"))
+    card = export(run, data, "tiny-expert", "int8", tmp_path / "weights")
+    stored = checkpoints.cards()["tiny-expert"]
+    assert stored.facts["data"]["learnt from"]["speakers"] == 4 and stored.licence == "research use only"
+    assert set(card["metrics"]) == {"chosen on", "as stored"}
+    assert networks.teacher("tiny-expert").window == 5
+    again = replace(Config.load(run), start="tiny-expert")  # fine-tuning starts from what is registered
+    assert networks.warm(networks.expert(again), again) is not None
+
+
+def test_generator_sheet_and_figures(data):
+    torch.manual_seed(0)
+    arrays = open_arrays(data, ["tune"])
+    network = networks.generator(Config("generator", base=1)).eval()
+    sheet = report.sample_sheet(network, arrays, [0], columns=4)
+    assert sheet.shape == (5 * 96 + 6, 4 * 96, 3)
+    figures = revoice.revoice_figures(network, None, arrays, [0], -1)
+    assert set(figures) == {"psnr", "ssim", "sharp", "moves", "rests"}
