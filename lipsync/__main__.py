@@ -25,7 +25,7 @@ from rich.table import Table
 
 from . import __version__
 from .errors import Cancelled, InputError, LipsyncError
-from .records import ENGINES, LONGER, SHORTER, Options, Progress
+from .records import ENGINES, LONGER, SHORTER, SMOOTHING, Options, Progress
 
 STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signing"}
 
@@ -88,6 +88,7 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--face", default=default["face"], help="largest, all, X,Y@SECOND or numbers 0,2 (%(default)s)")
     group.add_argument("--voice", action="append", metavar="N=FILE", help="give face number N this voice; repeat it")
     group.add_argument("--detector", default=default["detector"], help="mediapipe or s3fd (%(default)s)")
+    group.add_argument("--smoothing", choices=SMOOTHING, default=default["smoothing"], help="of the box (%(default)s)")
     group.add_argument(
         "--pad", type=float, default=default["pad"], help="enlarge the face box, share a side (%(default)s)"
     )

@@ -30,6 +30,7 @@ def test_every_engine_agrees_within_40_db(name, reference):
     np.testing.assert_allclose(both[32:], out[:3], atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_fastest_that_agrees_is_chosen_and_remembered(tmp_path, monkeypatch):
     class Fake(engines.Engine):
         def __init__(self, name, error):
@@ -73,6 +74,7 @@ def test_a_model_that_is_not_here():
         open_model("wav2lip-gan")
 
 
+@pytest.mark.slow
 def test_a_table_of_all_engines():
     table = compare(MODEL)
     assert all(row["faces_per_s"] > 0 for row in table.values())

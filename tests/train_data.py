@@ -23,7 +23,8 @@ def made_arrays(folder: Path, frames: int = 26, clips: int = 2, seed: int = 0) -
                 mel, mfcc = _sound(loud, rng)
                 rows.append({
                     "key": f"{split}_{speaker}_{clip}", "speaker": f"{split}{speaker}", "group": "made", "offset": 0,
-                    "first": len(rows) * frames, "frames": frames, "first_mel": len(rows) * len(mel), "mel_columns": len(mel),
+                    "first": len(rows) * frames, "frames": frames,
+                    "first_mel": len(rows) * len(mel), "mel_columns": len(mel),
                     "first_mfcc": len(rows) * len(mfcc), "mfcc_rows": len(mfcc), "split": split,
                 })  # fmt: skip
                 parts["frames"].append(np.stack([_face(skin, x) for x in loud]))

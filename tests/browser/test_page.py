@@ -317,18 +317,18 @@ def test_webcam_and_microphone(address, visit):
     page.get_by_label("capture photo", exact=True).click()
     expect(page.locator("#preview")).to_contain_text("No face was found")  # the browser's test picture has none
     page.click("#another")
-    page.get_by_role("tab", name="Video").click()
+    page.get_by_role("tab", name="Video", exact=True).click()
     page.locator("#video").get_by_label("Capture from camera").click()
     page.locator("#video").get_by_text("Click to Access Webcam").click()
     page.wait_for_function("document.querySelector('#video video')?.readyState > 1")
     page.get_by_label("start recording").click()
-    page.wait_for_timeout(1500)
-    page.get_by_label("stop recording").click()
+    page.wait_for_timeout(4000)
+    page.get_by_label("start recording").click()  # the same button ends it
     expect(page.locator("#preview")).to_contain_text("No face was found")
     page.get_by_label("Record audio").click()
     page.locator("#voice").get_by_text("Record", exact=True).click()
     page.wait_for_timeout(1500)
-    page.locator("#voice").get_by_text("Stop", exact=True).click()
+    page.locator("#voice .stop-button").click()
     page.wait_for_selector("#voice [data-testid=waveform-controls]", state="attached")
 
 
