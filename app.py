@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -33,7 +34,7 @@ def build(settings: Settings):
     from demo import api, label_tab, small_print, sync_tab
     from demo.jobs import Store, sweep_folder
     from demo.texts import I18N, text
-    from demo.theme import CSS, THEME
+    from demo.theme import CSS, HEAD, THEME
     from demo.work import input_file, warm_up
 
     tabs = [sync_tab, label_tab]  # each: TITLE, a key of texts.py, and build(page, store, settings)
@@ -109,6 +110,7 @@ def build(settings: Settings):
         path="",
         theme=THEME,
         css=CSS,
+        head=HEAD,
         i18n=I18N,
         footer_links=[],
         run_history=False,
@@ -117,12 +119,18 @@ def build(settings: Settings):
     )
 
 
+def _not_an_open_page(record: logging.LogRecord) -> bool:
+    """At the end of the server, pages that are still open are no error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def main() -> None:
     """Serve until Ctrl-C."""
     import uvicorn
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_not_an_open_page)
     settings = Settings()
     app = build(settings)
     print(f"The page is on http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)

@@ -1,6 +1,7 @@
 """What happens to a visitor's job between two clicks: the page's generators, without any layout.
 
-Each yields updates for the same row of components, named in `Flow.shown`, until there is nothing left to wait for.
+Each yields updates for the same row of components (`SHOWN`) until there is nothing left to wait for, and at least one:
+gradio takes a generator that gives nothing for one that empties everything.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .jobs import Job, Store
 from .settings import Settings
 
 POLL_S = 0.2
+SHOWN = ("giving", "given", "preview", "second", "status", "results", "after", "go", "cancel")
 
 
 @dataclass(frozen=True)
@@ -27,44 +29,48 @@ class Flow:
     store: Store
     settings: Settings
 
-    def shown(self, job: Job | None, face: str, t: dict[str, str], whole: bool) -> tuple:
-        """Updates for giving, given, preview, second, status, results, after, go, cancel (sync_tab.py).
-
-        whole: False leaves out what does not change while the video is being made.
-        """
+    def shown(self, job: Job | None, face: str, t: dict[str, str], whole: bool = True) -> tuple:
+        """Updates for `SHOWN`. whole: False leaves out what does not change while the video is being made."""
         busy = job is not None and job.busy
         said = "" if job is None else views.status(job, self.store.ahead(job.id), self.store.progress(job.id), t)
         looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
-        buttons = (gr.update(value=t["go"], interactive=not busy), gr.update(value=t["cancel"], visible=busy))
+        buttons = {
+            "go": gr.update(value=t["go"], interactive=not busy),
+            "cancel": gr.update(value=t["cancel"], visible=busy and not looking),
+        }
         if not whole and not looking:
-            return (*[gr.skip()] * 4, said, *[gr.skip()] * 2, *buttons)
+            return _row(status=said, **buttons)
         facts = job.facts if job else {}
         moves = bool(facts.get("preview")) and not facts.get("still")
-        second = gr.update(
-            visible=moves,
-            maximum=max(facts.get("seconds", 0.0), 0.1),
-            value=facts["preview"]["second"] if moves else 0,
-        )
-        return (
-            gr.update(visible=job is None),
-            gr.update(visible=job is not None),
-            (said if looking else "") + views.preview(job, face, t),
-            second,
-            "" if looking else said,
-            views.results(job, t),
-            gr.update(visible=bool(facts.get("results"))),
-            *buttons,
+        return _row(
+            giving=gr.update(visible=job is None),
+            given=gr.update(visible=job is not None),
+            preview=(said if looking else "") + views.preview(job, face, t),
+            second=gr.update(
+                visible=moves,
+                maximum=max(facts.get("seconds", 0.0), 0.1),
+                value=facts["preview"]["second"] if moves else 0,
+            ),
+            status="" if looking else said,
+            results=views.results(job, t),
+            after=gr.update(visible=bool(facts.get("results"))),
+            **buttons,
         )
 
+    def empty(self, t: dict[str, str], sentence: str = "") -> tuple:
+        """The page without a job, and a sentence (HTML) in its status."""
+        view = list(self.shown(None, "", t))
+        view[SHOWN.index("status")] = sentence
+        return tuple(view)
+
     async def follow(self, job_id: str, face: str, t: dict[str, str]) -> AsyncIterator[tuple]:
-        """Show a job until nothing is left to wait for. A job that is deleted meanwhile is left in silence."""
+        """Show a job until nothing is left to wait for. A job that is deleted meanwhile is left as it was."""
         first = True
         while (job := self.store.get(job_id)) is not None and job.busy:
-            yield self.shown(job, face, t, whole=first and job.task == "faces")
+            yield self.shown(job, face, t, whole=first)
             first = False
             await asyncio.sleep(POLL_S)
-        if job is not None:
-            yield self.shown(job, face, t, whole=True)
+        yield _row() if job is None else self.shown(job, face, t)
 
     def leave(self, job_id: str) -> None:
         """The visitor takes another face: what is unfinished goes, a finished video keeps its link."""
@@ -73,11 +79,11 @@ class Flow:
             self.store.delete(job_id)
 
     async def take(self, path: str | None, old: str, t: dict[str, str]) -> AsyncIterator[tuple]:
-        """A face was given (or taken away): look for faces in it. Yields (job id, face, which, *shown)."""
+        """A face was given (or taken away): look for faces in it. Yields (job id, face, which, *SHOWN)."""
         self.leave(old)
         rest = ("largest", "largest")
         if not path:
-            yield ("", *rest, *self.shown(None, "", t, whole=True))
+            yield ("", *rest, *self.empty(t))
             return
         job = self.store.create()
         self.store.update(job.id, uploads=[path])
@@ -85,10 +91,23 @@ class Flow:
         async for view in self.follow(job.id, "", t):
             yield (job.id, *rest, *view)
 
+    async def show(self, job_id: str, second: float, face: str, t: dict[str, str]) -> AsyncIterator[tuple]:
+        """Show another frame of a job's source; its faces are looked for again where they were forgotten."""
+        job = self.store.get(job_id)
+        if job is None or job.busy:
+            yield _row()
+        elif job.id in self.store.memory:
+            await asyncio.to_thread(work.show, self.store, job, second)
+            yield _row(preview=views.preview(job, face, t))
+        else:
+            self.store.submit(job.id, "faces", work.look(self.store, self.settings, second))
+            async for view in self.follow(job.id, face, t):
+                yield view
+
     async def start(
         self, job_id: str, voice: str | None, options: Options, second_model: str | None, t: dict[str, str]
     ) -> AsyncIterator[tuple]:
-        """Make the video of a job. Yields as `follow` does."""
+        """Make the video of a job."""
         async for view in self.follow(job_id, options.face, t):  # the faces may still be looked for
             yield view
         job = self.store.get(job_id)
@@ -99,3 +118,16 @@ class Flow:
         self.store.submit(job_id, "sync", work.make(self.store, self.settings, options, second_model, voice))
         async for view in self.follow(job_id, options.face, t):
             yield view
+
+    def said(self, sentence: str) -> tuple:
+        """A sentence (HTML) in the status; all else stays."""
+        return _row(status=sentence)
+
+    def nothing(self) -> tuple:
+        """All stays."""
+        return _row()
+
+
+def _row(**changed: object) -> tuple:
+    """Updates in the order of SHOWN; what is not named stays."""
+    return tuple(changed.get(name, gr.skip()) for name in SHOWN)

@@ -25,8 +25,6 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         if not path:
             return ""
         found = verdict(Path(path))
-        return views.sentence(
-            ("✓ " if found["labelled"] else "✗ ") + found["words"], "quiet" if found["labelled"] else "bad"
-        )
+        return views.sentence(views.label(found), "quiet" if found["labelled"] else "bad")
 
     file.change(check, file, said, show_progress="minimal", api_visibility="private")

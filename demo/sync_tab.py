@@ -29,6 +29,8 @@ TITLE = "tab_sync"
 ASSETS = Path(__file__).parent / "assets"
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 DEFAULT = Options()
+# Gradio asks a camera for the most it can give, which is slow to film and more than a video here may have.
+CAMERA = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 1280}, "height": {"ideal": 720}}})
 
 
 def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
@@ -46,12 +48,12 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
                     with gr.Tab(text("video")):
                         video = gr.Video(
                             show_label=False, sources=["upload", "webcam"], include_audio=True, elem_id="video",
-                            webcam_options=gr.WebcamOptions(mirror=False),
+                            webcam_options=CAMERA,
                         )  # fmt: skip
                     with gr.Tab(text("picture")):
                         picture = gr.Image(
                             show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath",
-                            image_mode=None, elem_id="picture", webcam_options=gr.WebcamOptions(mirror=False),
+                            image_mode=None, elem_id="picture", webcam_options=CAMERA,
                         )  # fmt: skip
                 with gr.Row(elem_classes="examples"):
                     gr.Markdown(text("examples"), elem_classes="small", container=False)
@@ -122,7 +124,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         again = gr.Button(text("again"), elem_id="again", scale=1, size="md")
         delete = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1, size="md")
 
-    shown = [giving, given, preview, second, status, results, after, go, cancel]
+    shown = [giving, given, preview, second, status, results, after, go, cancel]  # flow.SHOWN
 
     # wiring
 
@@ -130,7 +132,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         async for view in flow.take(path, old, words_for(request)):
             yield view
 
-    async def take_video(path: str | None, old: str, request: gr.Request) -> AsyncIterator[tuple]:
+    async def take_upload(path: str | None, old: str, request: gr.Request) -> AsyncIterator[tuple]:
         async for view in take(path, old, request):
             yield (*view, None)
 
@@ -146,20 +148,15 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
 
         return fill
 
-    def show_second(at: float, job: str, chosen: str, request: gr.Request) -> str:
-        found = store.get(job)
-        if found is None or found.busy:
-            return gr.skip()
-        if job not in store.memory:  # the server was restarted: the faces are looked for once more
-            return gr.skip()
-        work.show(store, found, at)
-        return views.preview(found, chosen, words_for(request))
+    async def show_second(at: float, job: str, point: str, request: gr.Request) -> AsyncIterator[tuple]:
+        async for view in flow.show(job, at, point, words_for(request)):
+            yield view
 
     def pick(event: gr.EventData, job: str, request: gr.Request) -> tuple[str, str, str]:
         point = str(event.face)
         return point, "picked", views.preview(store.get(job), point, words_for(request))
 
-    def unpick(choice: str, job: str, chosen: str, request: gr.Request) -> tuple[str, str]:
+    def unpick(choice: str, job: str, chosen: str, request: gr.Request) -> str:
         return views.preview(store.get(job), chosen if choice == "picked" else "", words_for(request))
 
     def say(text: str, tongue: str, sort: str) -> str:
@@ -172,7 +169,10 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
             soundfile.write(out, read_waveform(path, 48_000), 48_000)
             return out
 
-        return _or_toast(extract)
+        try:
+            return _or_toast(extract)
+        finally:
+            take_back([path])
 
     async def make(
         job: str, sound: str | None, agreed: bool, choice: str, point: str, second_model: str, until: float | None,
@@ -187,9 +187,8 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
             else "need_pick" if choice == "picked" and "@" not in point
             else None
         )  # fmt: skip
-        before, after_it = [gr.skip()] * 4, [gr.skip()] * 4
         if problem:
-            yield (*before, views.sentence(t[problem]), *after_it)
+            yield flow.said(views.sentence(t[problem]))
             return
         try:
             options = Options(
@@ -197,19 +196,17 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
                 **dict(zip(OPTIONS, values, strict=True)),
             )  # fmt: skip
         except LipsyncError as error:
-            yield (*before, views.sentence(str(error)), *after_it)
+            yield flow.said(views.sentence(str(error)))
             return
         async for view in flow.start(job, sound, options, second_model or None, t):
             yield view
 
-    def remove(job: str, request: gr.Request) -> tuple:
+    def remove(job: str, request: gr.Request, *fields: str | None) -> tuple:
         found = store.get(job)
-        if found is not None:
-            take_back(found.facts.get("uploads", []))
+        take_back([path for path in [*fields, *(found.facts.get("uploads", []) if found else [])] if path])
         store.delete(job)
         t = words_for(request)
-        view = list(flow.shown(None, "", t, whole=True))
-        view[shown.index(status)] = views.sentence(t["deleted"], "quiet")
+        view = flow.empty(t, views.sentence(t["deleted"], "quiet"))
         return ("", "largest", "largest", *view, None, None, None)
 
     async def change_face(old: str, request: gr.Request) -> AsyncIterator[tuple]:
@@ -220,24 +217,24 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         t, wanted = words_for(request), request.query_params.get("job")
         found = store.get(wanted)
         if found is None:
-            view = list(flow.shown(None, "", t, whole=True))
-            view[shown.index(status)] = views.sentence(t["gone"], "quiet") if wanted else ""
-            return ("", *view, *[gr.skip()] * 3)
+            return ("", *flow.empty(t, views.sentence(t["gone"], "quiet") if wanted else ""), *[gr.skip()] * 3)
         source, sound = work.input_file(store, found, "source"), work.input_file(store, found, "voice")
         face_file, still = lend(source) if source else None, found.facts.get("still", False)
         fields = (None if still else face_file, face_file if still else None, lend(sound) if sound else None)
-        return (found.id, *flow.shown(found, "", t, whole=True), *fields)
+        store.update(found.id, uploads=[*found.facts.get("uploads", []), *filter(None, fields)])
+        return (found.id, *flow.shown(found, "", t), *fields)
 
     async def go_on(job: str, request: gr.Request) -> AsyncIterator[tuple]:
-        yield tuple([gr.skip()] * len(shown))  # a generator that gives nothing would empty the page
+        yield flow.nothing()
         if (found := store.get(job)) is not None and found.busy:
             async for view in flow.follow(job, "", words_for(request)):
                 yield view
 
     taken = [job_id, face, which, *shown]
     link: dict[str, Any] = {"fn": None, "inputs": job_id, "js": LINK_JS, "api_visibility": "private"}
-    video.input(take_video, [video, job_id], [*taken, picture], **PRIVATE)
-    picture.input(take_video, [picture, job_id], [*taken, video], **PRIVATE)
+    filmed = [video.input, video.stop_recording]  # a recording is no input to gradio
+    gr.on(filmed, take_upload, [video, job_id], [*taken, picture], **PRIVATE)
+    picture.input(take_upload, [picture, job_id], [*taken, video], **PRIVATE)
     for button, sort, spoken in (
         (example_video, "video", "voice-two.mp3"),
         (example_picture, "picture", "voice-one.mp3"),
@@ -246,7 +243,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         filled.then(take, [example_path, job_id], taken, **PRIVATE)
     job_id.change(**link)
     another.click(change_face, job_id, [*taken, video, picture], **PRIVATE)
-    second.release(show_second, [second, job_id, face], preview, **PRIVATE)
+    second.release(show_second, [second, job_id, face], shown, **PRIVATE)
     preview.pick(pick, job_id, [face, which, preview], **PRIVATE)
     which.input(unpick, [which, job_id, face], preview, **PRIVATE)
     if voices.can_speak():
@@ -257,7 +254,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         [go.click, again.click], make, [job_id, voice, consent, which, face, compare, end, *controls], shown, **PRIVATE
     )
     cancel.click(store.cancel, job_id, None, **PRIVATE)
-    delete.click(remove, job_id, [*taken, video, picture, voice], **PRIVATE)
+    delete.click(remove, [job_id, video, picture, voice], [*taken, video, picture, voice], **PRIVATE)
     opened = page.load(reopen, None, [job_id, *shown, video, picture, voice], **PRIVATE)
     opened.then(go_on, job_id, shown, **PRIVATE)
 

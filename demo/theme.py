@@ -34,10 +34,11 @@ CSS = """
 .note { margin: 8px 2px 0; }
 .examples { align-items: center; gap: 8px; justify-content: flex-start; }
 .examples > * { flex: 0 0 auto !important; min-width: 0 !important; width: auto !important; }
-#results, #preview, #status { padding: 0 !important; }
+.html-container { padding: 0 !important; }
 #status:not(:has(.say)), #results:not(:has(figure)) { display: none; }
 .label-wrap > span:first-child { text-align: left; }
-#another, #speak { flex-grow: 0; align-self: flex-start; }
+#another, #speak, #voice-video { width: auto; flex-grow: 0; align-self: flex-start; padding-inline: 16px; }
+#after button { align-self: center; }
 #go { font-size: 1.15rem; min-height: 56px; }
 
 .frame { position: relative; border-radius: 12px; overflow: hidden; line-height: 0; max-width: fit-content; }
@@ -78,11 +79,21 @@ CSS = """
 .say.quiet { color: var(--body-text-color-subdued); }
 
 @media (max-width: 640px) {
-  .gradio-container { padding: 6px 14px 32px !important; }
-  .gradio-container > .main { padding: 0 !important; }
   .lead h1 { font-size: 1.5rem; }
   .compare, .compare.n3, .facts { grid-template-columns: 1fr; }
+  .compare figure:first-child { order: 1; }
+  #nudge { min-width: 100% !important; }
 }
+"""
+
+# Gradio moves the rules of @media below its content; what is around that needs a style of its own.
+HEAD = """
+<style>
+@media (max-width: 640px) {
+  .gradio-container { padding: 6px 14px 32px !important; }
+  .gradio-container > .main { padding: 0 !important; }
+}
+</style>
 """
 
 # The face buttons of the preview: a click tells the server which point was meant.

@@ -113,14 +113,18 @@ def results(job: Job | None, t: Words) -> str:
         + (f"▶ {escape(t['both'])}</button>")
     )
     words = "".join(f"<p>{escape(one['words'])}</p>" for one in made)
-    label = made[0]["label"]
-    sign = "✓" if label["labelled"] else "✗"
+    labels = "".join(f"<p>{escape(label(one['label']))}</p>" for one in made)
     return (
         f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
         f'<dl class="facts"><dt>{escape(t["report"])}</dt><dd>{words}</dd>'
-        f"<dt>{escape(t['label_title'])}</dt><dd><p>{sign} {escape(label['words'])}</p></dd></dl>"
+        f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
         f'<p class="note">{escape(t["link"])}</p>'
     )
+
+
+def label(found: dict) -> str:
+    """What `work.verdict` found, with its sign."""
+    return ("✓ " if found["labelled"] else "✗ ") + found["words"]
 
 
 def _figure(name: str, inner: str, link: str = "") -> str:

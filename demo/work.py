@@ -26,6 +26,7 @@ from .lending import new_path, take_back
 from .settings import Settings
 
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
+REMEMBERED = 40  # jobs whose faces stay in memory, some MB each; those of others are looked for again
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
 
@@ -132,6 +133,8 @@ def look(
             info = smaller_picture(store, job, info, settings)
         faces = find(info.path, progress=progress, cancelled=cancelled)
         store.memory[job.id] = (info, faces)
+        while len(store.memory) > REMEMBERED:
+            store.memory.pop(next(iter(store.memory)), None)
         show(store, job, first_face(faces) if second is None else second)
         store.update(
             job.id,
@@ -178,8 +181,8 @@ def make(
         source = input_file(store, job, "source")
         voice = keep_input(store, job, "voice", given) if given else input_file(store, job, "voice")
         check_voice(voice, settings)
-        if job.id not in store.memory:  # after a restart
-            look(store, settings)(job, progress, cancelled)
+        if job.id not in store.memory:  # a request of the API, or after a restart
+            look(store, settings, job.facts.get("preview", {}).get("second"))(job, progress, cancelled)
         _, faces = store.memory[job.id]
         old, results = job.facts.get("results", []), []
         try:

@@ -284,7 +284,6 @@ def test_two_models_side_by_side(visit, tmp_path):
         page.click(".both")
         page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.currentTime > 0.2)")
         page.click(".both")
-        shoot(page, "two-models")
         page.close()
 
 
