@@ -1,0 +1,146 @@
+"""Final figures on people never trained on: `python -m train finals --data DATA --splits val --judge J --generator G`.
+
+Every share comes with n and Wilson's 95 % interval, by group of clips. The judge (or expert) is first shown to find
+known
+shifts on the untouched clips of the same sets; output is then asked under a foreign voice, beside the untouched
+original
+under that voice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import nn
+
+from . import judge as judges
+from . import networks
+from .config import Config
+from .data import SILENCE, Arrays, face_region, open_arrays
+from .generator import MEL_START
+from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apart
+from .revoice import crops, foreign, generate, heard, movement, psnr, reference_of, sharpness, ssim
+from .shards import SIZE_PX
+
+SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the judge's sound is shifted, to see that it says so
+
+
+def load_judge(source: str) -> nn.Module:
+    """A trained judge by name or file; its width is read from its tensors."""
+    state = networks.weights(source)
+    network = networks.judge(Config("judge", base=state["netcnnlip.0.weight"].shape[0] // 3))
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def load_generator(source: str) -> nn.Module:
+    """A trained generator by name or file."""
+    state = networks.weights(source)
+    network = networks.generator(
+        Config("generator", base=state["face_encoder_blocks.0.0.conv_block.0.weight"].shape[0])
+    )
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def share(flags: Iterable[float]) -> str:
+    """'83.3 % (64.1 to 93.3), n = 24'."""
+    hits = [bool(f) for f in flags]
+    low, high = interval(sum(hits), len(hits))
+    return f"{np.mean(hits):.1%} ({low:.1%} to {high:.1%}), n = {len(hits)}"
+
+
+def sync_finals(embed, arrays: Arrays, clips: Iterable[int]) -> dict[str, str | float]:
+    """An expert or judge on untouched clips: pairs told apart, offsets found, known shifts found."""
+    apart, found, shifted = [], [], []
+    for i in clips:
+        audio, face = embed(i)
+        apart.append(told_apart(audio, face)[0])
+        curve = offset_curve(audio, face)
+        found.append(int(curve.argmax()) - MOST)
+        for shift in SHIFTS:
+            pushed = np.roll(audio, shift, axis=0)
+            keep = slice(max(shift, 0), len(audio) + min(shift, 0))
+            got = int(offset_curve(pushed[keep], face[keep]).argmax()) - MOST
+            shifted.append(abs(got - shift) <= 1)
+    return {"told_apart": round(float(np.mean(apart)), 4), "offset_within_1": share(np.abs(found) <= 1),
+            "known_shifts_within_1": share(shifted), "chance": round(CHANCE, 3)}  # fmt: skip
+
+
+def generator_rows(
+    network: nn.Module, judge: nn.Module, arrays: Arrays, clips: Iterable[int]
+) -> list[dict[str, float]]:
+    """One row a clip: own voice against the truth, foreign voice before the judge, silence."""
+    rows = []
+    for i in clips:
+        faces, closed = crops(arrays, i), reference_of(arrays, i)
+        asked = np.abs(np.arange(len(faces)) - closed) > 3  # the reference itself would be no test
+        own = generate(network, faces, faces[closed], heard(arrays, i, len(faces), MEL_START))
+        rest = generate(network, faces, faces[closed], np.full((len(faces), 80, 16), SILENCE))
+        voice = foreign(arrays, i)
+        length = min(len(faces), arrays.clips[voice].frames)
+        other = generate(network, faces[:length], faces[closed], heard(arrays, voice, length, MEL_START))
+        row = {"psnr": psnr(faces[asked], own[asked]), "ssim": ssim(faces[asked], own[asked]),
+               "sharp": sharpness(own) / sharpness(faces), "moves": movement(own), "moves_truth": movement(faces),
+               "rests": movement(rest)}  # fmt: skip
+        for name, lower in (("output", other), ("untouched", faces[:length])):
+            stored = put_back(arrays.frames(i)[:length], lower)
+            audio, face = judges.embed_faces(judge, judges.lip_frames(stored, None), arrays, voice)
+            row[name] = int(offset_curve(audio, face).argmax()) - MOST
+            row[f"{name}_apart"] = told_apart(audio, face)[0]
+        rows.append(row)
+    return rows
+
+
+def put_back(stored: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Stored crops (T, 160, 160, 3) with the lower half of the networks' crop replaced by (T, 96, 96, 3), hard-edged
+    but for
+    four pixels; the judge sees what a viewer would."""
+    x0, y0, x1, y1 = face_region()
+    fx, fy = (x1 - x0) / 96, (y1 - y0) / 96
+    matrix = np.array([[fx, 0, x0 + 0.5 * fx - 0.5], [0, fy, y0 + 0.5 * fy - 0.5]])
+    side = np.clip(np.minimum(np.arange(96), 95 - np.arange(96)), 0, 4)  # columns
+    down = np.clip(np.minimum(np.arange(96) - 46, 95 - np.arange(96)), 0, 4)  # rows
+    ramp = np.minimum(side, down[:, None])
+    mask = cv2.warpAffine((ramp / 4).astype(np.float32), matrix, (SIZE_PX, SIZE_PX))[..., None]
+    out = []
+    for frame, face in zip(stored, lower, strict=True):
+        big = cv2.warpAffine(face, matrix, (SIZE_PX, SIZE_PX), flags=cv2.INTER_CUBIC)
+        out.append((frame * (1 - mask) + big * mask + 0.5).astype(np.uint8))
+    return np.stack(out)
+
+
+def judged(network: nn.Module, judge: str, arrays: Arrays, clips: Iterable[int]) -> dict[str, float]:
+    """Means of generator_rows; `within_1` is the share of outputs whose offset the judge finds within one frame."""
+    rows = generator_rows(network, load_judge(judge), arrays, clips)
+    means = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("output", "untouched")}
+    return means | {"within_1": float(np.mean([abs(r["output"]) <= 1 for r in rows])), "clips": len(rows)}
+
+
+def finals(
+    data: Path, splits: list[str], judge: str, expert: str = "", generators: Iterable[str] = (), most: int = 1000
+) -> dict:
+    """All final figures of some splits, by group of clips; at most `most` clips a group, evenly taken."""
+    arrays = open_arrays(data, splits)
+    judging = load_judge(judge) if judge else None
+    teaching = networks.teacher(expert) if expert else None
+    out: dict[str, dict] = {}
+    for group in sorted({c.group for c in arrays.clips}):
+        ids = [i for i, c in enumerate(arrays.clips) if c.group == group]
+        ids = ids[:: max(1, -(-len(ids) // most))]
+        found = out[group] = {"clips": len(ids), "speakers": len({arrays.clips[i].speaker for i in ids})}
+        if teaching is not None:
+            found[expert] = sync_finals(lambda i: embed_clip(teaching, arrays, i, teaching.window), arrays, ids)
+        if judging is not None:
+            found[judge] = sync_finals(lambda i: judges.embed_clip(judging, arrays, i), arrays, ids)
+        for name in generators:
+            rows = generator_rows(load_generator(name), judging, arrays, ids)
+            means = {
+                k: round(float(np.mean([r[k] for r in rows])), 4) for k in rows[0] if k not in ("output", "untouched")
+            }
+            found[name] = means | {"output_within_1": share([abs(r["output"]) <= 1 for r in rows]),
+                                   "untouched_within_1": share([abs(r["untouched"]) <= 1 for r in rows])}  # fmt: skip
+    return out

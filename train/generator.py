@@ -1,0 +1,227 @@
+"""The generator: a masked face, a reference and a sound to a face that says it, taught by a frozen expert.
+
+Loss: L1, weighted to the mouth; L1 between the picture's gradients, since plain L1 answers doubt with blur; the
+expert's
+contrast (which of these sounds do these lips say?), by schedule; with `quality` > 0 a discriminator of lower halves.
+- The reference comes from the same clip, at least `FAR` frames from the window, most often the one with the mouth
+most closed,
+  as at inference: it cannot leak the answer.
+- The face box does not follow the jaw (lipsync.faces), so neither can the crop.
+- Rest is learnt: windows of silence, and pictures of closed mouths under digital silence.
+- Sound is heard as models.Wav2LipModel.hear gives it (silence between words), and in half of the windows as it is.
+Source: arXiv 2008.10010; protocol.md section 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lipsync.faces import INNER_LIPS
+from lipsync.networks.wav2lip import Quality
+
+from . import networks
+from .config import Config
+from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window
+from .loop import Loop
+from .revoice import revoice_figures
+from .sync_batches import speaker_weights
+
+FRAMES = 5
+FAR = 6  # frames between the window and its reference
+CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
+MEL_START = -1  # frames from the face to the start of its sound; stated on the card
+OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
+BOX_PX = 160 / 1.56  # side of the face box in a stored crop
+
+
+class GeneratorTask:
+    """What loop.Loop trains; arrays to learn from and arrays that choose."""
+
+    kept, measure, unit = "generator", "choice", "faces"
+
+    def __init__(self, config: Config, teach: Arrays, tune: Arrays) -> None:
+        networks.seeded(config)
+        self.config, self.teach, self.tune = config, teach, tune
+        self.networks = {"generator": networks.warm(networks.generator(config), config)}
+        generator = self.networks["generator"]
+        betas = (0.5, 0.999) if config.quality else (0.9, 0.999)
+        self.optimisers = {"generator": torch.optim.Adam(generator.parameters(), config.lr, betas)}
+        self.expert = networks.teacher(config.expert) if config.expert else None
+        if config.quality:
+            self.networks["quality"] = Quality(base=8)
+            self.optimisers["quality"] = torch.optim.Adam(self.networks["quality"].parameters(), config.lr, betas)
+        if self.expert is not None and not config.frozen:
+            self.networks["expert"] = self.expert.requires_grad_(True)
+            self.optimisers["expert"] = torch.optim.Adam(self.expert.parameters(), config.lr)
+        self.weights = speaker_weights(teach, {"misc": config.misc})
+        self.gaps = {}
+        self.per_step = config.batch * FRAMES
+
+    # --- batches ----------------------------------------------------------------------------------------------
+
+    def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+        """`batch` windows of five frames.
+
+        returns  target (B, 5, 3, 96, 96), reference (B, 3, 96, 96) uint8 BGR; mel (B, 5, 80, 16), sounds (B, 1 +
+                 OTHERS, 80,
+                 16) float32: the window's own and wrong ones; mouth (B, 2) float32: its place in the crop, pixels;
+                 spoken (B,)
+        """
+        c, names = self.config, self.weights[0]
+        parts: dict[str, list] = {k: [] for k in ("target", "reference", "mel", "sounds", "mouth", "spoken")}
+        for s in rng.choice(len(names), c.batch, p=self.weights[1]):
+            ids = self.teach.speakers[names[s]]
+            lengths = np.array([self.teach.clips[i].frames for i in ids], float)
+            self._window(int(rng.choice(ids, p=lengths / lengths.sum())), rng, parts)
+        return {k: np.stack(v) for k, v in parts.items()}
+
+    def _window(self, i: int, rng: np.random.Generator, parts: dict[str, list]) -> None:
+        clip, gaps = self.teach.clips[i], self._gap(i)
+        quiet = rng.random() < self.config.silence
+        at = int(rng.integers(0, clip.frames - FRAMES + 1))
+        times = np.arange(at, at + FRAMES)
+        closed = np.flatnonzero(gaps < CLOSED)
+        still = quiet and len(closed) >= FRAMES
+        if still:  # closed mouths under digital silence
+            times = np.sort(rng.choice(closed, FRAMES, replace=False))
+        elif quiet and not self.teach.speech(i).all():  # a real pause
+            pause = np.flatnonzero(~self.teach.speech(i)[: clip.frames - FRAMES + 1])
+            if len(pause):
+                at = int(rng.choice(pause))
+                times = np.arange(at, at + FRAMES)
+        far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
+        far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
+        reference = int(far[gaps[far].argmin()] if rng.random() < 0.6 else rng.choice(far))
+        look = draw_look(rng, self.config.strength, patches=False, degrade=False)
+        pictures = self.teach.frames(i)
+        moved = look.moved(rng.normal(0, 0.8, 2))  # at inference the reference is not cut from the very same place
+        parts["target"].append(np.stack([_network(look(pictures[t], rng)) for t in times]))
+        parts["reference"].append(_network(moved(pictures[reference], rng)))
+        heard = change_sound(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
+        plain = self.teach.mel(i)
+        mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
+        parts["mel"].append(np.full_like(mel, SILENCE) if still else mel)
+        wrong = np.flatnonzero(np.abs(np.arange(clip.frames - FRAMES + 1) - at) >= 3)
+        picked = [at, *rng.choice(wrong, OTHERS, replace=len(wrong) < OTHERS)]
+        parts["sounds"].append(np.stack([mel_window(plain, column(clip, int(t))) for t in picked]))
+        parts["mouth"].append(look.place(self.teach.points(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32))
+        parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
+
+    def _gap(self, i: int) -> np.ndarray:
+        if i not in self.gaps:
+            lips = self.teach.points(i)[:, INNER_LIPS]
+            self.gaps[i] = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1) / BOX_PX
+        return self.gaps[i]
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
+        """One update of the generator, and of the discriminator where there is one."""
+        c = self.config
+        target = batch["target"].float().flatten(0, 1) / 255  # (B 5, 3, 96, 96)
+        reference = (batch["reference"].float() / 255).repeat_interleave(FRAMES, 0)
+        masked = target.clone()
+        masked[:, :, 48:] = 0
+        face = torch.cat((masked, reference), 1).contiguous(memory_format=torch.channels_last)
+        with loop.autocast():
+            made = self.networks["generator"](batch["mel"].flatten(0, 1)[:, None], face).float()
+        weight = mouth_weight(batch["mouth"], c.mouth).repeat_interleave(FRAMES, 0)
+        l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
+        edge = edge_difference(made[:, :, 48:], target[:, :, 48:], weight[:, :, 48:])
+        loss = l1 + c.edges * edge
+        numbers = {"l1": float(l1.detach()), "edge": float(edge.detach())}
+        share = c.sync * min(1.0, max(0.0, (loop.step - c.sync_from) / max(c.sync_over, 1)))
+        if self.expert is not None and share > 0:
+            self.expert.to(made.device)
+            sync, right = self._sync(made, batch, loop)
+            loss = loss + share * sync
+            numbers |= {"sync": float(sync.detach()), "right": right, "sync_weight": share}
+        if c.quality:
+            real, fake = target[:, :, None], made[:, :, None]
+            quality = self.networks["quality"].requires_grad_(False)
+            with loop.autocast():
+                verdict = quality(fake).float()
+            fool = functional.binary_cross_entropy(verdict.clamp(1e-4, 1), torch.ones_like(verdict))
+            loss = loss + c.quality * fool
+            numbers |= {"fool": float(fool.detach())}
+        numbers["norm"] = loop.learn("generator", loss)
+        if c.quality:
+            quality.requires_grad_(True)
+            with loop.autocast():
+                on_real, on_fake = quality(real).float(), quality(fake.detach()).float()
+            told = -(on_real.clamp(1e-4, 1).log().mean() + (1 - on_fake).clamp(1e-4, 1).log().mean()) / 2
+            loop.learn("quality", told)
+            numbers |= {"told": float(told.detach())}
+        if "expert" in self.networks:
+            self._teach_expert(made.detach(), batch, loop)
+        return numbers
+
+    def _sync(self, made: Tensor, batch: dict[str, Tensor], loop: Loop) -> tuple[Tensor, float]:
+        """Contrast of each window's lips with its own sound, wrong sounds of its clip, and the other windows'
+        sounds."""
+        n = self.expert.window
+        self.expert.eval()
+        with loop.autocast():
+            lips = self.expert.face(_lips(made, len(batch["mel"]), n)).float()  # (B, D)
+            sounds = self.expert.audio(batch["sounds"].flatten(0, 1)[:, None]).float()
+        sounds = sounds.view(len(lips), 1 + OTHERS, -1)
+        own = torch.einsum("bd,bkd->bk", lips, sounds)  # the true one first
+        across = (lips @ sounds[:, 0].T).masked_fill(torch.eye(len(lips), dtype=torch.bool, device=lips.device), -1e4)
+        logits = 15 * torch.cat((own, across), 1)
+        each = functional.cross_entropy(
+            logits, torch.zeros(len(lips), dtype=torch.long, device=lips.device), reduction="none"
+        )
+        spoken = batch["spoken"].float()
+        right = ((own.argmax(1) == 0).float() * spoken).sum() / spoken.sum().clamp(min=1)
+        return (each * spoken).sum() / spoken.sum().clamp(min=1), float(right)
+
+    def _teach_expert(self, made: Tensor, batch: dict[str, Tensor], loop: Loop) -> None:
+        """The ablation's arm: the expert learns on generated faces as off-sync ones, as LipGAN's discriminator does."""
+        self.expert.train()
+        real = batch["target"].float().flatten(0, 1) / 255
+        sound = batch["sounds"][:, 0][:, None]
+        n, count = self.expert.window, len(batch["mel"])
+        with loop.autocast():
+            audio = self.expert.audio(sound).float()
+            true = (self.expert.face(_lips(real, count, n)).float() * audio).sum(1).clamp(1e-6, 1 - 1e-6)
+            false = (self.expert.face(_lips(made, count, n)).float() * audio).sum(1).clamp(1e-6, 1 - 1e-6)
+        loop.learn("expert", -(true.log().mean() + (1 - false).log().mean()) / 2)
+
+    def validate(self, network: torch.nn.Module) -> dict[str, float]:
+        """On speakers never trained on: likeness of the lower half to the truth, and sync under a foreign voice."""
+        figures = revoice_figures(network, self.expert, self.tune, range(0, len(self.tune.clips), 8), MEL_START)
+        return figures | {"choice": figures["psnr"] + 10 * figures.get("told_apart", 0.0)}
+
+
+def _network(picture: np.ndarray) -> np.ndarray:
+    """(96, 96, 3) RGB -> (3, 96, 96) BGR."""
+    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))
+
+
+def _lips(faces: Tensor, count: int, window: int) -> Tensor:
+    """(count 5, 3, 96, 96) -> lower halves of the first `window` frames, (count, 3 window, 48, 96)."""
+    halves = faces.view(count, FRAMES, 3, 96, 96)[:, :window, :, 48:]
+    return halves.reshape(count, 3 * window, 48, 96).contiguous(memory_format=torch.channels_last)
+
+
+def mouth_weight(mouth: Tensor, more: float) -> Tensor:
+    """(B, 2) places of mouths -> (B, 1, 96, 96) weights: a tenth above (it is copied), 1 below, 1 + more at the
+    mouth."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    y, x = y.to(mouth.device), x.to(mouth.device)
+    far = ((x - mouth[:, 0, None, None]) / 18) ** 2 + ((y - mouth[:, 1, None, None]) / 13) ** 2
+    half = torch.where(y < 48, 0.1, 1.0)
+    return (half + more * torch.exp(-far) * (y >= 48))[:, None]
+
+
+def edge_difference(made: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 between neighbouring differences, rows and columns."""
+    total = torch.zeros((), device=made.device)
+    for axis in (2, 3):
+        gap = (made.diff(dim=axis) - target.diff(dim=axis)).abs()
+        w = weight.narrow(axis, 1, weight.shape[axis] - 1)
+        total = total + (gap * w).sum() / (3 * w.sum())
+    return total

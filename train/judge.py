@@ -1,0 +1,176 @@
+"""The judge: SyncNet, narrowed, taught on people that neither the expert nor the generator has seen.
+
+Same contrast as the expert's (groups of one speaker, own-clip negatives), with SyncNet's inputs: MFCC and 224-pixel
+faces
+with room around them, 0..255, BGR. Its distance is Euclidean, so the contrast is over the negative squared distance of
+embeddings brought to length 1 in training: at that length both orders are the same, and scoring may use either.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from . import networks
+from .config import Config
+from .data import _NOISE, Arrays, Look, draw_look, judge_region
+from .expert import Shapes, Temperature, contrast
+from .loop import Loop
+from .measure import sync_figures
+from .sync_batches import mouth_shape, places_of, speaker_weights
+
+SIZE_PX = 224
+HALF_PX = 112  # crops are kept at this size and doubled on the way in: the stored view has no more detail
+ROWS = 20  # of MFCC in a window: 200 ms
+MFCC_AHEAD = 20  # rows before a clip's first frame
+
+
+class JudgeTask:
+    """What loop.Loop trains; arrays to learn from and arrays that choose."""
+
+    kept, measure, unit = "judge", "told_apart", "windows"
+
+    def __init__(self, config: Config, teach: Arrays, tune: Arrays, choose_from: int = 40) -> None:
+        networks.seeded(config)
+        self.config, self.teach, self.tune = config, teach, tune
+        self.networks = {"judge": networks.warm(networks.judge(config), config), "temperature": Temperature(),
+                         "shapes": Shapes(1024, 5)}  # fmt: skip
+        decayed = [p for p in self.networks["judge"].parameters() if p.ndim > 1]
+        others = [p for n in self.networks.values() for p in n.parameters() if p.ndim <= 1]
+        self.optimisers = {"judge": torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], config.lr
+        )}  # fmt: skip
+        self.weights = speaker_weights(teach, {"misc": config.misc})
+        self.per_step = config.speakers * config.windows
+        self.chosen = list(range(0, len(tune.clips), max(1, len(tune.clips) // choose_from)))
+
+    def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+        """mfcc (G W, 1, 13, 20) float32; lip (G W, 3, 5, 112, 112) uint8 BGR; near (G, W, W) bool; shape as in
+        sync_batch."""
+        c, count = self.config, self.config.speakers * self.config.windows
+        strength = c.strength * min(1.0, 0.2 + step / max(c.ramp, 1))
+        mfccs = np.empty((count, 1, 13, ROWS), np.float32)
+        lips = np.empty((count, 3, 5, HALF_PX, HALF_PX), np.uint8)
+        places, near = places_of(self.teach, rng, self.weights, c.speakers, c.windows, 5, 0.0)
+        shape = np.empty((count, 5, 4), np.float32)
+        now, look, mfcc, shapes = None, None, None, None
+        for k, (i, t, _) in enumerate(places):
+            if i != now or k % 4 == 0:
+                now, look = i, draw_look(rng, strength, patches=False)
+                shapes = mouth_shape(self.teach.points(i))
+                mfcc = change_mfcc(self.teach.mfcc(i), rng, strength)
+            mfccs[k, 0] = mfcc_window(mfcc, t + self.teach.clips[i].offset)
+            shape[k] = shapes[t : t + 5]
+            lips[k] = lip_frames(self.teach.frames(i)[t : t + 5], look, rng)
+        return {"mfcc": mfccs, "lip": lips, "near": near, "shape": shape.reshape(count, -1)}
+
+    def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
+        """One update."""
+        c = self.config
+        network = self.networks["judge"]
+        with loop.autocast():
+            face = lip_embedding(network, batch["lip"])
+            audio = network.audio(batch["mfcc"])
+        audio, face = (functional.normalize(e.float()) for e in (audio, face))
+        shapes = self.networks["shapes"](audio, face, batch["shape"])
+        audio, face = (e.view(c.speakers, c.windows, -1) for e in (audio, face))
+        loss, right = contrast(audio, face, batch["near"], self.networks["temperature"]())
+        norm = loop.learn("judge", min(1.0, 0.03 + loop.step / max(c.ramp, 1)) * loss + c.shapes * shapes)
+        return {"loss": float(loss.detach()), "right": float(right), "shapes": float(shapes.detach()), "norm": norm}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Off-sync accuracy and offsets on the people of the judge's split that were set aside."""
+        return sync_figures(lambda i: embed_clip(network, self.tune, i), self.chosen)
+
+
+def lip_embedding(network: nn.Module, lip: Tensor) -> Tensor:
+    """SyncNet.lip of pictures doubled to 224, cheaper by far and equal up to rounding.
+
+    The first layer, the only 3D one, spans all five frames, so it is a 2D one over 15 channels; and its 7x7 kernel at
+    stride 2
+    over a doubled picture is a 5x5 kernel at stride 1 over the picture itself (`_SPREAD` on both axes).
+
+    lip      (B, 3, 5, 112, 112), BGR, 0..255
+    returns  (B, 1024)
+    """
+    first = network.netcnnlip[0]
+    spread = _SPREAD.to(lip.device)
+    kernel = torch.einsum("ui,ocfij,vj->ocfuv", spread, first.weight.float(), spread).flatten(1, 2)
+    x = functional.pad(lip.float().flatten(1, 2), (1, 0, 1, 0), mode="replicate")
+    x = functional.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, first.bias)[:, :, None]
+    for layer in network.netcnnlip[1:]:
+        x = layer(x)
+    return network.netfclip(x.flatten(1))
+
+
+def _spread() -> Tensor:
+    """(5, 7): how much source pixel o - 1 + u weighs in doubled pixel 2 o + j, bilinear with pixel centres."""
+    out = torch.zeros(5, 7)
+    for j in range(7):
+        at = j / 2 - 0.25 + 1
+        low = int(at)
+        out[low, j] += 1 - (at - low)
+        out[low + 1, j] += at - low
+    return out
+
+
+_SPREAD = _spread()
+
+
+def mfcc_window(mfcc: np.ndarray, frame: int) -> np.ndarray:
+    """(K, 13) -> (13, 20) from the moment of a frame on; beyond the ends the last row repeats."""
+    rows = np.clip(np.arange(ROWS) + MFCC_AHEAD + 4 * frame, 0, len(mfcc) - 1)
+    return mfcc[rows].T
+
+
+def change_mfcc(mfcc: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Another microphone (a constant for each coefficient) and a little noise."""
+    if not strength:
+        return mfcc
+    start = int(rng.integers(0, len(_NOISE) - mfcc.size))
+    grain = _NOISE[start : start + mfcc.size].reshape(mfcc.shape) * np.float32(rng.uniform(0, 2) * strength)
+    return mfcc + rng.normal(0, 3 * strength, 13).astype(np.float32) + grain
+
+
+def lip_frames(frames: np.ndarray, look: Look | None, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Five stored crops -> (3, 5, 112, 112) uint8 BGR, by SyncNet's crop; a look gives shift, turn, scale and
+    colour."""
+    x0, y0, x1, y1 = judge_region()
+    unit, out = (x1 - x0) / HALF_PX, np.empty((3, len(frames), HALF_PX, HALF_PX), np.uint8)
+    linear, centre = np.eye(2), np.zeros(2)
+    if look is not None:
+        plain = np.array([160 / 1.56 / 96, 1.12 * 160 / 1.56 / 96])  # the matrix of the networks' crop without changes
+        linear = look.matrix[:, :2] / plain
+        centre = look.matrix[:, :2] @ [47.5, 47.5] + look.matrix[:, 2] - [79.5, 64.7]
+    middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - 0.5 + centre
+    linear = linear * unit
+    matrix = np.concatenate([linear, (middle - linear @ np.full(2, (HALF_PX - 1) / 2))[:, None]], 1)
+    for f, frame in enumerate(frames):
+        picture = cv2.warpAffine(frame, matrix, (HALF_PX, HALF_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                                 borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+        if look is not None:
+            picture = look.coloured(picture, rng)
+        out[:, f] = picture[..., ::-1].transpose(2, 0, 1)
+    return out
+
+
+def embed_clip(network: nn.Module, arrays: Arrays, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sound and face embeddings (N, 1024) of length 1 of all windows of a clip."""
+    return embed_faces(network, lip_frames(arrays.frames(i), None), arrays, i)
+
+
+def embed_faces(network: nn.Module, lips: np.ndarray, arrays: Arrays, voice: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same for pictures (3, T, 112, 112) under the sound of clip `voice`."""
+    device = next(network.parameters()).device
+    count, mfcc = lips.shape[1] - 4, arrays.mfcc(voice)
+    sound = np.stack([mfcc_window(mfcc, t + arrays.clips[voice].offset) for t in range(count)])[:, None]
+    faces = []
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        for k in range(0, count, 16):
+            part = np.stack([lips[:, t : t + 5] for t in range(k, min(k + 16, count))])
+            faces.append(lip_embedding(network, torch.from_numpy(part).to(device)).float())
+        audio = network.audio(torch.from_numpy(sound).to(device)).float()
+    return functional.normalize(audio).cpu().numpy(), functional.normalize(torch.cat(faces)).cpu().numpy()

@@ -1,0 +1,240 @@
+"""Raw videos to coded face crops with the features of their sound: `python -m train preprocess SRC OUT`.
+
+One worker call a clip, in which everything that can go wrong ends as a row with a reason, never as a lost run. What a
+clip gave lies in OUT/clips/KEY.tar until all are done; a broken run goes on where it stopped. Then shards are written.
+Crops are cut with the same boxes as at inference (lipsync.faces), on a wider view (shards.VIEW).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from .shards import CLIPS_A_SHARD, FPS, SIZE_PX, VIEW, clip_members, pack_features, read_tar, write_tar
+
+SHORTEST_FRAMES = 20
+LONGEST_FRAMES = 500  # 20 s: longer tracks are cut into clips of this length
+SMALLEST_PX = 40  # side of the face box
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to read: what is known before it is opened."""
+
+    key: str
+    path: Path
+    speaker: str
+    split: str
+    group: str
+
+
+def sources(src: Path) -> list[Source]:
+    """The clips of a manifest CSV (columns file, split, speaker; group optional) or of a folder of videos.
+
+    In a folder the speaker is the sub-folder's name (else the file's), and the split is drawn from the speaker's name,
+    so that it never changes when clips are added: 90 % teach, 5 % tune, 5 % val.
+    """
+    if src.is_file():
+        with src.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            Source(_key(r["file"]), src.parent / r["file"], r.get("speaker") or _key(r["file"]), r["split"],
+                   r.get("group") or "clips")
+            for r in rows
+        ]  # fmt: skip
+    found = []
+    for path in sorted(p for p in src.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES):
+        name = path.relative_to(src)
+        speaker = name.parts[0] if len(name.parts) > 1 else path.stem
+        draw = int(hashlib.sha256(speaker.encode()).hexdigest()[:8], 16) % 20
+        split = {0: "tune", 1: "val"}.get(draw, "teach")
+        found.append(Source(_key(str(name)), path, speaker, split, "clips"))
+    return found
+
+
+def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None = None, expert: str | None = None,
+               use_ray: bool = False) -> dict:  # fmt: skip
+    """Read every clip, write OUT/shards/SPLIT-NNN.tar and OUT/index.csv; returns counts of what was kept and dropped.
+
+    workers  processes on this machine (with use_ray: Ray's cluster decides; OUT must be reachable from every machine)
+    expert   a registered expert that says which of several faces speaks; without it the largest is taken
+    """
+    wanted = [s for s in sources(src) if not splits or s.split in splits]
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    todo = [(s, out / "clips", expert) for s in wanted if not (out / "clips" / f"{s.key}.tar").exists()]
+    if use_ray:
+        import ray
+
+        ray.init(ignore_reinit_error=True, log_to_driver=False)
+        ray.get([ray.remote(read_clip).remote(*job) for job in todo])
+    elif workers > 1:
+        from multiprocessing import get_context
+
+        # spawn: mediapipe and av keep threads, which a fork would break. Not concurrent.futures: in Python 3.11 its
+        # pool
+        # hangs when a worker is replaced
+        with get_context("spawn").Pool(workers, maxtasksperchild=500) as pool:
+            for _ in pool.imap_unordered(_read_clip, todo):
+                pass
+    else:
+        for job in todo:
+            read_clip(*job)
+    return gather(out, {s.split for s in wanted})
+
+
+def read_clip(source: Source, folder: Path, expert: str | None = None) -> None:
+    """Read one file and leave folder/KEY.tar: its clips, or a row that says why there are none."""
+    row = {"file": source.path.name, "speaker": source.speaker, "split": source.split, "group": source.group}
+    members = []
+    try:
+        for number, (video, features, facts) in enumerate(_clips(source.path, expert)):
+            key = source.key if number == 0 else f"{source.key}_{number}"
+            members += clip_members(key, video, features, row | facts | {"fps": FPS, "offset": 0, "dropped": ""})
+    except Exception as error:  # a worker must outlive any file; the reason is kept and counted
+        row["dropped"] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        members = []
+    if not members:
+        row.setdefault("dropped", "no face long and large enough")
+        members = [(f"{source.key}.json", json.dumps(row).encode())]
+    write_tar(folder / f"{source.key}.tar", members)
+
+
+def _read_clip(job: tuple) -> None:
+    read_clip(*job)
+
+
+def _clips(path: Path, expert: str | None) -> Iterator[tuple[bytes, dict[str, np.ndarray], dict]]:
+    """(coded crops, features, facts) of each stretch in which a face speaks."""
+    from lipsync import audio, faces, media
+
+    info = media.probe(path)
+    if not info.has_video or info.is_still:
+        raise ValueError("no moving picture")
+    if not info.has_audio:
+        raise ValueError("no sound")
+    with media.FrameReader(info) as reader:
+        frames = list(reader)
+    step = info.fps / FPS
+    ticks = [min(int(k * step + Fraction(1, 2)), len(frames) - 1) for k in range(int(len(frames) / step))]
+    waveform = media.read_waveform(path)
+    found = faces.find_faces(frames, info.fps)
+    tracks = [t for t in found.tracks if t.size_px >= SMALLEST_PX]
+    for shot in range(len(found.shots)):
+        in_shot = [t for t in tracks if t.shot == shot]
+        if not in_shot:
+            continue
+        track = _speaker(in_shot, frames, waveform, info.fps, expert)
+        inside = [k for k, frame in enumerate(ticks) if track.has(frame)]
+        for first, stop in _runs(inside):
+            for start in range(first, stop, LONGEST_FRAMES):
+                end = min(start + LONGEST_FRAMES, stop)
+                if end - start < SHORTEST_FRAMES:
+                    continue
+                picked = [ticks[k] for k in range(start, end)]
+                crops, points = _cut(frames, track, picked)
+                s0, s1 = start * 16000 // FPS, end * 16000 // FPS
+                # a margin of sound on both sides, so that windows at the ends hear what was there: 0.2 s
+                part = np.zeros(s1 - s0 + 6400, np.float32)
+                a, b = max(s0 - 3200, 0), min(s1 + 3200, len(waveform))
+                part[a - s0 + 3200 : b - s0 + 3200] = waveform[a:b]
+                if np.abs(part).max() < 1e-3:
+                    raise ValueError("silent")
+                features = pack_features(
+                    audio.mel(part),  # column 16 and row 20 are the first frame's moment
+                    audio.mfcc_syncnet(part * 32768),
+                    points,
+                    audio.loud_frames(part[3200:-3200], FPS, end - start),
+                )
+                facts = {"frames": end - start, "size_px": round(track.size_px, 1), "source_fps": float(info.fps),
+                         "faces": len(in_shot), "start": start}  # fmt: skip
+                yield _encode(crops), features, facts
+
+
+def _cut(frames: list[np.ndarray], track, picked: list[int]) -> tuple[list[np.ndarray], np.ndarray]:
+    from lipsync.crop import CropRule, cut
+
+    rule, crops, points = CropRule(*VIEW), [], []
+    for frame in picked:
+        region = rule.region(track.boxes[frame - track.start])
+        crops.append(cut(frames[frame], region, SIZE_PX))
+        points.append((track.points[frame - track.start] - region[:2]) * (SIZE_PX / (region[2:] - region[:2])))
+    return crops, np.stack(points)
+
+
+def _speaker(tracks: list, frames: list[np.ndarray], waveform: np.ndarray, fps: Fraction, expert: str | None):
+    """The track that speaks: the best synchronised one where an expert is given, else the largest and longest."""
+    if len(tracks) == 1 or expert is None:
+        return max(tracks, key=lambda t: t.size_px * len(t.boxes) ** 0.5)
+    from .measure import track_sync
+
+    return max(tracks, key=lambda t: track_sync(expert, t, frames, waveform, fps))
+
+
+def _runs(ticks: list[int]) -> Iterator[tuple[int, int]]:
+    from lipsync.faces import runs
+
+    flags = np.zeros(max(ticks, default=-1) + 1, bool)
+    flags[ticks] = True
+    yield from runs(flags)
+
+
+def _encode(crops: list[np.ndarray]) -> bytes:
+    from lipsync.media import VideoWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "crops.mp4"
+        with VideoWriter(path, SIZE_PX, SIZE_PX, Fraction(FPS), quality=27, preset="slow", threads=1) as writer:
+            for crop in crops:
+                writer.write(crop)
+        return path.read_bytes()
+
+
+def gather(out: Path, splits: set[str]) -> dict:
+    """OUT/clips -> OUT/shards and OUT/index.csv, without duplicates; returns counts."""
+    kept: dict[str, list[list[tuple[str, bytes]]]] = {}
+    rows, heard = [], set()
+    for path in sorted((out / "clips").glob("*.tar")):
+        for key, sample in read_tar(path):
+            row = json.loads(sample["json"]) | {"key": key}
+            if row["split"] not in splits:
+                continue
+            if not row["dropped"]:
+                print_of_sound = hashlib.sha256(sample["npz"]).hexdigest()
+                if print_of_sound in heard:
+                    row["dropped"] = "duplicate"
+                heard.add(print_of_sound)
+            rows.append(row)
+            if not row["dropped"]:
+                kept.setdefault(row["split"], []).append([(f"{key}.{e}", sample[e]) for e in ("mp4", "npz", "json")])
+    (out / "shards").mkdir(exist_ok=True)
+    for split, clips in kept.items():
+        for number in range(0, len(clips), CLIPS_A_SHARD):
+            part = clips[number : number + CLIPS_A_SHARD]
+            write_tar(out / "shards" / f"{split}-{number // CLIPS_A_SHARD:03}.tar", [m for clip in part for m in clip])
+    names = sorted({name for row in rows for name in row})
+    with (out / "index.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    reasons = Counter(re.sub(r"[\d.]+|/\S+", "#", row["dropped"]) for row in rows if row["dropped"])
+    return {
+        "clips": {split: len(clips) for split, clips in kept.items()},
+        "minutes": round(sum(r["frames"] for r in rows if not r["dropped"]) / FPS / 60, 1),
+        "megabytes": round(sum(p.stat().st_size for p in (out / "shards").glob("*.tar")) / 1e6, 1),
+        "dropped": dict(reasons),
+    }
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(name).with_suffix("")))

@@ -1,0 +1,134 @@
+"""Generated mouths measured: the same voice against the truth, a foreign voice against an expert or judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from .data import SILENCE, Arrays, column, mel_window, plain_look
+from .measure import MOST, offset_curve, told_apart
+
+LOWER = 48
+
+
+def crops(arrays: Arrays, i: int) -> np.ndarray:
+    """(T, 96, 96, 3) uint8 RGB: a clip as the generator sees it."""
+    look = plain_look()
+    return np.stack([look(frame) for frame in arrays.frames(i)])
+
+
+def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = True) -> np.ndarray:
+    """(frames, 80, 16) float32: what `frames` frames hear of clip i's sound, silence where it has ended."""
+    mel, clip = arrays.mel(i, gated), arrays.clips[i]
+    return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
+
+
+def reference_of(arrays: Arrays, i: int) -> int:
+    """The frame with the mouth most closed, as the engine chooses it."""
+    lips = arrays.points(i)[:, 23:25]
+    return int(np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1).argmin())
+
+
+def generate(
+    network: nn.Module, faces: np.ndarray, reference: np.ndarray, mels: np.ndarray, batch: int = 32
+) -> np.ndarray:
+    """New faces (T, 96, 96, 3) uint8 RGB from crops (T, ...), reference(s) (96, 96, 3) or (T, ...) and (T, 80, 16)."""
+    from lipsync.crop import from_network, to_network
+
+    device = next(network.parameters()).device
+    references = np.broadcast_to(reference, faces.shape)
+    made = []
+    for k in range(0, len(faces), batch):
+        face = torch.from_numpy(to_network(faces[k : k + batch], references[k : k + batch])).to(device)
+        mel = torch.from_numpy(mels[k : k + batch, None]).to(device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            made.append(network(mel, face.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
+    return from_network(np.concatenate(made))
+
+
+def psnr(reference: np.ndarray, estimated: np.ndarray) -> float:
+    """Peak signal to noise of the lower halves of (T, 96, 96, 3) uint8, dB."""
+    error = np.mean((reference[:, LOWER:].astype(np.float32) - estimated[:, LOWER:].astype(np.float32)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-6)))
+
+
+def ssim(reference: np.ndarray, estimated: np.ndarray) -> float:
+    """Mean SSIM of the lower halves, grey, Gaussian window of sigma 1.5 (Wang et al. 2004)."""
+    a, b = (
+        np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[LOWER:] for f in x]).astype(np.float32)
+        for x in (reference, estimated)
+    )
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        return np.stack([cv2.GaussianBlur(f, (11, 11), 1.5) for f in x])
+
+    ma, mb = blur(a), blur(b)
+    va, vb, cov = blur(a * a) - ma * ma, blur(b * b) - mb * mb, blur(a * b) - ma * mb
+    c1, c2 = 6.5025, 58.5225
+    return float(
+        (((2 * ma * mb + c1) * (2 * cov + c2)) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))[:, 5:-5, 5:-5].mean()
+    )
+
+
+def sharpness(faces: np.ndarray) -> float:
+    """Mean variance of the Laplacian of the lower halves, grey."""
+    lower = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[LOWER:].astype(np.float32) for f in faces]
+    return float(np.mean([cv2.Laplacian(f, cv2.CV_32F).var() for f in lower]))
+
+
+def movement(faces: np.ndarray) -> float:
+    """Mean absolute change from frame to frame of the middle of the lower half (the mouth), grey levels."""
+    mouth = faces[:, 56:88, 24:72].astype(np.float32).mean(3)
+    return float(np.abs(np.diff(mouth, axis=0)).mean())
+
+
+def lower_windows(faces: np.ndarray, frames: int = 5) -> np.ndarray:
+    """(T, 96, 96, 3) uint8 RGB -> (T - 4, 3 frames, 48, 96) float32 BGR 0..1."""
+    lower = faces[:, LOWER:, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    return np.stack([lower[t : t + frames].reshape(-1, 48, 96) for t in range(len(faces) - 4)])
+
+
+def foreign(arrays: Arrays, i: int) -> int:
+    """Another clip, of another speaker where there is one: the voice that clip i is given."""
+    others = [k for k in range(len(arrays.clips)) if arrays.clips[k].speaker != arrays.clips[i].speaker]
+    others = others or [k for k in range(len(arrays.clips)) if k != i]
+    return others[(i * 7919) % len(others)]
+
+
+def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int],
+                    mel_start: int) -> dict[str, float]:  # fmt: skip
+    """Self-reconstruction (PSNR, SSIM, sharpness of the lower half) and, with an expert, sync under a foreign voice."""
+    rows = []
+    for i in clips:
+        faces = crops(arrays, i)
+        closed = reference_of(arrays, i)
+        mels = heard(arrays, i, len(faces), mel_start)
+        made = generate(network, faces, faces[closed], mels)
+        asked = np.abs(np.arange(len(faces)) - closed) > 3  # the reference itself would be no test
+        row = {"psnr": psnr(faces[asked], made[asked]), "ssim": ssim(faces[asked], made[asked]),
+               "sharp": sharpness(made) / sharpness(faces)}  # fmt: skip
+        still = generate(network, faces, faces[closed], np.full_like(mels, SILENCE))
+        row |= {"moves": movement(made), "rests": movement(still)}
+        if expert is not None:
+            voice = foreign(arrays, i)
+            length = min(len(faces), arrays.clips[voice].frames)
+            made = generate(network, faces[:length], faces[closed], heard(arrays, voice, length, mel_start))
+            audio, face = _embed(expert, made, heard(arrays, voice, length - 4, 0, gated=False))
+            row["told_apart"], _ = told_apart(audio, face)
+            row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
+            audio, face = _embed(expert, faces[:length], heard(arrays, voice, length - 4, 0, gated=False))
+            row["untouched_within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
+        rows.append(row)
+    return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+
+
+def _embed(expert: nn.Module, faces: np.ndarray, mels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    device = next(expert.parameters()).device
+    with torch.no_grad():
+        audio = expert.audio(torch.from_numpy(mels[:, None]).to(device)).float().cpu().numpy()
+        face = expert.face(torch.from_numpy(lower_windows(faces, expert.window)).to(device)).float().cpu().numpy()
+    return audio, face

@@ -1,0 +1,70 @@
+"""Start or resume a run from its folder: `python -m train expert|generator|judge --data OUT --run DIR [--resume]`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from .config import Config, TrainingError
+from .data import Arrays, open_arrays
+from .loop import Loop, Task
+
+POOLS = {"expert": ("teach", "tune"), "generator": ("teach", "tune"), "judge": ("judge", "judge")}
+
+
+def pools(task: str, data: Path) -> tuple[Arrays, Arrays]:
+    """The arrays to learn from and those that choose. The judge learns from its own split, of which every tenth person
+    chooses. data/corrections.json, where there is one, says which clips to leave out and which offsets to read."""
+    fixes = json.loads((data / "corrections.json").read_text()) if (data / "corrections.json").exists() else {}
+    drop, offsets = set(fixes.get("drop", [])), fixes.get("offsets", {})
+    learn, choose = POOLS[task]
+    if learn != choose:
+        return open_arrays(data, [learn], None, drop, offsets), open_arrays(data, [choose], None, drop, offsets)
+    both = open_arrays(data, [learn], None, drop, offsets)
+    people = sorted(both.speakers, key=lambda s: -len(both.speakers[s]))
+    chosen = set(people[4::10])  # every tenth, by number of clips: some with many, some with few
+    return both.only(lambda c: c.speaker not in chosen), both.only(lambda c: c.speaker in chosen)
+
+
+def build(config: Config, data: Path) -> Task:
+    """The task of a configuration."""
+    learn, choose = pools(config.task, data)
+    if config.task == "expert":
+        from .expert import ExpertTask
+
+        return ExpertTask(config, learn, choose)
+    if config.task == "generator":
+        from .generator import GeneratorTask
+
+        return GeneratorTask(config, learn, choose)
+    from .judge import JudgeTask
+
+    return JudgeTask(config, learn, choose)
+
+
+def start(task: str, data: Path, run: Path, words: list[str], resume: bool = False, minutes: float | None = None,
+          threads: int = 0) -> dict:  # fmt: skip
+    """Train in this process, as one of several where torchrun started them; returns the last validation's figures."""
+    if threads:
+        torch.set_num_threads(threads)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if (run / "last.pt").exists() and not resume:
+        raise TrainingError(f"{run} holds a run already: give --resume to go on, or another folder.")
+    run.mkdir(parents=True, exist_ok=True)
+    config = Config.with_words(task, words, Config.load(run) if resume else None)
+    if rank == 0:
+        config.save(run)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    loop = Loop(build(config, data), config, run, rank, world)
+    if resume:
+        loop.resume()
+    try:
+        return loop.go(minutes)
+    finally:
+        if world > 1:
+            torch.distributed.destroy_process_group()
