@@ -18,7 +18,7 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium and espe
 	sh tests/prepare.sh
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not bench"
 
 test-fast: .venv/ready   ## the suite without slow, browser and bench tests: under a minute
 	$(PY) -m pytest -m "not slow and not browser and not bench"

@@ -73,6 +73,7 @@ def test_models_names_what_is_here(capsys):
     assert "wav2lip-provisional" in said and "research use only" in said and "syncnet-v2" in said
 
 
+@pytest.mark.slow
 def test_a_batch_survives_bad_items(clip, voice, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
@@ -85,6 +86,7 @@ def test_a_batch_survives_bad_items(clip, voice, tmp_path, capsys):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["0000-astronaut.mp4"]
 
 
+@pytest.mark.slow
 def test_a_folder_is_a_batch(clip, voice, tmp_path, capsys):
     (tmp_path / "clips").mkdir()
     os.link(clip, tmp_path / "clips" / "one.mp4")

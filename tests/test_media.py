@@ -19,6 +19,7 @@ from lipsync.media import FrameReader, SoundReader, probe, read_waveform
 
 from .media_maker import click_times, clicks, count_up, number_of, numbered, write_media
 
+pytestmark = pytest.mark.slow  # a child process each; the fast suite reads and writes through test_pipeline
 NTSC = Fraction(30000, 1001)
 QUARTERS = np.zeros((48, 64, 3), np.uint8)
 QUARTERS[:24, :32], QUARTERS[:24, 32:], QUARTERS[24:, :32], QUARTERS[24:, 32:] = 250, (200, 30, 30), (30, 180, 60), 90

@@ -95,6 +95,7 @@ def mouth_motion(frames, track):
     return np.abs(np.diff(cut, axis=0)).mean()
 
 
+@pytest.mark.slow
 def test_the_mouth_rests_in_silence(tmp_path, voice, written):
     """A still face under speech and under silence: the second moves less than a third as much."""
     still = tmp_path / "still.png"
@@ -110,6 +111,7 @@ def test_the_mouth_rests_in_silence(tmp_path, voice, written):
     assert any("silent" in w for w in report.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "seconds", "synced"),
     [
@@ -125,6 +127,7 @@ def test_a_longer_voice(clip, tmp_path, options, seconds, synced):
     assert len(read_waveform(tmp_path / "out.mp4")) == pytest.approx(seconds * 16_000, abs=400)
 
 
+@pytest.mark.slow
 def test_keeping_the_rest_keeps_its_sound(clip, voice, tmp_path):
     report = sync(clip, voice, tmp_path / "out.mp4", Options(shorter="keep"))
     assert (report.frames, report.frames_synced, report.passed_ranges) == (50, 40, [(40, 50)])
@@ -133,6 +136,7 @@ def test_keeping_the_rest_keeps_its_sound(clip, voice, tmp_path):
     assert 0.02 < np.abs(tail).max() < 0.08  # the clip's own hum
 
 
+@pytest.mark.slow
 def test_the_nudge_moves_the_sound_alone(clip, voice, tmp_path):
     sync(clip, voice, tmp_path / "out.mp4", Options(nudge=5))
     made, given = read_waveform(tmp_path / "out.mp4"), read_waveform(voice)
@@ -140,6 +144,7 @@ def test_the_nudge_moves_the_sound_alone(clip, voice, tmp_path):
     assert lag == pytest.approx(5 * 640, abs=40)
 
 
+@pytest.mark.slow
 def test_background_keeps_the_own_sound(clip, voice, tmp_path):
     def hum(level):
         out = tmp_path / f"{level}.mp4"
@@ -157,6 +162,7 @@ def test_a_still_image_speaks(voice, tmp_path):
     assert any("odd" in w for w in report.warnings)
 
 
+@pytest.mark.slow
 def test_two_faces_two_voices(tmp_path, voice):
     video = tmp_path / "pair.mp4"
     with VideoWriter(video, 640, 320, Fraction(25)) as writer:
@@ -243,7 +249,7 @@ def test_every_wild_clip_works(shared_data, tmp_path):
         assert report.frames_synced > 0 or video.name == "stage_cuts.mp4", video.name
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_ten_minutes_take_no_more_memory_than_one(tmp_path):
     script = (
         "import sys, lipsync; r = lipsync.sync(*sys.argv[1:4], lipsync.Options(longer='loop')); print(r.peak_rss_mb)"

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
 from lipsync import checkpoints
+from lipsync.faces import Track
 from tests.train_data import made_arrays
 from train import finals, measure, networks, report, revoice
 from train.config import Config
@@ -50,6 +52,35 @@ def test_interval_is_wilsons():
     low, high = measure.interval(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
     assert measure.interval(0, 0) == (0.0, 1.0)
+
+
+def test_the_face_that_moves_with_the_sound_is_found(monkeypatch):
+    """A stand-in expert reads loudness and brightness: the face that brightens with the sound speaks."""
+    rng = np.random.default_rng(0)
+    loud = np.repeat(rng.random(16), 3)[:40]
+    frames = [np.zeros((100, 200, 3), np.uint8) for _ in loud]
+    for t, level in enumerate(loud):
+        frames[t][:, :100] = round(200 * level)
+        frames[t][:, 100:] = round(200 * loud[(t + 17) % 40])
+    waveform = np.repeat(loud, 640).astype(np.float32) * rng.standard_normal(40 * 640).astype(np.float32) * 0.3
+
+    class Reader:
+        window = 5
+
+        def audio(self, mel):
+            return self.steps(mel.mean(2)[:, 0].unfold(1, 3, 3).mean(2)[:, :5])
+
+        def face(self, window):
+            return self.steps(window.unflatten(1, (5, 3)).mean((2, 3, 4)))
+
+        def steps(self, levels):
+            return torch.nn.functional.normalize(levels - levels.mean(1, keepdim=True) + 1e-6)
+
+    monkeypatch.setattr("train.networks.teacher", lambda name: Reader())
+    boxes = [np.tile(np.array([x, 10, x + 80, 90], np.float32), (40, 1)) for x in (10, 110)]
+    tracks = [Track(k, 0, 0, b, np.zeros((40, 25, 2), np.float32), np.ones(40, bool)) for k, b in enumerate(boxes)]
+    found = [measure.track_sync("stand-in", t, frames, waveform, Fraction(25)) for t in tracks]
+    assert found[0] > found[1] + 0.1
 
 
 def test_contrast_rewards_pairs_and_forgives_near_ones():

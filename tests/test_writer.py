@@ -15,6 +15,7 @@ from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
 
 from .media_maker import click_times, clicks, count_up, number_of, write_media
 
+pytestmark = pytest.mark.slow  # a child process each; the fast suite reads and writes through test_pipeline
 NTSC = Fraction(30000, 1001)
 ROOT = Path(media.__file__).parent.parent
 
