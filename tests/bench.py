@@ -23,6 +23,8 @@ from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 
+from lipsync.records import Options
+
 SIZE, FPS = (576, 768), Fraction(25)
 
 
@@ -56,7 +58,7 @@ def full_size(folder: Path) -> str:
     torch.manual_seed(0)
     path = folder / "full-size.safetensors"
     save_file(pack(Wav2Lip(16).state_dict(), "bf16"), path)
-    compact = cards()["wav2lip-provisional"]
+    compact = cards()[Options.model]
     write_card(path, {**compact.facts, "name": "full-size", "base": 16, "origin": "random weights for the benchmark"})
     return "full-size"
 
@@ -162,7 +164,7 @@ def main() -> None:
 
         clip = make_clip(folder / "clip.mp4", round(args.seconds * FPS), FPS, SIZE)
         voice = make_voice(folder / "voice.wav", args.seconds)
-        models = ["wav2lip-provisional", full_size(folder)]
+        models = [Options.model, full_size(folder)]
         cpu = platform.processor() or platform.machine()
         print(f"{cpu}, {os.cpu_count()} cores, {args.seconds:g} s of {SIZE[0]} x {SIZE[1]} at {FPS} fps\n")
         figures: dict = {"cpu": cpu, "cores": os.cpu_count(), "seconds": args.seconds, "paths": {}}

@@ -7,8 +7,9 @@ from lipsync import engines
 from lipsync.engines import candidates, compare, open_engine, probe_input
 from lipsync.errors import EngineError, ModelError
 from lipsync.models import open_model
+from lipsync.records import Options
 
-MODEL = "wav2lip-provisional"
+MODEL = Options.model
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -58,8 +58,8 @@ def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: s
             "note": "real faces gathered from public repositories; research use only",
         },
         "training": {"steps": trained, "seen": f"{trained * task.per_step} {task.unit}",
-                     "started from": config.start or "random weights",
-                     "commit": _commit(), "config": json.loads((run / "config.json").read_text())},
+                     "started from": _named(config.start) or "random weights",
+                     "commit": _commit(), "config": {k: _named(v) for k, v in asdict(config).items()}},
         "metrics": {"chosen on": figures[0], "as stored": figures[1]},
         "note": note,
     }  # fmt: skip
@@ -101,6 +101,14 @@ def _inputs(config: Config) -> dict:
 def _people(arrays) -> dict:
     minutes = sum(c.frames for c in arrays.clips) / FPS / 60
     return {"clips": len(arrays.clips), "speakers": len(arrays.speakers), "minutes": round(minutes, 1)}
+
+
+def _named(value: object) -> object:
+    """A file's name in place of its path, which says something about this machine alone; a run's name for its best."""
+    if isinstance(value, str) and value.endswith((".safetensors", ".pth", ".pt")):
+        path = Path(value)
+        return path.parent.name if path.stem in ("best", "last") else path.stem
+    return value
 
 
 def _commit() -> str:

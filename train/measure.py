@@ -73,7 +73,8 @@ def sync_figures(embed: Callable[[int], tuple[np.ndarray, np.ndarray]], clips: l
 def track_sync(
     expert: str, track: Track, frames: Sequence[np.ndarray], waveform: np.ndarray, fps: Fraction, most: int = 150
 ) -> float:
-    """How much a tracked face looks like the source of a sound: the best mean likeness within two frames of in sync, above
+    """How much a tracked face looks like the source of a sound: the best mean likeness within two frames of in sync,
+    above
     the median over all shifts. At most `most` frames of the track are asked."""
     from lipsync import audio
     from lipsync.crop import CropRule, cut
