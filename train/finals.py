@@ -25,6 +25,7 @@ from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apar
 from .revoice import crops, foreign, generate, heard, movement, psnr, reference_of, sharpness, ssim
 from .shards import SIZE_PX
 
+MOST_FRAMES = 75  # of a clip that are generated: three seconds
 SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the judge's sound is shifted, to see that it says so
 
 
@@ -76,7 +77,7 @@ def generator_rows(
     """One row a clip: own voice against the truth, foreign voice before the judge, silence."""
     rows = []
     for i in clips:
-        faces, closed = crops(arrays, i), reference_of(arrays, i)
+        faces, closed = crops(arrays, i)[:MOST_FRAMES], reference_of(arrays, i, MOST_FRAMES)
         asked = np.abs(np.arange(len(faces)) - closed) > 3  # the reference itself would be no test
         own = generate(network, faces, faces[closed], heard(arrays, i, len(faces), MEL_START))
         rest = generate(network, faces, faces[closed], np.full((len(faces), 80, 16), SILENCE))

@@ -27,9 +27,9 @@ def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = Tru
     return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
 
 
-def reference_of(arrays: Arrays, i: int) -> int:
-    """The frame with the mouth most closed, as the engine chooses it."""
-    lips = arrays.points(i)[:, 23:25]
+def reference_of(arrays: Arrays, i: int, most: int | None = None) -> int:
+    """The frame with the mouth most closed of the first `most`, as the engine chooses it."""
+    lips = arrays.points(i)[:most, 23:25]
     return int(np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1).argmin())
 
 
