@@ -18,7 +18,7 @@ SMOOTHING = ("steady", "published")
 class Options:
     """How to sync. Every value has a default that suits a talking head."""
 
-    model: str = "wav2lip-lab"  # a name from `python -m lipsync models`
+    model: str = "wav2lip-gan-lab"  # a name from `python -m lipsync models`
     engine: str = "auto"  # auto: the fastest that agrees with float32 within 40 dB; torch; openvino; or a full name
     detector: str = "mediapipe"  # or s3fd, where its file was fetched
     face: str = "largest"  # largest (of each shot), all, "X,Y@SECOND" in pixels, or track numbers "0,2"

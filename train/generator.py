@@ -196,7 +196,9 @@ class GeneratorTask:
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """On speakers never trained on: likeness of the lower half to the truth, and sync under a foreign voice."""
         figures = revoice_figures(network, self.expert, self.tune, range(0, len(self.tune.clips), 8), MEL_START)
-        return figures | {"choice": figures["psnr"] + 10 * figures.get("told_apart", 0.0)}
+        return figures | {
+            "choice": figures["psnr"] + 10 * figures.get("told_apart", 0.0) + 5 * min(figures["sharp"], 1.0)
+        }
 
 
 def _network(picture: np.ndarray) -> np.ndarray:
