@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test test-fast bench lint golden clean
+.PHONY: demo test test-fast bench lint
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv

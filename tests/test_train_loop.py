@@ -17,6 +17,8 @@ from train.config import Config, TrainingError
 from train.loop import Loop
 from train.run import build, start
 
+pytestmark = pytest.mark.slow  # whole runs, killed and resumed
+
 ROOT = Path(__file__).parent.parent
 TINY = ["base=1", "speakers=1", "windows=8", "save_every=4", "validate_every=6", "warmup=2", "ramp=4"]
 
