@@ -1,9 +1,9 @@
 """Find the faces of a video: shots, tracks, one steady box and jaw line per frame.
 
 One forward pass over the frames, constant memory. The detector (mediapipe full range, weights inside its wheel) looks
-every `DETECT_EVERY` frames and at each cut; in between mediapipe's face mesh follows every face it found. The mesh
-gives the box: a fixed multiple of the distances between eyes and nose (`box_from_points`), which neither trembles as
-detector boxes do (docs/log.md) nor grows when the jaw drops, so that the old mouth cannot leak through it.
+every `DETECT_EVERY` frames and at each cut; in between mediapipe's face mesh follows each face found, at every second
+frame. The mesh gives the box: a fixed multiple of distances between eyes and nose (`box_from_points`), which neither
+trembles as detector boxes do (docs/log.md) nor grows when the jaw drops, so that the old mouth cannot leak through it.
 A frame counts as seen only where the mesh found the face; gaps of up to `BRIDGE` frames are interpolated.
 """
 
@@ -20,6 +20,7 @@ from .detectors import DETECTORS, Mesh, ShotFinder, cut_square, height, shrink
 from .errors import InputError
 from .media import Frame
 
+FOLLOW_EVERY = 2  # frames from one look of the mesh to the next; boxes and points are interpolated
 DETECT_EVERY = 8  # frames between two looks for new faces
 BRIDGE = 8  # frames without the face that are filled by interpolation
 FORGET = 25  # frames after which an unseen face ends its track
@@ -112,6 +113,13 @@ def box_from_points(points: np.ndarray) -> np.ndarray:
     side = 1.575 * np.linalg.norm(down) + 1.046 * np.linalg.norm(points[263] - points[33])
     x, y = eyes[0] + 0.02 * down[0], eyes[1] + 0.69 * down[1]
     return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32)
+
+
+def _look_once_more(tracks: list[_Open], index: int, frame: Frame | None) -> None:
+    """Look at the last frame of a shot, so that it is known and not extrapolated."""
+    for track in tracks:
+        if frame is not None and track.last < index:
+            track.look(index, frame)
 
 
 def smooth_published(boxes: np.ndarray) -> np.ndarray:
@@ -225,12 +233,13 @@ def find_faces(
     look = DETECTORS[detector]()
     cuts = ShotFinder(fps)
     shots, done, open_tracks, spare = [0], [], [], []
-    count = 0
+    count, previous = 0, None
     try:
         for index, frame in enumerate(frames):
             cut = cuts.is_cut(index, frame)
             if cut:
                 shots.append(index)
+                _look_once_more(open_tracks, index - 1, previous)
             for track in [t for t in open_tracks if cut or index - t.last > FORGET]:
                 open_tracks.remove(track)
                 done.append(track)
@@ -245,10 +254,12 @@ def find_faces(
                     mesh = spare.pop().forget() if spare else Mesh()
                     open_tracks.append(_Open(index, len(shots) - 1, box, mesh, last=index))
             for track in open_tracks:
-                track.look(index, frame)
-            count = index + 1
+                if (index - track.start) % FOLLOW_EVERY == 0 or track.last < index - FOLLOW_EVERY:
+                    track.look(index, frame)
+            count, previous = index + 1, frame
             if progress is not None:
                 progress(count)
+        _look_once_more(open_tracks, count - 1, previous)
     finally:
         look.close()
         for mesh in [t.mesh for t in open_tracks] + spare:
