@@ -71,8 +71,9 @@ def sync(
         raise NoFaceError(f"No face was found in any of the {faces.frames} frames of {info.path.name}.")
     warnings += faces.notes
     timeline = plan(faces.frames, info.fps, seconds, options)
-    chosen = choose(faces, options.face, None if None in waveforms else list(waveforms), info.fps)
-    heard = {n: waveforms.get(n, waveforms.get(None)) for n in (t.number for t in chosen)}
+    chosen = choose(faces, options.face, None if None in voices else list(voices), info.fps)
+    mels = {k: model.hear(waveforms.pop(k)) for k in list(waveforms)}  # the waveforms are the largest thing in memory
+    heard = {t.number: mels[t.number if t.number in mels else None] for t in chosen}
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent) as folder:
         plain, signed = Path(folder, "plain.mp4"), Path(folder, "signed.mp4")

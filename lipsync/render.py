@@ -33,7 +33,7 @@ IN_FLIGHT = 2  # batches behind the one being read
 
 @dataclass(frozen=True)
 class Job:
-    """Everything the second pass needs; `heard` gives each chosen track's 16 kHz waveform by its number."""
+    """Everything the second pass needs; `heard`: what each chosen track hears (Wav2LipModel.hear)."""
 
     info: VideoInfo
     voices: tuple[Path, ...]
@@ -106,8 +106,7 @@ def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:
     Raises InputError where the video cannot be read again, Cancelled.
     """
     timeline, info, options = job.timeline, job.info, job.options
-    mels = {id(w): job.model.hear(w) for w in {id(w): w for w in job.heard.values()}.values()}
-    speakers = [Speaker(t, job.model, mels[id(job.heard[t.number])], info, options) for t in job.chosen]
+    speakers = [Speaker(t, job.model, job.heard[t.number], info, options) for t in job.chosen]
     stamp = label.Stamp(info.width, info.height) if options.visible_label else None
     if stamp is not None:
         stamp.place(np.concatenate([t.boxes for t in job.chosen]))
