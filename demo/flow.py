@@ -36,7 +36,7 @@ class Flow:
         looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
         buttons = {
             "go": gr.update(value=t["go"], interactive=not busy),
-            "cancel": gr.update(value=t["cancel"], visible=busy and not looking),
+            "cancel": gr.update(value=t["cancel"], visible=busy and job.task == "sync"),
         }
         if not whole and not looking:
             return _row(status=said, **buttons)
@@ -118,6 +118,11 @@ class Flow:
         self.store.submit(job_id, "sync", work.make(self.store, self.settings, options, second_model, voice))
         async for view in self.follow(job_id, options.face, t):
             yield view
+        job = self.store.get(job_id)
+        if job is not None and job.task == "sync" and job.state == "done":  # the video is there; now how well it fits
+            self.store.submit(job_id, "judge", work.measure(self.store))
+            async for view in self.follow(job_id, options.face, t):
+                yield view
 
     def said(self, sentence: str) -> tuple:
         """A sentence (HTML) in the status; all else stays."""

@@ -120,7 +120,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
 
     results = gr.HTML(js_on_load=PLAY_JS, elem_id="results")
     with gr.Row(visible=False, equal_height=True, elem_id="after") as after:
-        nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3)
+        nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3, min_width=280)
         again = gr.Button(text("again"), elem_id="again", scale=1, size="md")
         delete = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1, size="md")
 

@@ -76,6 +76,13 @@ CSS = """
 .facts dt { font-weight: 600; }
 .facts dd { margin: 0; }
 .facts p { margin: 0 0 4px; overflow-wrap: anywhere; }
+.curve { margin: 4px 0; max-width: 340px; }
+.curve svg { display: block; width: 100%; height: auto; }
+.curve polyline { fill: none; stroke: var(--color-accent); stroke-width: 2; }
+.curve line { stroke: var(--border-color-primary); }
+.curve circle { fill: var(--color-accent); }
+.curve figcaption { display: flex; justify-content: space-between; font-size: 0.75rem;
+  color: var(--body-text-color-subdued); }
 .say.quiet { color: var(--body-text-color-subdued); }
 
 @media (max-width: 640px) {

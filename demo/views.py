@@ -13,13 +13,14 @@ Words = dict[str, str]
 
 def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> str:
     """One line on how a job stands, with a bar while it runs; empty where there is nothing to say."""
-    if job is None or job.state == "new":
-        return ""
+    if job is None or job.state == "new" or job.task == "judge" and not job.busy:
+        return ""  # what the judge could not say stands beside the video
     if job.state == "waiting":
         return _line(t["waiting"].format(n=ahead) if ahead else t["waiting_next"], share=0)
     if job.state == "running":
         if progress is None:
-            return _line(t["faces_running" if job.task == "faces" else "load_running"], share=0)
+            names = {"faces": "faces_running", "judge": "judge_running"}
+            return _line(t[names.get(job.task, "load_running")], share=0)
         share = progress.done / max(progress.total, 1)
         said = t.get(f"{progress.stage}_running", progress.stage)
         if progress.total > 1:
@@ -113,12 +114,52 @@ def results(job: Job | None, t: Words) -> str:
         + (f"▶ {escape(t['both'])}</button>")
     )
     words = "".join(f"<p>{escape(one['words'])}</p>" for one in made)
+    fits = "".join(fit(one["sync"], t) for one in made if "sync" in one)
+    fits = f"<dt>{escape(t['fit_title'])}</dt><dd>{fits}</dd>" if fits else ""
     labels = "".join(f"<p>{escape(label(one['label']))}</p>" for one in made)
     return (
         f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
-        f'<dl class="facts"><dt>{escape(t["report"])}</dt><dd>{words}</dd>'
+        f'<dl class="facts">{fits}<dt>{escape(t["report"])}</dt><dd>{words}</dd>'
         f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
         f'<p class="note">{escape(t["link"])}</p>'
+    )
+
+
+def fit(row: dict, t: Words) -> str:
+    """How well mouth and sound fit: a sentence, the curve of distances, and the numbers for those who know them."""
+    if row["error"]:
+        return f"<p>{escape(t['fit_none'].format(why=row['error']))}</p>"
+    offset = row["offset"]
+    if offset is None:
+        said = t["fit_unsure"]
+    elif abs(offset) <= 1:
+        said = t["fit_good"]
+    else:
+        said = t["fit_early" if offset > 0 else "fit_late"].format(ms=40 * abs(offset))
+    numbers = t["fit_numbers"].format(
+        judge=row["judge"], d=row["lse_d"], c=row["lse_c"], protocol=row["protocol"],
+        offset="–" if offset is None else offset, sure=f"{row['certainty']:.0%}",
+    )  # fmt: skip
+    return f'<p>{escape(said)}</p>{_curve(row["curve"], t)}<p class="note">{escape(numbers)}</p>'
+
+
+def _curve(values: list[float | None], t: Words) -> str:
+    """The distance of mouth and sound at each shift of the sound, as a small drawing; the dip is where they fit."""
+    known = [(k, v) for k, v in enumerate(values) if v is not None]
+    if len(known) < 3:
+        return ""
+    low, high = min(v for _, v in known), max(v for _, v in known)
+    middle, step = len(values) // 2, 280 / (len(values) - 1)
+    at = [(10 + step * k, 8 + 54 * (high - v) / max(high - low, 1e-9)) for k, v in known]
+    best = min(known, key=lambda p: p[1])[0]
+    x, y = next(p for p, (k, _) in zip(at, known, strict=True) if k == best)
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in at)
+    name = escape(t["curve"].format(ms=40 * middle))
+    return (
+        f'<figure class="curve"><svg viewBox="0 0 300 70" role="img" aria-label="{name}">'
+        f'<line x1="150" y1="0" x2="150" y2="70"/><polyline points="{line}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+        f"</svg><figcaption><span>−{40 * middle} ms</span><span>0</span><span>+{40 * middle} ms</span></figcaption>"
+        f"</figure>"
     )
 
 

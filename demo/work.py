@@ -18,6 +18,7 @@ from lipsync.errors import InputError, LipsyncError
 from lipsync.faces import FaceMap
 from lipsync.media import FrameReader, VideoInfo, probe
 from lipsync.models import MODELS
+from lipsync.monitor import Monitor
 from lipsync.pipeline import find, preview, sync
 from lipsync.records import Options, Progress
 
@@ -201,6 +202,29 @@ def make(
         store.update(job.id, results=results, options=asdict(options))
 
     return work
+
+
+def measure(store: Store) -> Callable[..., None]:
+    """Work that asks the judge about a job's videos and writes each one's ScoreRow beside it, under `sync`."""
+
+    def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        from eval.protocols import PROTOCOLS
+        from eval.score import score_file
+
+        monitor = Monitor(lambda p: progress(replace(p, stage="judge")), cancelled)
+        for one in job.facts["results"]:
+            row = score_file(store.folder(job.id) / one["file"], _judge(), PROTOCOLS["short"], monitor=monitor)
+            one["sync"] = row.record() | {"file": one["file"]}
+        store.update(job.id, results=job.facts["results"])
+
+    return work
+
+
+@cache
+def _judge() -> Any:
+    from eval.judge import Judge
+
+    return Judge(fast=True)
 
 
 def verdict(path: Path) -> dict[str, Any]:

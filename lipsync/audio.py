@@ -4,7 +4,7 @@ Conventions: mono at 16 kHz, float32 in -1..1, except for the two MFCCs, which w
 Source: protocol.md section 1; tests/data/golden/audio.npz and mel_windows.json prove it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 
@@ -91,9 +91,26 @@ def mfcc_syncnet(pcm: np.ndarray) -> np.ndarray:
     returns  (T, 13) float64, 100 rows a second, T = 1 + ceil((S - 400) / 160), at least 1: the end is padded with
              zeros. The first coefficient is the log of the frame's energy
     """
-    n_rows = 1 + max(0, -((_MFCC_LENGTH - len(pcm)) // _MFCC_HOP))
-    signal = _pre_emphasis(pcm.astype(np.float64))
-    signal = np.pad(signal, (0, (n_rows - 1) * _MFCC_HOP + _MFCC_LENGTH - len(signal)))
+    return np.concatenate(list(mfcc_syncnet_blocks([pcm])))
+
+
+def mfcc_syncnet_blocks(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same for sound that comes in chunks of any length: yields blocks (T, 13) float64 of at least one row each."""
+    left, last, rows = np.zeros(0), np.zeros(0), 0
+    for chunk in chunks:
+        signal = np.concatenate((last, chunk.astype(np.float64)))
+        left = np.concatenate((left, _pre_emphasis(signal)[len(last) :]))
+        last = signal[-1:]
+        whole = (len(left) - _MFCC_LENGTH) // _MFCC_HOP + 1
+        if whole > 0:
+            yield _syncnet_rows(left[: (whole - 1) * _MFCC_HOP + _MFCC_LENGTH])
+            left, rows = left[whole * _MFCC_HOP :], rows + whole
+    if not rows or len(left) > _MFCC_LENGTH - _MFCC_HOP:
+        yield _syncnet_rows(np.pad(left, (0, _MFCC_LENGTH - len(left))))
+
+
+def _syncnet_rows(signal: np.ndarray) -> np.ndarray:
+    """(T, 13) of all whole windows of an emphasised signal."""
     tiny = np.finfo(float).eps  # stands for 0 before a logarithm
     rows = []
     for spectrum in _magnitudes(signal, np.ones(_MFCC_LENGTH), _MFCC_HOP, _MFCC_FFT):

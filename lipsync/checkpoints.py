@@ -39,7 +39,7 @@ class Card:
     """What is known of a checkpoint. `facts` is its whole JSON, `path` its file (None: not here)."""
 
     name: str
-    architecture: str  # a key of fitting.BUILDERS or MARKS
+    architecture: str  # a key of fitting.BUILDERS
     base: int | None  # the network's width; None: its default
     licence: str
     origin: str
@@ -166,8 +166,6 @@ def tensors(name: str) -> dict[str, Tensor]:
 def load(name: str) -> nn.Module:
     """A checkpoint's network, in eval mode, float32, on the processor. Raises ModelError as `tensors` does."""
     card, state = _known(name), tensors(name)
-    if card.architecture not in BUILDERS:
-        raise ModelError(f"The checkpoint {name} holds {card.architecture!r}, for which there is no network here.")
     network = skeleton(card.architecture, card.base)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()

@@ -167,12 +167,12 @@ def shrink(frame: Frame, longest_px: int) -> Frame:
 class ShotFinder:
     """PySceneDetect's content detector on small pictures, one frame at a time."""
 
-    def __init__(self, fps: Fraction) -> None:
+    def __init__(self, fps: Fraction, min_frames: int = 5) -> None:
         from scenedetect import ContentDetector, FrameTimecode
         from scenedetect.detectors.content_detector import FlashFilter
 
         self._timecode, self._fps = FrameTimecode, float(fps)
-        self._detector = ContentDetector(threshold=30, min_scene_len=5, filter_mode=FlashFilter.Mode.SUPPRESS)
+        self._detector = ContentDetector(threshold=30, min_scene_len=min_frames, filter_mode=FlashFilter.Mode.SUPPRESS)
 
     def is_cut(self, index: int, frame: Frame) -> bool:
         """Does a new shot begin with this frame? Frames must come in order."""

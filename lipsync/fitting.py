@@ -18,14 +18,7 @@ BUILDERS: dict[str, tuple[str, str]] = {  # architecture: module of lipsync.netw
     "quality": ("wav2lip", "Quality"),
     "syncnet": ("syncnet", "SyncNet"),
     "sfd": ("sfd", "S3FD"),
-}
-# Networks that live elsewhere (`eval/`): enough of their shapes to tell a foreign file.
-MARKS: dict[str, dict[str, tuple[int, ...]]] = {
-    "inception": {
-        "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
-        "Mixed_7c.branch_pool.conv.weight": (192, 2048, 1, 1),
-        "fc.weight": (1008, 2048),
-    },
+    "inception": ("inception", "Inception"),
 }
 
 
@@ -64,17 +57,13 @@ def fit(state: dict[str, Tensor], architecture: str, base: int | None, where: st
     """
     import torch
 
-    if architecture in BUILDERS:
-        network = skeleton(architecture, base).state_dict()
-        wanted = {key: tuple(value.shape) for key, value in network.items()}
-        counters = [key for key in wanted if key.endswith("num_batches_tracked") and key not in state]
-        state = state | {key: torch.zeros((), dtype=torch.int64) for key in counters}
-        foreign = [f"{key} is unknown" for key in state if key not in wanted]
-    elif architecture in MARKS:
-        wanted, foreign = MARKS[architecture], []
-    else:
-        known = ", ".join([*BUILDERS, *MARKS])
-        raise ModelError(f"{where} is for the network {architecture!r}; this version knows {known}.")
+    if architecture not in BUILDERS:
+        raise ModelError(f"{where} is for the network {architecture!r}; this version knows {', '.join(BUILDERS)}.")
+    network = skeleton(architecture, base).state_dict()
+    wanted = {key: tuple(value.shape) for key, value in network.items()}
+    counters = [key for key in wanted if key.endswith("num_batches_tracked") and key not in state]
+    state = state | {key: torch.zeros((), dtype=torch.int64) for key in counters}
+    foreign = [f"{key} is unknown" for key in state if key not in wanted]
     for key, shape in wanted.items():
         if key not in state:
             foreign.append(f"{key} is missing")

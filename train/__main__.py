@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
 
     fix = commands.add_parser("correct", help="find offsets by an expert; write corrections.json beside the arrays")
     fix.add_argument("--data", type=Path, required=True)
-    fix.add_argument("--expert", required=True, help="registered name or file")
+    fix.add_argument("--expert", required=True, help="registered name or file; a judge for its own split")
+    fix.add_argument("--zero", default="", metavar="GROUP", help="whose median counts as in sync")
     fix.add_argument("--splits", nargs="*", default=["teach", "tune"])
 
     doc = commands.add_parser("doctor", help="is this data fit? facts and a ten-minute trial")
@@ -111,7 +112,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "correct":
         from .correct import correct
 
-        print(json.dumps(correct(args.data, args.expert, args.splits), indent=1))
+        print(json.dumps(correct(args.data, args.expert, args.splits, args.zero), indent=1))
     elif args.command == "doctor":
         from .doctor import doctor
 

@@ -37,7 +37,7 @@ class Clip:
     mel_columns: int
     first_mfcc: int
     mfcc_rows: int
-    offset: int = 0
+    offset: float = 0  # a multiple of a quarter
 
 
 @dataclass
@@ -95,12 +95,12 @@ class Arrays:
 
 
 def open_arrays(folder: Path, splits: list[str], groups: list[str] | None = None, drop: set[str] = frozenset(),
-                offsets: dict[str, int] | None = None) -> Arrays:  # fmt: skip
+                offsets: dict[str, float] | None = None) -> Arrays:  # fmt: skip
     """Map the arrays of some splits.
 
     groups   only clips of these groups (None: all)
     drop     keys of clips to leave out
-    offsets  frames by group or by key: overrides the stored offset
+    offsets  frames by key or by group: overrides the stored offset
     """
     clips, parts, part_of = [], [], []
     offsets = offsets or {}

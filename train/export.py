@@ -89,8 +89,12 @@ def _inputs(config: Config) -> dict:
         return {"mel": "(B,1,80,16), protocol.md section 1", "mel_start_frames": MEL_START,
                 "face": "(B,6,96,96) BGR 0..1, masked target (rows 48.. = 0) first, reference second"}  # fmt: skip
     if config.task == "judge":
+        from .judge import HALF_PX
+
         return {
             "lip": "(B,3,5,224,224) BGR 0..255",
+            "lip_px": HALF_PX,
+            "compare": "unit length",
             "mfcc": "(B,1,13,20), protocol.md section 1",
             "mel_start_frames": 0,
         }

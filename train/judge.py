@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lipsync.networks.syncnet import folded
+
 from . import networks
 from .config import Config
 from .data import _NOISE, Arrays, Look, draw_look, judge_region
@@ -89,16 +91,13 @@ class JudgeTask:
 def lip_embedding(network: nn.Module, lip: Tensor) -> Tensor:
     """SyncNet.lip of pictures doubled to 224, cheaper by far and equal up to rounding.
 
-    The first layer, the only 3D one, spans all five frames, so it is a 2D one over 15 channels; and its 7x7 kernel at
-    stride 2
-    over a doubled picture is a 5x5 kernel at stride 1 over the picture itself (`_SPREAD` on both axes).
+    As lipsync.networks.syncnet.flat_lip, for learning.
 
     lip      (B, 3, 5, 112, 112), BGR, 0..255
     returns  (B, 1024)
     """
     first = network.netcnnlip[0]
-    spread = _SPREAD.to(lip.device)
-    kernel = torch.einsum("ui,ocfij,vj->ocfuv", spread, first.weight.float(), spread).flatten(1, 2)
+    kernel = folded(first.weight, halved=True)
     x = functional.pad(lip.float().flatten(1, 2), (1, 0, 1, 0), mode="replicate")
     x = functional.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, first.bias)[:, :, None]
     for layer in network.netcnnlip[1:]:
@@ -106,23 +105,9 @@ def lip_embedding(network: nn.Module, lip: Tensor) -> Tensor:
     return network.netfclip(x.flatten(1))
 
 
-def _spread() -> Tensor:
-    """(5, 7): how much source pixel o - 1 + u weighs in doubled pixel 2 o + j, bilinear with pixel centres."""
-    out = torch.zeros(5, 7)
-    for j in range(7):
-        at = j / 2 - 0.25 + 1
-        low = int(at)
-        out[low, j] += 1 - (at - low)
-        out[low + 1, j] += at - low
-    return out
-
-
-_SPREAD = _spread()
-
-
-def mfcc_window(mfcc: np.ndarray, frame: int) -> np.ndarray:
+def mfcc_window(mfcc: np.ndarray, frame: float) -> np.ndarray:
     """(K, 13) -> (13, 20) from the moment of a frame on; beyond the ends the last row repeats."""
-    rows = np.clip(np.arange(ROWS) + MFCC_AHEAD + 4 * frame, 0, len(mfcc) - 1)
+    rows = np.clip(np.arange(ROWS) + MFCC_AHEAD + round(4 * frame), 0, len(mfcc) - 1)
     return mfcc[rows].T
 
 

@@ -4,6 +4,7 @@ Source: Chung and Zisserman, "Out of time" (2016); layer table in protocol.md se
 order of all tensors are those of the published `syncnet_v2.model`, so that it loads strictly.
 """
 
+import torch
 from torch import Tensor, nn
 
 EMBEDDING = 1024
@@ -71,3 +72,54 @@ class SyncNet(nn.Module):
     def forward(self, frames: Tensor, mfcc: Tensor) -> tuple[Tensor, Tensor]:
         """Embed both (see `lip` and `audio`)."""
         return self.lip(frames), self.audio(mfcc)
+
+
+def flat_lip(network: SyncNet, halved: bool = False) -> nn.Sequential:
+    """`SyncNet.lip` as a network of 2D layers, for inference: time is gone after the first layer, the only 3D one.
+
+    halved   feed pictures of 112 px, which count as doubled to 224 (bilinear): four times cheaper at the costly end
+    returns  (B, 15, S, S) float32, S = 224 or 112: `frames.flatten(1, 2)` of `SyncNet.lip` -> (B, 1024); equal to
+             rounding
+    """
+    layers: list[nn.Module] = []
+    for layer in network.netcnnlip:
+        if isinstance(layer, nn.Conv3d):
+            weight, stride, padding = layer.weight[:, :, 0], layer.stride[1:], layer.padding[1:]
+            if not layers:
+                weight, stride = folded(layer.weight, halved), (1, 1) if halved else layer.stride[1:]
+                layers += [nn.ReplicationPad2d((1, 0, 1, 0))] if halved else []
+            flat = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], stride, padding)
+            flat.weight, flat.bias = nn.Parameter(weight.detach()), nn.Parameter(layer.bias.detach())
+        elif isinstance(layer, nn.BatchNorm3d):
+            flat = nn.BatchNorm2d(layer.num_features, layer.eps)
+            flat.load_state_dict(layer.state_dict())
+        elif isinstance(layer, nn.MaxPool3d):
+            padding = layer.padding[1:] if isinstance(layer.padding, tuple) else layer.padding
+            flat = nn.MaxPool2d(layer.kernel_size[1:], layer.stride[1:], padding)
+        else:
+            flat = layer
+        layers.append(flat)
+    return nn.Sequential(*layers, nn.Flatten(), network.netfclip).eval().requires_grad_(False)
+
+
+def folded(weight: Tensor, halved: bool) -> Tensor:
+    """The first layer's kernel (O, 3, 5, 7, 7) as a 2D one over 15 channels: (O, 15, 7, 7), stride 2.
+
+    halved: (O, 15, 5, 5), stride 1, over a picture of half the size with one pixel repeated at the top and at the left:
+    a 7x7 kernel at stride 2 over a doubled picture is a 5x5 kernel at stride 1 over the picture itself.
+    """
+    if not halved:
+        return weight.flatten(1, 2)
+    spread = _spread().to(weight.device)
+    return torch.einsum("ui,ocfij,vj->ocfuv", spread, weight.float(), spread).flatten(1, 2)
+
+
+def _spread() -> Tensor:
+    """(5, 7): how much source pixel o - 1 + u weighs in doubled pixel 2 o + j, bilinear with pixel centres."""
+    out = torch.zeros(5, 7)
+    for j in range(7):
+        at = j / 2 - 0.25 + 1
+        low = int(at)
+        out[low, j] += 1 - (at - low)
+        out[low + 1, j] += at - low
+    return out

@@ -1,0 +1,280 @@
+"""The command line.
+
+    python -m eval score FILE|FOLDER|LIST.csv… [--reference …] [--protocol short] [--csv OUT.csv | --json]
+    python -m eval offset FILE [--fix OUT.mp4]
+    python -m eval frechet REAL… --generated GENERATED… [--crop faces]
+    python -m eval leakage VIDEO [--foreign VOICE] [--model NAME]
+    python -m eval retrieval FILE|FOLDER…
+    python -m eval validity FOLDER --out DIR
+
+Exit codes: 0 done, 1 nothing could be scored or a file is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from lipsync.__main__ import _bar as Bar
+from lipsync.errors import Cancelled, LipsyncError
+from lipsync.monitor import Monitor
+
+from .protocols import PROTOCOLS
+
+FAMILIES = ("motion", "image", "identity")
+RETRIEVED = 80  # frames of a clip that look for their sound: three seconds
+SYNC = ("offset", "lse_d", "lse_c", "certainty")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    try:
+        return args.run(args)
+    except (KeyboardInterrupt, Cancelled):
+        print("Stopped; rows that were done are kept.", file=sys.stderr)
+        return 130
+    except LipsyncError as error:
+        print(f"eval: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"eval: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m eval", description="Score lip-sync.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    score = commands.add_parser("score", help="a row of scores for each video")
+    score.set_defaults(run=_score)
+    score.add_argument("files", type=Path, nargs="+", metavar="FILE", help="videos, folders, or CSV lists of files")
+    score.add_argument(
+        "--reference", type=Path, nargs="+", default=[], metavar="FILE", help="what they should look like"
+    )
+    score.add_argument("--measures", default="", metavar="LIST",
+                       help=f"beside sync: {', '.join(FAMILIES)} (all with --reference, else none)")  # fmt: skip
+    form = score.add_mutually_exclusive_group()
+    form.add_argument(
+        "--csv", type=Path, metavar="OUT", help="append rows to this file; those in it are not done again"
+    )
+    form.add_argument(
+        "--json", action="store_true", help="standard output holds a list in argument order, nothing else"
+    )
+    _judging(score)
+
+    offset = commands.add_parser("offset", help="find a constant offset of the sound, and repair it")
+    offset.set_defaults(run=_offset)
+    offset.add_argument("file", type=Path)
+    offset.add_argument("--fix", type=Path, metavar="OUT", help="write the video with its sound moved into place")
+    _judging(offset)
+
+    frechet = commands.add_parser("frechet", help="distance between two sets of pictures: FID where Inception is here")
+    frechet.set_defaults(run=_frechet)
+    frechet.add_argument("real", type=Path, nargs="+", metavar="REAL")
+    frechet.add_argument("--generated", type=Path, nargs="+", required=True, metavar="FILE")
+    frechet.add_argument(
+        "--crop", choices=("whole", "faces"), default="whole", help="whole frames as published, or faces"
+    )
+    frechet.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame (%(default)s)")
+    frechet.add_argument("--encoder", choices=("auto", "inception", "lab"), default="auto")
+    frechet.add_argument("--cache", type=Path, metavar="DIR", help="keep the statistics of sets here")
+
+    leak = commands.add_parser("leakage", help="does a re-voiced mouth still follow its old voice?")
+    leak.set_defaults(run=_leakage)
+    leak.add_argument("file", type=Path)
+    leak.add_argument("--foreign", type=Path, metavar="VOICE", help="another voice, to be tried beside silence")
+    leak.add_argument("--model", default="", help="a name from `python -m lipsync models`")
+    _judging(leak)
+
+    find = commands.add_parser("retrieval", help="does a picture find its own sound among those of all clips?")
+    find.set_defaults(run=_retrieval)
+    find.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    _judging(find)
+
+    valid = commands.add_parser("validity", help="do the measures move as they should? a table and plots")
+    valid.set_defaults(run=_validity)
+    valid.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    valid.add_argument("--out", type=Path, required=True, metavar="DIR")
+    valid.add_argument("--most", type=int, default=12, help="clips at most (%(default)s)")
+    _judging(valid)
+    return parser
+
+
+def _judging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--protocol", choices=tuple(PROTOCOLS), default="short", help="see docs/metrics.md (%(default)s)"
+    )
+    parser.add_argument("--shifts", type=int, metavar="N", help="frames tried to each side (the protocol's own)")
+    parser.add_argument("--judge", default="auto", help="syncnet-v2 where it is here, else syncnet-lab")
+    parser.add_argument("--detector", help="mediapipe or s3fd (the judge's own)")
+    parser.add_argument("--fast", action="store_true", help="bf16: the same within 1 %%, its own protocol hash")
+
+
+def _judge(args: argparse.Namespace):
+    from .judge import Judge
+    from .protocols import protocol
+
+    return Judge(args.judge, args.fast), protocol(args.protocol).with_shifts(args.shifts)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from .catalogue import MeasureError
+    from .compared import names
+    from .rows import CsvRows
+    from .sets import items
+    from .table import rows_table, summary_table
+
+    families = [f for f in args.measures.split(",") if f] or (list(FAMILIES) if args.reference else [])
+    if wrong := [f for f in families if f not in FAMILIES]:
+        raise MeasureError(f"There is no measure {wrong[0]!r}: choose from {', '.join(FAMILIES)}.")
+    wanted = items(args.files, args.reference)
+    judge, protocol = _judge(args)
+    kept = CsvRows(args.csv, names(families)) if args.csv else None
+    rows = []
+    for number, item in enumerate(wanted, 1):
+        with Bar() as show:
+            monitor = Monitor(lambda p, n=number: show(replace(p, stage=f"{n}/{len(wanted)} {p.stage}")))
+            row = _row(item, judge, protocol, args.detector, families, monitor, kept)
+        rows.append(row)
+    if args.json:
+        print(json.dumps([row.record() for row in rows], indent=1, allow_nan=False))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        shown = [*SYNC, *names(families)]
+        console.print(rows_table(rows, shown))
+        if len(rows) > 1:
+            console.print("\n", summary_table(rows, shown))
+        if judge.name != "syncnet-v2":
+            console.print(f"\nThe judge is {judge.name}, trained here. `python -m lipsync fetch syncnet-v2` brings the "
+                          "published one, which gives the standard LSE-D and LSE-C.")  # fmt: skip
+    return 1 if all(row.error for row in rows) else 0
+
+
+def _row(item, judge, protocol, detector, families, monitor, kept):
+    """One clip's row: the one that is in the CSV, where its file and settings are the same, else a new one."""
+    from lipsync.fetching import file_sha256
+
+    from .compared import compared, names
+    from .score import score_file
+
+    if kept is not None and item.path.is_file():
+        hashed = protocol.sha(detector or judge.detector, judge.fast)
+        for row in kept.known.values():
+            same = (row.file, row.judge_sha256, row.protocol_hash) == (str(item.path), judge.sha256, hashed)
+            if same and row.file_sha256 == file_sha256(item.path):
+                return row
+    row = score_file(item.path, judge, protocol, detector, monitor)
+    row = replace(row, identity=item.identity, system=item.system, pair=item.pair)
+    if families:
+        values: dict = dict.fromkeys(names(families))
+        remarks = list(row.remarks)
+        try:
+            values, said = compared(item.path, item.reference, families, monitor)
+            remarks += said
+        except Cancelled:
+            raise
+        except (LipsyncError, OSError) as error:
+            remarks.append(str(error))
+        row = replace(row, values=values, remarks=remarks)
+    if kept is not None:
+        kept.add(row)
+    return row
+
+
+def _offset(args: argparse.Namespace) -> int:
+    from .repair import fix, words
+    from .score import score_file
+
+    judge, protocol = _judge(args)
+    with Bar() as show:
+        row = score_file(args.file, judge, protocol, args.detector, Monitor(show))
+    print(words(row))
+    if row.error or row.offset is None:
+        return 1
+    if args.fix:
+        if not row.offset:
+            print("There is nothing to repair; no file was written.")
+            return 0
+        for sentence in fix(args.file, args.fix, row.offset):
+            print(sentence)
+        with Bar() as show:
+            print(f"{args.fix}: {words(score_file(args.fix, judge, protocol, args.detector, Monitor(show)))}")
+    return 0
+
+
+def _frechet(args: argparse.Namespace) -> int:
+    from . import frechet
+    from .encoders import VARIANTS, open_encoder, set_statistics
+    from .sets import items
+
+    encoder = open_encoder(args.encoder)
+    real, made = ([i.path for i in items(files)] for files in (args.real, args.generated))
+    a, b = (set_statistics(paths, encoder, args.crop, args.cache, args.every) for paths in (real, made))
+    found = frechet.evaluate(a, b)
+    print(f"{encoder.title} ({VARIANTS[args.crop]}; {encoder.name} {encoder.sha256[:8]}): {found['frechet']:.3f} with "
+          f"{found['n_a']} real and {found['n_b']} generated pictures")  # fmt: skip
+    print(f"extrapolated to endless sets: {_said(found['frechet_extrapolated'])}; KID: {_said(found['kid'], 5)}"
+          + (f" ± {found['kid_std']:.5f}" if found["kid_std"] is not None else ""))  # fmt: skip
+    if encoder.name != "inception":
+        print("This is no FID: `python -m lipsync fetch inception` brings the network that FID is defined by.")
+    for note in (*a.notes, *b.notes):
+        print(note)
+    return 0
+
+
+def _said(value: float | None, digits: int = 3) -> str:
+    return "cannot be told from so few" if value is None else f"{value:.{digits}f}"
+
+
+def _leakage(args: argparse.Namespace) -> int:
+    from . import leakage
+    from .table import title
+
+    judge, protocol = _judge(args)
+    found = leakage.evaluate(args.file, judge, protocol, args.foreign, args.model)
+    for measure in leakage.MEASURES:
+        print(f"{title(measure, judge.name)}: {_said(found[measure.name])}")
+    return 0
+
+
+def _retrieval(args: argparse.Namespace) -> int:
+    from . import retrieval
+    from .clips import main_face
+    from .score import embeddings
+    from .sets import items
+
+    judge, protocol = _judge(args)
+    video, audio = [], []
+    for item in items(args.files):
+        try:
+            seen, heard = embeddings(main_face(item.path, judge, protocol, args.detector, RETRIEVED), judge)
+        except LipsyncError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        video.append(seen)
+        audio.append(heard)
+    found = retrieval.evaluate(retrieval.distances(video, audio))
+    print(json.dumps({"clips": len(video), "judge": judge.name} | found, indent=1))
+    return 0
+
+
+def _validity(args: argparse.Namespace) -> int:
+    from .sets import items
+    from .validity import validity
+
+    judge, protocol = _judge(args)
+    table = validity([i.path for i in items(args.files)][: args.most], judge, protocol, args.out)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

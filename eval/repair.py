@@ -1,0 +1,133 @@
+"""Find a constant offset between sound and picture, and put it right: the picture is copied, the sound moved.
+
+`python -m eval offset FILE [--fix OUT.mp4]`. A positive offset means that the sound is early: it is delayed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from lipsync import label
+from lipsync.errors import InputError
+from lipsync.media import SoundReader, probe
+
+from .catalogue import MeasureError
+from .protocols import FPS
+from .rows import ScoreRow
+
+RATE = 48_000
+PATIENCE_S = 600
+
+
+def words(row: ScoreRow) -> str:
+    """What a row says about the offset, for people."""
+    if row.error:
+        return f"No offset: {row.error}"
+    if row.offset is None:
+        return (f"{row.judge} cannot tell the offset of this clip: {row.certainty:.0%} of resamples of its windows "
+                f"agree, 80 % are needed.")  # fmt: skip
+    if not row.offset:
+        return f"Sound and mouth are together (within a frame of 40 ms; certainty {row.certainty:.0%}, {row.judge})."
+    early, size = ("early", row.offset) if row.offset > 0 else ("late", -row.offset)
+    return (f"The sound is {early} by {size} frame{'s' if size > 1 else ''} of 40 ms ({40 * size} ms; certainty "
+            f"{row.certainty:.0%}, {row.judge}).")  # fmt: skip
+
+
+def fix(path: Path, out: Path, offset: int) -> list[str]:
+    """Write `path` with its sound delayed by `offset` frames of 40 ms (negative: earlier) and its picture as it is.
+
+    Returns sentences on what changed beside. Raises InputError, MeasureError; then nothing is left at `out`.
+    """
+    if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
+        raise InputError(f"The repaired file is .mp4, .mov or .mkv, not {out.suffix or 'without an ending'}.")
+    if out.resolve() == path.resolve():
+        raise InputError(f"{out} is the file that is to be repaired: give another name.")
+    if not out.parent.is_dir():
+        raise InputError(f"There is no folder {out.parent}.")
+    info = probe(path)
+    if not info.has_video or not info.has_audio:
+        raise InputError(f"{path.name} has no {'sound' if info.has_video else 'picture'}: there is nothing to repair.")
+    # The picture's packets are copied in a child process: a broken file may take it down, but not us.
+    command = [sys.executable, "-P", "-m", "eval.repair", str(path), str(out), str(offset), str(info.start_s)]
+    root = str(Path(__file__).resolve().parent.parent)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+    except subprocess.TimeoutExpired as error:
+        out.unlink(missing_ok=True)
+        raise MeasureError(f"{path.name} could not be repaired within {PATIENCE_S} s.") from error
+    if done.returncode:
+        out.unlink(missing_ok=True)
+        said = done.stderr.strip().splitlines()
+        raise MeasureError(
+            f"{path.name} could not be repaired: {said[-1] if said else 'the copying process broke down'}."
+        )
+    if label.verify(path).status is not label.Status.NOT_LABELLED:
+        return ["The source carries Content Credentials; they do not cover the moved sound, and the copy has none."]
+    return []
+
+
+def _copy(source: str, target: str, offset: int, start_s: float) -> None:
+    """The child's work: picture packets from the first shown frame on, sound moved and coded again as AAC."""
+    import av
+
+    with av.open(source) as read, av.open(target, "w") as write:
+        picture = next(s for s in read.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+        video = write.add_stream_from_template(picture, opaque=True)
+        sound = write.add_stream("aac", rate=RATE, layout="stereo")
+        sound.bit_rate = 192_000
+        start = round(Fraction(start_s).limit_denominator(10**6) / picture.time_base)
+        moved = _moved(source, round(Fraction(offset) / FPS * RATE))
+        chunk, samples = next(moved, None), 0
+        for packet in read.demux(picture):
+            if packet.dts is None:
+                continue
+            at = float((packet.dts - start) * picture.time_base)
+            while chunk is not None and samples / RATE <= at:
+                samples = _encode(write, sound, chunk, samples)
+                chunk = next(moved, None)
+            packet.pts, packet.dts = packet.pts - start, packet.dts - start
+            packet.stream = video
+            write.mux(packet)
+        while chunk is not None:
+            samples = _encode(write, sound, chunk, samples)
+            chunk = next(moved, None)
+        write.mux(sound.encode(None))
+
+
+def _moved(source: str, delay: int) -> Iterator[np.ndarray]:
+    """Chunks (S, 2) float32 of a file's sound, `delay` samples later: silence before it, or its beginning cut off."""
+    if delay > 0:
+        yield np.zeros((delay, 2), np.float32)
+    cut = max(-delay, 0)
+    with SoundReader(source, RATE, channels=2) as reader:
+        for chunk in reader:
+            if cut >= len(chunk):
+                cut -= len(chunk)
+                continue
+            yield chunk[cut:]
+            cut = 0
+
+
+def _encode(write, stream, chunk: np.ndarray, at: int) -> int:
+    """One chunk into the stream; returns the samples written so far."""
+    import av
+
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(chunk.T), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
+    write.mux(stream.encode(frame))
+    return at + len(chunk)
+
+
+if __name__ == "__main__":
+    try:
+        _copy(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    except Exception as error:
+        sys.exit(str(error))

@@ -1,0 +1,136 @@
+"""ScoreRow: what was measured on one clip, with everything that could change a number; as CSV and JSON, append-only."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .catalogue import MeasureError
+
+VERSION = "1"  # of the measures; a change of any number makes a new one
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One clip by one system. A number that cannot be had is None, and `error` or `remarks` says why.
+
+    offset     frames of 40 ms, positive: the sound is early; None where the judge cannot tell
+    coverage   share of the clip's frames in the scored face tracks, 0..1
+    curve      mean distance at each shift of the sound, of the track that decides the offset
+    confidence  the same track's confidence, second by second
+    values     further measures by name (image, motion, identity)
+    """
+
+    file: str
+    file_sha256: str = ""
+    set: str = ""
+    pair: str = ""
+    system: str = ""
+    identity: str = ""
+    version: str = VERSION
+    judge: str = ""
+    judge_sha256: str = ""
+    protocol: str = ""
+    protocol_hash: str = ""
+    detector: str = ""
+    shifts: int = 0
+    fast: bool = False
+    offset: int | None = None
+    lse_d: float | None = None
+    lse_c: float | None = None
+    certainty: float | None = None
+    coverage: float | None = None
+    frames: int = 0
+    tracks: int = 0
+    curve: list[float] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+    values: dict[str, float | None] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    def key(self) -> tuple[str, ...]:
+        """Rows of one key hold the same numbers: what was scored, by what."""
+        return (self.file, self.file_sha256, self.version, self.judge_sha256, self.protocol_hash,
+                ",".join(sorted(self.values)))  # fmt: skip
+
+    def record(self) -> dict:
+        """As JSON takes it: a NaN is null."""
+        return _plain(asdict(self))
+
+
+FIXED = tuple(name for name in ScoreRow.__dataclass_fields__ if name != "values")
+
+
+def _plain(value):
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+class CsvRows:
+    """A CSV file of rows that grows by one line as each clip is done, and is read again when the work is taken up.
+
+    path      made where it is not there; must otherwise have these columns
+    measures  names of further values, a column each
+    """
+
+    def __init__(self, path: Path, measures: Iterable[str] = ()) -> None:
+        self.path, self.measures = path, tuple(measures)
+        self.columns = [*FIXED, *self.measures]
+        self.known: dict[tuple[str, ...], ScoreRow] = {}
+        if path.exists() and path.stat().st_size:
+            _mend(path)
+            for row in read_csv(path, self.columns):
+                self.known[row.key()] = row
+        else:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(self.columns)
+
+    def add(self, row: ScoreRow) -> None:
+        """Append one row; it is on the disk when this returns."""
+        record = row.record()
+        cells = [record["values"].get(c) if c in self.measures else record[c] for c in self.columns]
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([_cell(v) for v in cells])
+        self.known[row.key()] = row
+
+
+def _cell(value) -> str:
+    return "" if value is None else json.dumps(value) if isinstance(value, list | float | bool) else str(value)
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that a killed process left unfinished."""
+    text = path.read_bytes()
+    if not text.endswith(b"\n"):
+        path.write_bytes(text[: text.rfind(b"\n") + 1])
+
+
+def read_csv(path: Path, columns: list[str] | None = None) -> list[ScoreRow]:
+    """The rows of a CSV file. Raises MeasureError where its columns are others than `columns` or no rows of ours."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        found = list(reader.fieldnames or [])
+        if columns is not None and found != columns or not set(FIXED) <= set(found):
+            raise MeasureError(f"{path} holds other columns than these measures need: give another name for the CSV.")
+        return [_row(cells) for cells in reader]
+
+
+def _row(cells: dict[str, str]) -> ScoreRow:
+    kinds = {name: f.type for name, f in ScoreRow.__dataclass_fields__.items()}
+    known: dict = {"values": {k: None if v == "" else float(v) for k, v in cells.items() if k not in kinds}}
+    for name in FIXED:
+        text, kind = cells[name], str(kinds[name])
+        if kind == "str":
+            known[name] = text
+        elif text == "":
+            known[name] = None
+        else:
+            known[name] = text if kind == "str | None" else json.loads(text)
+    return ScoreRow(**known)

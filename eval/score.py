@@ -1,0 +1,199 @@
+"""Score clips: a file in, a ScoreRow out; whatever is wrong with the file is the row's reason, never a crash.
+
+Two passes over the video at 25 frames a second, neither of which holds it: the first finds the faces (none for `lrs`),
+the second cuts the judge's crops and embeds them while they pass.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from lipsync.errors import Cancelled, LipsyncError
+from lipsync.fetching import file_sha256
+from lipsync.media import FrameReader
+from lipsync.monitor import Monitor
+
+from . import sync
+from .catalogue import MeasureError
+from .clips import MainFace, at_25, find_tracks, too_short
+from .crops import track_crops, whole
+from .judge import BATCH, Judge, hear, sound_windows, stack
+from .protocols import FRAMES, SAMPLES, Protocol
+from .rows import ScoreRow
+from .tracks import FaceTrack
+
+SILENT = 1e-3  # peak of the sound, full scale 1
+
+
+@dataclass(frozen=True)
+class ClipSync:
+    """What the judge found in a clip: one SyncScore a track, the deciding one first."""
+
+    scores: list[sync.SyncScore]
+    tracks: list[FaceTrack]
+    frames: int
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the clip's frames that lie in a scored track."""
+        inside = np.zeros(max(self.frames, 1), bool)
+        for track in self.tracks:
+            inside[track.first : track.stop] = True
+        return float(inside.mean())
+
+
+def score_file(path: str | Path, judge: Judge, protocol: Protocol, detector: str | None = None,
+               monitor: Monitor | None = None, sound: str | Path | None = None) -> ScoreRow:  # fmt: skip
+    """Score one video's sync; a video that cannot be scored gives a row whose `error` says why. Raises Cancelled.
+
+    sound  a file whose sound is heard in place of the video's own, from its beginning
+    """
+    path = Path(path)
+    detector = detector or judge.detector
+    empty = ScoreRow(
+        file=str(path), judge=judge.name, judge_sha256=judge.sha256, protocol=protocol.name, shifts=protocol.shifts,
+        protocol_hash=protocol.sha(detector, judge.fast), detector=detector if protocol.faces != "whole" else "none",
+        fast=judge.fast,
+    )  # fmt: skip
+    try:
+        empty = replace(empty, file_sha256=file_sha256(path) if path.is_file() else "")
+        found = clip_sync(path, judge, protocol, detector, monitor, sound)
+    except Cancelled:
+        raise
+    except (LipsyncError, OSError) as error:
+        return replace(empty, error=str(error))
+    best, remarks = found.scores[0], list(found.remarks)
+    if not best.sure:
+        remarks.append(
+            f"The judge cannot tell the offset: only {best.certainty:.0%} of resamples agree within a frame."
+        )
+    return replace(
+        empty,
+        offset=best.offset if best.sure else None,
+        lse_d=float(np.mean([s.lse_d for s in found.scores])),
+        lse_c=float(np.mean([s.lse_c for s in found.scores])),
+        certainty=best.certainty,
+        coverage=found.coverage,
+        frames=found.frames,
+        tracks=len(found.tracks),
+        curve=[round(float(v), 5) for v in best.curve],
+        confidence=[round(float(np.mean(best.confidence[k : k + 25])), 5) for k in range(0, len(best.confidence), 25)],
+        remarks=remarks,
+    )
+
+
+def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "mediapipe",
+              monitor: Monitor | None = None, sound: str | Path | None = None) -> ClipSync:  # fmt: skip
+    """The sync of each face track of a video. Raises InputError or MeasureError with the reason; Cancelled."""
+    monitor = monitor or Monitor()
+    info, remarks = at_25(path, protocol, sound is not None)
+    mfcc, samples, peak = hear(sound or path)
+    if peak < SILENT:
+        raise MeasureError(f"{path.name} is silent: there is no sound to compare the mouth with.")
+    if protocol.faces == "whole":
+        tracks, frames = None, info.frames
+    else:
+        tracks, frames = find_tracks(info, protocol, detector, monitor)
+    firsts = [0] if tracks is None else [t.first for t in tracks]
+    scorers = [_Scorer(judge, mfcc, samples, first, protocol) for first in firsts]
+    with FrameReader(info) as reader:
+        if tracks is None:
+            crops: Iterable = ((0, whole(frame, judge.size_px)) for frame in reader)
+        else:
+            crops = track_crops(reader, tracks, judge.size_px)
+        for done, (k, crop) in enumerate(crops):
+            scorers[k].add(crop)
+            monitor.step("sync", done + 1, max(frames * len(scorers), done + 1))
+    if tracks is None:
+        frames = scorers[0].frames
+        if frames < protocol.min_frames:
+            raise MeasureError(too_short(path, frames, protocol))
+        tracks = [FaceTrack(0, np.zeros((frames, 4)), np.zeros((3, frames)))]
+    scores, kept, reason = [], [], None
+    for track, scorer in zip(tracks, scorers, strict=True):
+        try:
+            scores.append(scorer.finish())
+            kept.append(track)
+        except MeasureError as error:
+            reason = error
+    if not scores:
+        raise MeasureError(f"{path.name}: {reason}")
+    return ClipSync(scores, kept, frames, remarks)
+
+
+def embeddings(face: MainFace, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of picture and sound of all its windows, (N, 1024) each. Raises MeasureError where there are none."""
+    count = min(len(face.crops), face.frames_heard) - FRAMES
+    if count < 1:
+        raise MeasureError(f"{len(face.crops)} frames with a face and {face.frames_heard} with sound give no window.")
+    seen = [judge.faces(np.stack([stack(list(face.crops[t : t + FRAMES])) for t in range(k, min(k + BATCH, count))]))
+            for k in range(0, count, BATCH)]  # fmt: skip
+    return np.concatenate(seen), judge.sound(sound_windows(face.mfcc, range(count)))
+
+
+class _Scorer:
+    """Crops of one track in, in order; its SyncScore out. Holds five crops, one batch of windows, and the distances."""
+
+    def __init__(self, judge: Judge, mfcc: np.ndarray, samples: int, first: int, protocol: Protocol) -> None:
+        self._judge, self._protocol = judge, protocol
+        self._mfcc = mfcc[4 * first :]
+        self._heard = samples // SAMPLES - first  # frames that have sound
+        self.frames = 0
+        self._last: deque[np.ndarray] = deque(maxlen=FRAMES)
+        self._stacks: list[np.ndarray] = []
+        self._waiting: list[np.ndarray] = []  # embedded windows whose sound may not be complete
+        self._begun = 0  # first of the waiting windows
+        self._sound, self._sound_first = np.zeros((0, 1024), np.float32), 0
+        self._rows: list[np.ndarray] = []
+
+    def add(self, crop: np.ndarray) -> None:
+        """The next crop."""
+        self.frames += 1
+        self._last.append(crop)
+        if len(self._last) == FRAMES:
+            self._stacks.append(stack(list(self._last)))
+        if len(self._stacks) == BATCH:
+            self._embed()
+            self._compare(self.frames - FRAMES - self._protocol.shifts, self._windows())
+
+    def finish(self) -> sync.SyncScore:
+        """The score. Raises MeasureError where there are too few windows."""
+        if self._stacks:
+            self._embed()
+        windows = self._windows()
+        fewest = 1 if self._protocol.padded else self._protocol.shifts + sync.FEWEST_PAIRS
+        if windows < fewest:
+            raise MeasureError(f"{self.frames} frames with a face and {self._heard} with sound give {max(windows, 0)} "
+                               f"windows; the protocol {self._protocol.name} needs {fewest}.")  # fmt: skip
+        self._compare(windows, windows)
+        return sync.score(np.concatenate(self._rows))
+
+    def _windows(self) -> int:
+        return min(self.frames, self._heard) - self._protocol.windows_lost
+
+    def _embed(self) -> None:
+        self._waiting.append(self._judge.faces(np.stack(self._stacks)))
+        self._stacks = []
+
+    def _compare(self, stop: int, windows: int) -> None:
+        """Distances of the waiting windows below `stop`, `windows` being known to exist."""
+        if stop <= self._begun or not self._waiting:
+            return
+        video, shifts = np.concatenate(self._waiting), self._protocol.shifts
+        count = min(stop - self._begun, len(video))
+        first, end = max(self._begun - shifts, 0), max(min(self._begun + count + shifts, windows), 0)
+        self._sound = self._sound[max(first - self._sound_first, 0) :]
+        self._sound_first = max(self._sound_first, first)
+        missing = range(self._sound_first + len(self._sound), end)
+        if missing:
+            self._sound = np.concatenate([self._sound, self._judge.sound(sound_windows(self._mfcc, missing))])
+        self._rows.append(sync.distance_rows(video[:count], self._sound, self._begun, self._sound_first, windows,
+                                             shifts, self._protocol.padded))  # fmt: skip
+        self._waiting = [video[count:]] if count < len(video) else []
+        self._begun += count

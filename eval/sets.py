@@ -1,0 +1,86 @@
+"""Which clips, beside which references, of which people: what the command line was given, as a list."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from lipsync.batch import SKIPPED
+from lipsync.errors import InputError
+
+NOT_VIDEOS = SKIPPED | {
+    ".wav",
+    ".mp3",
+    ".m4a",
+    ".flac",
+    ".ogg",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".safetensors",
+    ".pdf",
+    ".zip",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip to score."""
+
+    path: Path
+    reference: Path | None = None
+    identity: str = ""
+    system: str = ""
+    pair: str = ""
+
+
+def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
+    """The clips of files, folders (their videos, sub-folders too) and CSV lists.
+
+    A CSV has a column `file`, relative to it, and may have `reference`, `identity`, `system` and `pair`.
+    references  files or folders: a clip's reference is the one of its name, or the only one given for the only clip
+    Raises InputError where a source is not there, a list cannot be read, or a reference is missing.
+    """
+    out: list[Item] = []
+    for source in sources:
+        if source.is_dir():
+            found = sorted(p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
+            out += [Item(p) for p in found if p.suffix.lower() not in NOT_VIDEOS]
+        elif source.suffix.lower() == ".csv":
+            out += _listed(source)
+        else:
+            out.append(Item(source))  # one that is not there becomes a row with its reason
+    if not out:
+        raise InputError(f"There is no video in {', '.join(map(str, sources))}.")
+    if not references:
+        return out
+    known: dict[str, Path] = {}
+    for source in references:
+        if not source.exists():
+            raise InputError(f"There is no reference {source}.")
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            known.setdefault(path.stem, path)
+    if len(out) == 1 and len(known) == 1:
+        return [Item(out[0].path, next(iter(known.values())), out[0].identity, out[0].system, out[0].pair)]
+    lacking = [i.path.name for i in out if i.reference is None and i.path.stem not in known]
+    if lacking:
+        raise InputError(f"There is no reference of the same name for {', '.join(lacking[:3])}"
+                         f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}.")  # fmt: skip
+    return [Item(i.path, i.reference or known[i.path.stem], i.identity, i.system, i.pair) for i in out]
+
+
+def _listed(source: Path) -> list[Item]:
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"The list {source} cannot be read: {error}.") from error
+    if not rows or "file" not in rows[0]:
+        raise InputError(f"The list {source} needs a header with the column file.")
+    beside = source.parent
+    return [
+        Item(beside / r["file"], beside / r["reference"] if r.get("reference") else None, r.get("identity") or "",
+             r.get("system") or "", r.get("pair") or "")
+        for r in rows
+    ]  # fmt: skip

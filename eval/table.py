@@ -1,0 +1,86 @@
+"""Rows as a table for people, and a set of rows as means with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from . import compared, sync
+from .catalogue import Measure
+from .intervals import bootstrap
+from .rows import ScoreRow
+
+_SHOWN = {m.name: m for m in (*sync.MEASURES, *(m for family in compared.FAMILIES.values() for m in family))}
+
+
+def title(measure: Measure, judge: str) -> str:
+    """A measure's heading: with syncnet-v2 "LSE-D", with any other judge its name beside it."""
+    if judge == "syncnet-v2":
+        return measure.title.replace(" ({judge})", "")
+    return measure.title.format(judge=judge)
+
+
+def number(row: ScoreRow, name: str) -> float | None:
+    """A value of a row by its measure's name."""
+    return row.values.get(name) if name in row.values else getattr(row, name, None)
+
+
+def rows_table(rows: Sequence[ScoreRow], measures: Sequence[str]) -> Table:
+    """A line a clip; a clip without numbers gives its reason in their place."""
+    first = rows[0]
+    heading = f"{first.protocol} · {first.judge} {first.judge_sha256[:8]} · {first.detector} · ±{first.shifts} shifts"
+    shown = Table(
+        title=heading + (" · fast" if first.fast else ""), title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    shown.add_column("File", overflow="fold")
+    for name in measures:
+        shown.add_column(title(_SHOWN[name], first.judge), justify="right")
+    shown.add_column("Coverage", justify="right")
+    shown.add_column("Remark", overflow="fold")
+    for row in rows:
+        cells = [_cell(number(row, name)) for name in measures]
+        cover = "" if row.coverage is None else f"{row.coverage:.0%}"
+        shown.add_row(Path(row.file).name, *cells, cover, row.error or " ".join(row.remarks))
+    return shown
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def summary(rows: Sequence[ScoreRow], measures: Sequence[str]) -> dict[str, dict]:
+    """Of each measure: n, mean, 95 % intervals over clips and, where identities are known, over identities."""
+    out = {}
+    for name in measures:
+        having = [r for r in rows if number(r, name) is not None]
+        values = np.array([float(number(r, name)) for r in having])
+        who = [r.identity for r in having]
+        known = all(who) and len(set(who)) > 1
+        out[name] = {
+            "n": len(values),
+            "mean": float(values.mean()) if len(values) else None,
+            "clips_95": bootstrap(values) if len(values) > 1 else None,
+            "identities_95": bootstrap(values, groups=np.array(who)) if known else None,
+        }
+    return out
+
+
+def summary_table(rows: Sequence[ScoreRow], measures: Sequence[str]) -> Table:
+    """The same as a table, with the share of clips that could be scored."""
+    scored = [r for r in rows if r.error is None]
+    shown = Table(
+        title=f"{len(scored)} of {len(rows)} clips scored", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    for heading in ("Measure", "n", "Mean", "95 % over clips", "95 % over identities"):
+        shown.add_column(heading, justify="left" if heading == "Measure" else "right")
+    for name, found in summary(scored, measures).items():
+        spans = ["–" if s is None else f"{s[0]:.3f} to {s[1]:.3f}" for s in (found["clips_95"], found["identities_95"])]
+        measure = _SHOWN[name]
+        arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
+        shown.add_row(title(measure, rows[0].judge) + arrow, str(found["n"]), _cell(found["mean"]), *spans)
+    return shown

@@ -1,0 +1,254 @@
+"""Do the measures move as they should? Clips are spoilt on purpose, and every measure is asked.
+
+`python -m eval validity FOLDER --out DIR` writes validity.json and validity.html and prints a table: for each trial the
+mean at each level, and whether the change from the first level to the last goes the way it should, by the 95 %
+bootstrap interval of the clips' differences. What is tried: protocol.md section 10 and docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.table import Table
+
+from lipsync import audio
+from lipsync.errors import LipsyncError
+from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
+
+from . import frechet, image, sync
+from .clips import MainFace, main_face
+from .encoders import open_encoder
+from .intervals import bootstrap
+from .judge import Judge, sound_windows
+from .protocols import Protocol
+from .score import embeddings, score_file
+
+SHIFTS = tuple(range(16))  # frames
+NOISES_DB = (np.inf, 20, 10, 0, -10)  # signal to noise
+LENGTHS = (25, 50, 100, 200)  # frames
+QUALITIES = (0, 18, 23, 28, 33, 38)  # x264's constant rate factor; 0 is lossless
+BLURS_PX = (0, 0.5, 1, 2, 4)  # sigma, at the size of the judge's crop
+SAMPLES_A_FRAME = 640
+SEEN = 250  # frames of a clip that are looked at
+
+
+@dataclass
+class Trial:
+    """One way of spoiling clips, and what one measure said.
+
+    wanted  "rises", "falls" or "stays", from the first level to the last
+    values  (clips, levels), NaN where there was no number
+    """
+
+    name: str
+    measure: str
+    levels: tuple
+    wanted: str
+    values: np.ndarray
+
+    def change(self) -> tuple[float, tuple[float, float] | None]:
+        """Mean of last minus first over the clips that have both, and its 95 % interval."""
+        both = self.values[:, [0, -1]]
+        both = both[np.isfinite(both).all(1)]
+        difference = both[:, 1] - both[:, 0]
+        if not len(difference):
+            return float("nan"), None
+        return float(difference.mean()), bootstrap(difference) if len(difference) > 1 else None
+
+    def verdict(self) -> str:
+        """ "yes", "no", or "not shown" where the interval holds 0; "stays" asks for 0 inside, or a change under 2 %."""
+        mean, span = self.change()
+        if span is None:
+            return "not shown"
+        low, high = span
+        if self.wanted == "stays":
+            first = np.nanmean(np.abs(self.values[:, 0]))
+            return "yes" if low <= 0 <= high or abs(mean) <= 0.02 * first else "no"
+        if low <= 0 <= high:
+            return "not shown"
+        return "yes" if (mean > 0) == (self.wanted == "rises") else "no"
+
+
+def validity(paths: Sequence[Path], judge: Judge, protocol: Protocol, out: Path,
+             say: Callable[[str], None] = print) -> Table:  # fmt: skip
+    """Run every trial on clips (2 or more that can be scored); returns the table, writes the rest into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    clips: list[tuple[Path, MainFace, np.ndarray]] = []
+    for path in paths:
+        try:
+            face = main_face(path, judge, protocol, most=SEEN)
+            embeddings(face, judge)
+            clips.append((path, face, read_waveform(path)[face.first * SAMPLES_A_FRAME :]))
+        except LipsyncError as error:
+            say(f"left out: {error}")
+    trials = [*_sound_trials(clips, judge, protocol), *_file_trials(clips, judge, protocol), *_picture_trials(clips)]
+    report = {"judge": judge.name, "judge_sha256": judge.sha256, "protocol": protocol.name, "clips": len(clips),
+              "trials": [_record(t) for t in trials]}  # fmt: skip
+    (out / "validity.json").write_text(json.dumps(report, indent=1))
+    _plots(trials, f"{judge.name}, {protocol.name}, {len(clips)} clips").write_html(out / "validity.html")
+    return _table(trials, len(clips))
+
+
+def _record(trial: Trial) -> dict:
+    mean, span = trial.change()
+    means = [None if not np.isfinite(c).any() else round(float(np.nanmean(c)), 5) for c in trial.values.T]
+    return {"trial": trial.name, "measure": trial.measure, "levels": [str(v) for v in trial.levels], "means": means,
+            "wanted": trial.wanted, "change": None if np.isnan(mean) else round(mean, 5),
+            "interval": None if span is None else [round(v, 5) for v in span], "holds": trial.verdict()}  # fmt: skip
+
+
+def _scored(face: MainFace, waveform: np.ndarray, judge: Judge, protocol: Protocol, seen: np.ndarray | None = None,
+            ) -> tuple[sync.SyncScore | None, np.ndarray]:  # fmt: skip
+    """Score a face under another waveform; embeddings of the pictures are taken over where they are given."""
+    pcm = np.clip(np.round(waveform * 32768), -32768, 32767)
+    heard = replace(
+        face, mfcc=audio.mfcc_syncnet(pcm).astype(np.float32), frames_heard=len(waveform) // SAMPLES_A_FRAME
+    )
+    if seen is None:
+        seen, sound = embeddings(heard, judge)
+    else:
+        few = replace(heard, crops=heard.crops[:0])
+        count = min(len(seen), few.frames_heard - 5)
+        sound, seen = judge.sound(sound_windows(heard.mfcc, range(count))), seen[:count]
+    try:
+        sync.validate(seen, sound, protocol.shifts, protocol.padded)
+    except LipsyncError:
+        return None, seen
+    return sync.score(sync.distance_rows(seen, sound, shifts=protocol.shifts, padded=protocol.padded)), seen
+
+
+def _sound_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
+    """Shifts, noise, a frozen mouth, another's voice, length, and the same thing twice."""
+    rng = np.random.default_rng(0)
+    found: dict[str, list[list[sync.SyncScore | None]]] = {k: [] for k in ("shift", "noise", "frozen", "swapped",
+                                                                            "length", "again")}  # fmt: skip
+    for number, (_, face, waveform) in enumerate(clips):
+        own, seen = _scored(face, waveform, judge, protocol)
+        again, _ = _scored(face, waveform, judge, protocol)
+        found["again"].append([own, again])
+
+        def under(changed: np.ndarray, face=face, seen=seen) -> sync.SyncScore | None:
+            return _scored(face, changed, judge, protocol, seen)[0]
+
+        late = [np.concatenate([np.zeros(k * SAMPLES_A_FRAME, np.float32), waveform])[: len(waveform)] for k in SHIFTS]
+        found["shift"].append([under(w) for w in late])
+        loud = float(np.sqrt(np.mean(waveform**2)))
+        grain = rng.standard_normal(len(waveform)).astype(np.float32) * loud
+        found["noise"].append([under(waveform + grain * np.float32(10 ** (-db / 20))) for db in NOISES_DB])
+        still = replace(face, crops=np.repeat(face.crops[:1], len(face.crops), 0))
+        found["frozen"].append([own, _scored(still, waveform, judge, protocol)[0]])
+        other = clips[(number + 1) % len(clips)][2]
+        found["swapped"].append([own, under(np.resize(other, len(waveform)))])
+        short = [replace(face, crops=face.crops[:n]) if n <= len(face.crops) else None for n in LENGTHS]
+        found["length"].append([None if f is None else _scored(f, waveform, judge, protocol)[0] for f in short])
+    inside = tuple(k for k in SHIFTS if k <= protocol.shifts - 1)
+    weaker = {"lse_c": "falls", "lse_d": "rises"}
+    plans = [
+        ("shift", SHIFTS, weaker),
+        ("noise", NOISES_DB, weaker),
+        ("frozen", ("own", "frozen"), {"lse_c": "falls"}),
+        ("swapped", ("own", "another's"), weaker | {"certainty": "falls"}),
+        ("length", LENGTHS, {"lse_c": "stays", "lse_d": "stays"}),
+        ("again", ("once", "twice"), {"lse_d": "stays", "lse_c": "stays", "offset": "stays"}),
+    ]
+    trials = [Trial(_NAMES[key], measure, levels, wanted, _values(found[key], measure))
+              for key, levels, measures in plans for measure, wanted in measures.items()]  # fmt: skip
+    error = _values(found["shift"], "offset")
+    wrong = np.abs(error - error[:, :1] + np.array(SHIFTS))[:, : len(inside)]  # a later sound lowers the offset
+    return [Trial(_NAMES["shift"], "offset: error in frames", inside, "stays", wrong), *trials]
+
+
+_NAMES = {"shift": "sound late by frames", "noise": "white noise, dB", "frozen": "frozen mouth",
+          "swapped": "another's voice", "length": "length in frames", "again": "the same again"}  # fmt: skip
+
+
+def _values(scores: list[list[sync.SyncScore | None]], measure: str) -> np.ndarray:
+    return np.array([[np.nan if s is None else float(getattr(s, measure)) for s in row] for row in scores], float)
+
+
+def _file_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
+    """Coded again at five qualities, and at another frame rate, through files, as they reach a judge."""
+    coded: list[list[float]] = []
+    rated: list[list[float]] = []
+    for path, _, _ in clips:
+        info = probe(path)
+        with tempfile.TemporaryDirectory(prefix="eval-validity-") as folder:
+
+            def made(name: str, fps: Fraction, quality: int, info=info, folder=folder, path=path) -> float:
+                target = Path(folder, name)
+                read = replace(info, fps=fps, frames=min(round(info.duration_s * fps), round(SEEN * fps / 25)))
+                with (
+                    FrameReader(read, [(0, read.frames)]) as frames,
+                    VideoWriter(target, info.width, info.height, fps, 16_000, 1, quality) as writer,
+                ):
+                    for frame in frames:
+                        writer.write(frame)
+                    writer.write_sound(read_waveform(path)[: round(float(read.frames / fps) * 16_000), None])
+                return _number(score_file(target, judge, protocol).lse_c)
+
+            coded.append([made(f"{q}.mp4", info.fps, q) for q in QUALITIES])
+            rated.append([coded[-1][1], made("30.mp4", Fraction(30), 18)])
+    return [Trial("coded again, x264 crf", "lse_c", QUALITIES, "falls", np.array(coded)),
+            Trial("frame rate", "lse_c", ("own", "30"), "stays", np.array(rated))]  # fmt: skip
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _picture_trials(clips) -> list[Trial]:
+    """Blur, asked of the image measures and of the Fréchet distance."""
+    encoder = open_encoder()
+    crops = [face.crops[:: max(len(face.crops) // 25, 1)] for _, face, _ in clips]
+    names = [m.name for m in image.MEASURES]
+    per: dict[str, list[list[float]]] = {n: [] for n in names}
+    for some in crops:
+        rows = [image.evaluate(some, _blurred(some, sigma)) for sigma in BLURS_PX]
+        for name in names:
+            per[name].append([_number(row[name]) for row in rows])
+    trials = [Trial("blur, sigma in px", n, BLURS_PX, "falls", np.array(per[n])) for n in names]
+    truth = [encoder.features(some) for some in crops]
+    rows = []
+    for some, own in zip(crops, truth, strict=True):  # clip by clip, so that there is an interval
+        rows.append([frechet.sample_distance(own, encoder.features(_blurred(some, sigma))) for sigma in BLURS_PX])
+    return [*trials, Trial("blur, sigma in px", encoder.title, BLURS_PX, "rises", np.array(rows))]
+
+
+def _blurred(pictures: np.ndarray, sigma: float) -> np.ndarray:
+    return pictures if not sigma else np.stack([cv2.GaussianBlur(p, (0, 0), sigma) for p in pictures])
+
+
+def _table(trials: list[Trial], clips: int) -> Table:
+    shown = Table(title=f"{clips} clips", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("Trial", "Measure", "Mean, level by level", "Should", "Change", "95 %", "Does it?"):
+        shown.add_column(heading, overflow="fold")
+    for record in map(_record, trials):
+        means = " ".join(f"{level}: {'–' if mean is None else f'{mean:.3g}'}"
+                         for level, mean in zip(record["levels"], record["means"], strict=True))  # fmt: skip
+        span = record["interval"]
+        shown.add_row(record["trial"], record["measure"], means, record["wanted"], f"{record['change'] or 0:.3g}",
+                      "–" if span is None else f"{span[0]:.3g} to {span[1]:.3g}", record["holds"])  # fmt: skip
+    return shown
+
+
+def _plots(trials: list[Trial], title: str):
+    from plotly.subplots import make_subplots
+
+    columns = 4
+    figure = make_subplots(-(-len(trials) // columns), columns,
+                           subplot_titles=[f"{t.name}: {t.measure} ({t.verdict()})" for t in trials])  # fmt: skip
+    for k, trial in enumerate(trials):
+        place = {"row": k // columns + 1, "col": k % columns + 1}
+        levels = [str(level) for level in trial.levels]
+        for row in trial.values:
+            figure.add_scatter(x=levels, y=row, line={"color": "#bbb", "width": 1}, showlegend=False, **place)
+        mean = [np.nanmean(c) if np.isfinite(c).any() else None for c in trial.values.T]
+        figure.add_scatter(x=levels, y=mean, line={"color": "#0a5", "width": 3}, showlegend=False, **place)
+    return figure.update_layout(title=title, height=260 * (-(-len(trials) // columns)), template="plotly_white")
