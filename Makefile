@@ -25,6 +25,7 @@ test-fast: .venv/ready   ## the suite without slow, browser and bench tests: und
 
 bench: .venv/ready       ## speed and memory of this machine, as ratios of one run
 	$(PY) -m tests.bench
+	$(PY) -m tests.bench_judge
 
 lint: .venv/ready
 	$(PY) -m ruff check .

@@ -7,29 +7,30 @@ Its card may say `input.lip_px: 112` (pictures that count as doubled to 224) and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from lipsync import audio, checkpoints
 from lipsync.errors import ModelError
 from lipsync.media import SoundReader
-from lipsync.networks.syncnet import flat_lip
+from lipsync.networks.syncnet import EMBEDDING, flat_lip
 
 from .protocols import FRAMES
 
 BATCH = 20  # windows at once, always so many: numbers do not depend on where a video is cut
-MFCC_ROWS, ROWS_A_FRAME = 20, 4
+MFCC_ROWS, MFCC_COEFFICIENTS, ROWS_A_FRAME = 20, 13, 4
+
+Run = Callable[[np.ndarray], np.ndarray]
 
 
 class Judge:
     """A judge, ready to embed.
 
     name      a checkpoint of the architecture syncnet; "auto": syncnet-v2 where it is here, else syncnet-lab
-    fast      OpenVINO in bf16 on a processor: the same within 1 %; else float32 in torch, on a GPU where there is one
+    fast      bf16: the same within 1 %; else float32. By OpenVINO on a processor, by torch on a GPU where there is one
     raises    ModelError where there is no such judge or its file is not here
     """
 
@@ -45,64 +46,78 @@ class Judge:
         self.size_px = int(facts.get("lip_px", 224))
         self._unit = facts.get("compare") == "unit length"
         network = checkpoints.load(name)
-        self._device = torch.device("cuda" if torch.cuda.is_available() and not fast else "cpu")
-        self._sound = network.to(self._device)
-        self._lip = flat_lip(network, halved=self.size_px == 112).to(self._device, memory_format=torch.channels_last)
-        self._request = _openvino(self._lip, self.size_px) if fast else None
+        lip, sound = flat_lip(network, halved=self.size_px == 112), _Sound(network)
+        run = _on_gpu if torch.cuda.is_available() else _on_processor
+        self._lip = run(lip, (BATCH, 3 * FRAMES, self.size_px, self.size_px), np.uint8, fast)
+        self._sound = run(sound, (BATCH, 1, MFCC_COEFFICIENTS, MFCC_ROWS), np.float32, fast)
 
     @property
     def detector(self) -> str:
         """The face detector whose boxes it knows: S3FD for the published one where that is here, else mediapipe."""
         return "s3fd" if self.name == "syncnet-v2" and checkpoints.cards()["s3fd"].path else "mediapipe"
 
-    def faces(self, stacks: np.ndarray) -> np.ndarray:
-        """Embed windows of five crops: (B, 15, S, S) uint8, from `stack` -> (B, 1024) float32."""
-        return self._batched(self._embed_lips, stacks)
+    def faces(self, crops: np.ndarray) -> np.ndarray:
+        """Embed every window of five crops: (T, 3, S, S) uint8 from `planes`, T >= 5 -> (T - 4, 1024) float32."""
+        count = len(crops) - FRAMES + 1
+        crops = np.ascontiguousarray(crops)
+        shape, plane = (count, 3 * FRAMES, *crops.shape[2:]), crops.strides[0]
+        windows = np.lib.stride_tricks.as_strided(crops, shape, (plane, *crops.strides[1:]), writeable=False)
+        return self._batched(self._lip, windows)
 
     def sound(self, mfcc: np.ndarray) -> np.ndarray:
         """Embed the sound of windows: (B, 20, 13) MFCC rows -> (B, 1024) float32."""
-        return self._batched(self._embed_sound, mfcc)
+        return self._batched(self._sound, mfcc.transpose(0, 2, 1)[:, None].astype(np.float32, copy=False))
 
-    def _batched(self, run, inputs: np.ndarray) -> np.ndarray:
-        out = np.empty((len(inputs), 1024), np.float32)
+    def _batched(self, run: Run, inputs: np.ndarray) -> np.ndarray:
+        out = np.empty((len(inputs), EMBEDDING), np.float32)
         for at in range(0, len(inputs), BATCH):
             part = inputs[at : at + BATCH]
             full = np.concatenate([part, np.repeat(part[-1:], BATCH - len(part), 0)]) if len(part) < BATCH else part
-            out[at : at + BATCH] = run(full)[: len(part)]
+            out[at : at + BATCH] = run(np.ascontiguousarray(full))[: len(part)]
+        if self._unit:
+            out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         return out
 
-    def _embed_lips(self, stacks: np.ndarray) -> np.ndarray:
-        if self._request is not None:
-            found = torch.from_numpy(next(iter(self._request.infer([stacks.astype(np.float32)]).values())).copy())
-            return self._compared(found)
-        with torch.inference_mode():
-            pictures = torch.from_numpy(stacks).to(self._device).float()
-            return self._compared(self._lip(pictures.contiguous(memory_format=torch.channels_last)))
 
-    def _embed_sound(self, mfcc: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            rows = torch.from_numpy(np.ascontiguousarray(mfcc.transpose(0, 2, 1)[:, None], np.float32))
-            return self._compared(self._sound.audio(rows.to(self._device)))
+class _Sound(nn.Module):
+    """SyncNet's sound encoder by itself."""
 
-    def _compared(self, found: Tensor) -> np.ndarray:
-        return (functional.normalize(found.float()) if self._unit else found.float()).cpu().numpy()
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(network.netcnnaud, nn.Flatten(), network.netfcaud)
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        return self.layers(mfcc)
 
 
-def _openvino(network: torch.nn.Module, size_px: int):
-    """A bf16 request for batches of BATCH windows."""
+def _on_processor(network: nn.Module, shape: tuple[int, ...], kind: type, fast: bool) -> Run:
+    """OpenVINO, for inputs of one shape; uint8 ones are made float inside."""
     import openvino as ov
+    from openvino.preprocess import PrePostProcessor
 
-    example = torch.zeros(BATCH, 15, size_px, size_px)
-    converted = ov.convert_model(network, example_input=example)
-    converted.reshape([BATCH, 15, size_px, size_px])
-    hints = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
-    return ov.Core().compile_model(converted, "CPU", hints).create_infer_request()
+    converted = ov.convert_model(network, example_input=torch.zeros(shape))
+    converted.reshape(list(shape))
+    prepare = PrePostProcessor(converted)
+    if kind is np.uint8:
+        prepare.input().tensor().set_element_type(ov.Type.u8)
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if fast else "f32", "PERFORMANCE_HINT": "LATENCY"}
+    request = ov.Core().compile_model(prepare.build(), "CPU", hints).create_infer_request()
+    return lambda inputs: next(iter(request.infer([inputs]).values()))
 
 
-def stack(crops: list[np.ndarray]) -> np.ndarray:
-    """Five crops (S, S, 3) uint8 RGB -> (15, S, S) uint8, BGR, colour by colour."""
-    assert len(crops) == FRAMES, "a window is five frames"
-    return np.stack(crops)[..., ::-1].transpose(3, 0, 1, 2).reshape(3 * FRAMES, *crops[0].shape[:2])
+def _on_gpu(network: nn.Module, shape: tuple[int, ...], kind: type, fast: bool) -> Run:
+    network = network.cuda()
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=fast):
+            return network(torch.from_numpy(inputs).cuda().float()).float().cpu().numpy()
+
+    return run
+
+
+def planes(crop: np.ndarray) -> np.ndarray:
+    """A crop (S, S, 3) uint8 RGB as the judge sees it: (3, S, S), BGR."""
+    return np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1))
 
 
 def hear(path) -> tuple[np.ndarray, int, float]:

@@ -6,7 +6,6 @@ the second cuts the judge's crops and embeds them while they pass.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from . import sync
 from .catalogue import MeasureError
 from .clips import MainFace, at_25, find_tracks, too_short
 from .crops import track_crops, whole
-from .judge import BATCH, Judge, hear, sound_windows, stack
+from .judge import BATCH, Judge, hear, planes, sound_windows
 from .protocols import FRAMES, SAMPLES, Protocol
 from .rows import ScoreRow
 from .tracks import FaceTrack
@@ -132,21 +131,19 @@ def embeddings(face: MainFace, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
     count = min(len(face.crops), face.frames_heard) - FRAMES
     if count < 1:
         raise MeasureError(f"{len(face.crops)} frames with a face and {face.frames_heard} with sound give no window.")
-    seen = [judge.faces(np.stack([stack(list(face.crops[t : t + FRAMES])) for t in range(k, min(k + BATCH, count))]))
-            for k in range(0, count, BATCH)]  # fmt: skip
-    return np.concatenate(seen), judge.sound(sound_windows(face.mfcc, range(count)))
+    crops = np.stack([planes(crop) for crop in face.crops[: count + FRAMES - 1]])
+    return judge.faces(crops), judge.sound(sound_windows(face.mfcc, range(count)))
 
 
 class _Scorer:
-    """Crops of one track in, in order; its SyncScore out. Holds five crops, one batch of windows, and the distances."""
+    """Crops of one track in, in order; its SyncScore out. Holds one batch of crops and the distances."""
 
     def __init__(self, judge: Judge, mfcc: np.ndarray, samples: int, first: int, protocol: Protocol) -> None:
         self._judge, self._protocol = judge, protocol
         self._mfcc = mfcc[4 * first :]
         self._heard = samples // SAMPLES - first  # frames that have sound
         self.frames = 0
-        self._last: deque[np.ndarray] = deque(maxlen=FRAMES)
-        self._stacks: list[np.ndarray] = []
+        self._crops: list[np.ndarray] = []  # planes of the last four, and of a batch's own
         self._waiting: list[np.ndarray] = []  # embedded windows whose sound may not be complete
         self._begun = 0  # first of the waiting windows
         self._sound, self._sound_first = np.zeros((0, 1024), np.float32), 0
@@ -155,16 +152,16 @@ class _Scorer:
     def add(self, crop: np.ndarray) -> None:
         """The next crop."""
         self.frames += 1
-        self._last.append(crop)
-        if len(self._last) == FRAMES:
-            self._stacks.append(stack(list(self._last)))
-        if len(self._stacks) == BATCH:
+        if self.frames >= self._heard:  # no window that counts reaches here: its sound is over
+            return
+        self._crops.append(planes(crop))
+        if len(self._crops) == BATCH + FRAMES - 1:
             self._embed()
             self._compare(self.frames - FRAMES - self._protocol.shifts, self._windows())
 
     def finish(self) -> sync.SyncScore:
         """The score. Raises MeasureError where there are too few windows."""
-        if self._stacks:
+        if len(self._crops) >= FRAMES:
             self._embed()
         windows = self._windows()
         fewest = 1 if self._protocol.padded else self._protocol.shifts + sync.FEWEST_PAIRS
@@ -178,8 +175,8 @@ class _Scorer:
         return min(self.frames, self._heard) - self._protocol.windows_lost
 
     def _embed(self) -> None:
-        self._waiting.append(self._judge.faces(np.stack(self._stacks)))
-        self._stacks = []
+        self._waiting.append(self._judge.faces(np.stack(self._crops)))
+        del self._crops[: 1 - FRAMES]
 
     def _compare(self, stop: int, windows: int) -> None:
         """Distances of the waiting windows below `stop`, `windows` being known to exist."""

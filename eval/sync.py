@@ -103,13 +103,18 @@ def score(rows: np.ndarray, certainty: bool = True) -> SyncScore:
         lse_c=middle - float(curve[best]),
         certainty=_certainty(rows, best) if certainty else float("nan"),
         curve=curve,
-        confidence=medfilt(each.astype(np.float32), CONFIDENCE_MEDIAN),
+        # Zeros beyond the ends, as medfilt has them, but without its warning for fewer than nine windows.
+        confidence=medfilt(np.pad(each.astype(np.float32), CONFIDENCE_MEDIAN), CONFIDENCE_MEDIAN)[
+            CONFIDENCE_MEDIAN:-CONFIDENCE_MEDIAN
+        ],
     )
 
 
 def evaluate(video: np.ndarray, audio: np.ndarray, shifts: int = 15, padded: bool = True) -> dict[str, float | None]:
     """Embeddings of windows (N, D) and (M, D) -> every measure of MEASURES. Raises MeasureError."""
     validate(video, audio, shifts, padded)
+    count = min(len(video), len(audio))  # as the published count of windows: what has both
+    video, audio = video[:count], audio[:count]
     found = score(distance_rows(video, audio, shifts=shifts, padded=padded))
     return {"offset": found.offset if found.sure else None, "lse_d": found.lse_d, "lse_c": found.lse_c,
             "certainty": found.certainty}  # fmt: skip

@@ -70,7 +70,7 @@ def test_a_preview_is_a_png(clip, tmp_path, capsys):
 def test_models_names_what_is_here(capsys):
     assert main(["models"]) == 0
     said = capsys.readouterr().out
-    assert "wav2lip-provisional" in said and "research use only" in said and "syncnet-v2" in said
+    assert "wav2lip-lab" in said and "research use only" in said and "syncnet-v2" in said
 
 
 @pytest.mark.slow

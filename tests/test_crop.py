@@ -22,7 +22,7 @@ def portrait():
 
 
 def test_the_rule_of_a_card():
-    card = json.loads((ROOT / "weights" / "wav2lip-provisional.json").read_text())
+    card = json.loads((ROOT / "weights" / "wav2lip-lab.json").read_text())
     rule = CropRule.from_card(card["crop"])
     assert rule == CropRule(-0.5, -0.575, 0.5, 0.545)
     region = rule.region(np.array([100, 200, 200, 300], np.float32))

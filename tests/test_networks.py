@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from lipsync.fitting import read
 from lipsync.networks import sfd
 from lipsync.networks.sfd import S3FD
 from lipsync.networks.syncnet import SyncNet
@@ -126,9 +126,9 @@ def test_narrow_networks_keep_their_shapes() -> None:
 
 
 @torch.inference_mode()
-def test_provisional_weights_load_strictly_and_follow_the_sound() -> None:
+def test_shipped_weights_load_strictly_and_follow_the_sound() -> None:
     network = Wav2Lip(base=8).eval()
-    network.load_state_dict(load_file(WEIGHTS / "wav2lip-provisional.safetensors"), strict=True)
+    network.load_state_dict(read(WEIGHTS / "wav2lip-lab.safetensors"), strict=True)
     face = uniform("input/face", (1, 6, 96, 96), 0, 1).repeat(2, 1, 1, 1)
     mel = torch.cat((torch.full((1, 1, 80, 16), -4.0), uniform("input/mel", (1, 1, 80, 16), -4, 4)))
     silent, loud = network(mel, face)

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     abl.add_argument("--faces", type=int, default=30000, help="that each generator sees")
     abl.add_argument("--windows", type=int, default=60000, help="that each expert sees")
     abl.add_argument("--judge", default="syncnet-lab")
-    abl.add_argument("--start", default="wav2lip-provisional")
+    abl.add_argument("--start", default="wav2lip-lab")
 
     speed = commands.add_parser("speed", help="steps a second against a plain float32 loop")
     speed.add_argument("--data", type=Path, required=True)

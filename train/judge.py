@@ -56,17 +56,18 @@ class JudgeTask:
         strength = c.strength * min(1.0, 0.2 + step / max(c.ramp, 1))
         mfccs = np.empty((count, 1, 13, ROWS), np.float32)
         lips = np.empty((count, 3, 5, HALF_PX, HALF_PX), np.uint8)
-        places, near = places_of(self.teach, rng, self.weights, c.speakers, c.windows, 5, 0.0)
+        places, near = places_of(self.teach, rng, self.weights, c.speakers, c.windows, 5, 0.4)
         shape = np.empty((count, 5, 4), np.float32)
         now, look, mfcc, shapes = None, None, None, None
-        for k, (i, t, _) in enumerate(places):
+        for k, (i, t, rate) in enumerate(places):
             if i != now or k % 4 == 0:
                 now, look = i, draw_look(rng, strength, patches=False)
                 shapes = mouth_shape(self.teach.points(i))
                 mfcc = change_mfcc(self.teach.mfcc(i), rng, strength)
-            mfccs[k, 0] = mfcc_window(mfcc, t + self.teach.clips[i].offset)
-            shape[k] = shapes[t : t + 5]
-            lips[k] = lip_frames(self.teach.frames(i)[t : t + 5], look, rng)
+            mfccs[k, 0] = mfcc_window(mfcc, t + self.teach.clips[i].offset, rate)
+            at = np.minimum(t + np.round(np.arange(5) * rate).astype(int), self.teach.clips[i].frames - 1)
+            shape[k] = shapes[at]
+            lips[k] = lip_frames(self.teach.frames(i)[at], look, rng)
         return {"mfcc": mfccs, "lip": lips, "near": near, "shape": shape.reshape(count, -1)}
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
@@ -105,19 +106,54 @@ def lip_embedding(network: nn.Module, lip: Tensor) -> Tensor:
     return network.netfclip(x.flatten(1))
 
 
-def mfcc_window(mfcc: np.ndarray, frame: float) -> np.ndarray:
-    """(K, 13) -> (13, 20) from the moment of a frame on; beyond the ends the last row repeats."""
-    rows = np.clip(np.arange(ROWS) + MFCC_AHEAD + round(4 * frame), 0, len(mfcc) - 1)
-    return mfcc[rows].T
+def mfcc_window(mfcc: np.ndarray, frame: float, rate: float = 1.0) -> np.ndarray:
+    """(K, 13) -> (13, 20) from the moment of a frame on; beyond the ends the last row repeats; rate > 1: faster."""
+    start = MFCC_AHEAD + round(4 * frame)
+    if rate == 1.0:
+        return mfcc[np.clip(np.arange(ROWS) + start, 0, len(mfcc) - 1)].T
+    at = np.clip(start + np.arange(ROWS) * rate, 0, len(mfcc) - 1)
+    low = at.astype(int)
+    part = (at - low).astype(np.float32)[:, None]
+    return (mfcc[low] * (1 - part) + mfcc[np.minimum(low + 1, len(mfcc) - 1)] * part).T
 
 
 def change_mfcc(mfcc: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Another microphone (a constant for each coefficient) and a little noise."""
+    """Another voice, microphone and room: (K, 13) -> the same shape.
+
+    The cepstrum without its lifter, taken back to 26 smooth bands: a longer or shorter vocal tract, an equaliser, a
+    floor of noise; then forth again. The first column, the frame's log energy, changes as the bands' sum does.
+    """
     if not strength:
         return mfcc
-    start = int(rng.integers(0, len(_NOISE) - mfcc.size))
-    grain = _NOISE[start : start + mfcc.size].reshape(mfcc.shape) * np.float32(rng.uniform(0, 2) * strength)
-    return mfcc + rng.normal(0, 3 * strength, 13).astype(np.float32) + grain
+    bands = np.arange(BANDS)
+    shape = mfcc.astype(np.float32) / _LIFTER
+    shape[:, 0] = 0
+    level = shape @ _COSINES + (mfcc[:, :1] - np.log(BANDS))  # log energies whose sum is about the frame's
+    before = np.logaddexp.reduce(level, axis=1)
+    changed = level
+    if rng.random() < 0.7 * strength:
+        at = np.clip(bands * np.exp(rng.normal(0, 0.07 * strength)), 0, BANDS - 1)
+        low = np.floor(at).astype(int)
+        part = (at - low).astype(np.float32)
+        changed = changed[:, low] * (1 - part) + changed[:, np.minimum(low + 1, BANDS - 1)] * part
+    curve = np.interp(bands, np.linspace(0, BANDS - 1, 5), rng.normal(0, 0.8 * strength, 5)) + rng.normal(0, strength)
+    changed = changed + curve.astype(np.float32)
+    if rng.random() < 0.4 * strength:
+        loud = float(np.percentile(changed, 95))
+        floor = loud - rng.uniform(2, 7) + np.interp(bands, np.linspace(0, BANDS - 1, 4), rng.normal(0, 0.7, 4))
+        start = int(rng.integers(0, max(len(_NOISE) - changed.size, 1)))
+        grain = np.resize(_NOISE[start : start + changed.size], changed.shape) * np.float32(0.4)
+        changed = np.logaddexp(changed, floor.astype(np.float32) + grain)
+    out = changed @ _COSINES.T * _LIFTER
+    out[:, 0] = mfcc[:, 0] + np.logaddexp.reduce(changed, axis=1) - before
+    return out.astype(np.float32)
+
+
+BANDS = 26
+_LIFTER = (1 + 11 * np.sin(np.pi * np.arange(13) / 22)).astype(np.float32)
+_COSINES = (np.sqrt(2 / BANDS) * np.cos(np.pi * np.arange(13)[:, None] * (np.arange(BANDS) + 0.5) / BANDS)).astype(
+    np.float32
+)
 
 
 def lip_frames(frames: np.ndarray, look: Look | None, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -78,8 +78,8 @@ def flat_lip(network: SyncNet, halved: bool = False) -> nn.Sequential:
     """`SyncNet.lip` as a network of 2D layers, for inference: time is gone after the first layer, the only 3D one.
 
     halved   feed pictures of 112 px, which count as doubled to 224 (bilinear): four times cheaper at the costly end
-    returns  (B, 15, S, S) float32, S = 224 or 112: `frames.flatten(1, 2)` of `SyncNet.lip` -> (B, 1024); equal to
-             rounding
+    returns  (B, 15, S, S) float32, S = 224 or 112, BGR 0..255, frame by frame (`SyncNet.lip`'s
+             `frames.transpose(1, 2).flatten(1, 2)`) -> (B, 1024); equal to it up to rounding
     """
     layers: list[nn.Module] = []
     for layer in network.netcnnlip:
@@ -87,6 +87,7 @@ def flat_lip(network: SyncNet, halved: bool = False) -> nn.Sequential:
             weight, stride, padding = layer.weight[:, :, 0], layer.stride[1:], layer.padding[1:]
             if not layers:
                 weight, stride = folded(layer.weight, halved), (1, 1) if halved else layer.stride[1:]
+                weight = weight.unflatten(1, layer.weight.shape[1:3]).transpose(1, 2).flatten(1, 2)
                 layers += [nn.ReplicationPad2d((1, 0, 1, 0))] if halved else []
             flat = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], stride, padding)
             flat.weight, flat.bias = nn.Parameter(weight.detach()), nn.Parameter(layer.bias.detach())
@@ -103,7 +104,7 @@ def flat_lip(network: SyncNet, halved: bool = False) -> nn.Sequential:
 
 
 def folded(weight: Tensor, halved: bool) -> Tensor:
-    """The first layer's kernel (O, 3, 5, 7, 7) as a 2D one over 15 channels: (O, 15, 7, 7), stride 2.
+    """The first layer's kernel (O, 3, 5, 7, 7) as a 2D one over 15 channels, colour by colour: (O, 15, 7, 7), stride 2.
 
     halved: (O, 15, 5, 5), stride 1, over a picture of half the size with one pixel repeated at the top and at the left:
     a 7x7 kernel at stride 2 over a doubled picture is a 5x5 kernel at stride 1 over the picture itself.
