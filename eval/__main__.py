@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from lipsync.__main__ import _bar as Bar
 from lipsync.errors import Cancelled, LipsyncError
 from lipsync.monitor import Monitor
+from lipsync.shell import Bar, guarded
 
 from .protocols import PROTOCOLS
 
@@ -35,18 +34,7 @@ SYNC = ("offset", "lse_d", "lse_c", "certainty")
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    try:
-        return args.run(args)
-    except (KeyboardInterrupt, Cancelled):
-        print("Stopped; rows that were done are kept.", file=sys.stderr)
-        return 130
-    except LipsyncError as error:
-        print(f"eval: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"eval: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        return 1
+    return guarded("eval", lambda: args.run(args), "Stopped; rows that were done are kept.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,21 +11,17 @@ Exit codes: 0 done, 1 a file, a checkpoint or a label is not as it should be, 2 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-import traceback
 from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from . import __version__
-from .errors import Cancelled, InputError, LipsyncError
+from .errors import InputError
 from .records import ENGINES, LONGER, SHORTER, SMOOTHING, Options, Progress
+from .shell import Bar, guarded
 
 STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signing"}
 
@@ -33,22 +29,7 @@ STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signin
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    try:
-        return args.run(args)
-    except (KeyboardInterrupt, Cancelled):
-        print("Stopped; nothing was left behind.", file=sys.stderr)
-        return 130
-    except LipsyncError as error:
-        if os.environ.get("LIPSYNC_DEBUG"):
-            traceback.print_exc()
-        print(f"lipsync: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if os.environ.get("LIPSYNC_DEBUG"):
-            traceback.print_exc()
-        print(f"lipsync: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        return 1
+    return guarded("lipsync", lambda: args.run(args), "Stopped; nothing was left behind.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,7 +107,7 @@ def _sync(args: argparse.Namespace) -> int:
     from .pipeline import sync
 
     voice = _voices(args) if args.voice else args.audio
-    with _bar() as show:
+    with Bar(STAGES) as show:
         report = sync(args.video, voice, args.out, options, progress=show)
     if args.report:
         report.save(args.report)
@@ -150,7 +131,7 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
     from .media import probe
     from .pipeline import find, preview
 
-    with _bar() as show:
+    with Bar(STAGES) as show:
         faces = find(args.video, options, progress=show)
     frame = preview(probe(args.video), args.preview, faces)
     if args.out.suffix.lower() != ".png" or not cv2.imwrite(str(args.out), frame[..., ::-1]):
@@ -161,26 +142,6 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
     if not faces.tracks:
         print("no face was found")
     return 0
-
-
-class _bar:
-    """A progress bar on standard error that `sync` can call; removed when the work is done."""
-
-    def __enter__(self):
-        columns = TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._bar = Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        self._tasks: dict[str, int] = {}
-        self._bar.start()
-        return self._show
-
-    def __exit__(self, *_) -> None:
-        self._bar.stop()
-
-    def _show(self, progress: Progress) -> None:
-        if progress.stage not in self._tasks:
-            title = STAGES.get(progress.stage, progress.stage)
-            self._tasks[progress.stage] = self._bar.add_task(title, total=progress.total)
-        self._bar.update(self._tasks[progress.stage], completed=progress.done, total=progress.total)
 
 
 def _models(args: argparse.Namespace) -> int:
@@ -197,7 +158,7 @@ def _models(args: argparse.Namespace) -> int:
 def _fetch(args: argparse.Namespace) -> int:
     from .checkpoints import fetch
 
-    with _bar() as show:
+    with Bar(STAGES) as show:
         path = fetch(
             args.name,
             source=args.source,

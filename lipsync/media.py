@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -80,7 +80,26 @@ def probe(path: str | Path) -> VideoInfo:
     return VideoInfo(path=Path(path), **found)
 
 
-class FrameReader:
+class _Reader:
+    """What both readers share: they are iterated once, and end their child when closed."""
+
+    _child: "_Child"
+
+    def __iter__(self) -> Self:
+        return self
+
+    def close(self) -> None:
+        """End the child. May be called at any time, from any thread, more than once."""
+        self._child.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FrameReader(_Reader):
     """Frames of a video, one after the other, from a child that is gone once this is closed.
 
     info      from `probe`
@@ -113,9 +132,6 @@ class FrameReader:
             segments=None if whole else list(segments),
         )
 
-    def __iter__(self) -> Iterator[Frame]:
-        return self
-
     def __next__(self) -> Frame:
         if self._still is not None:
             if self._left <= 0:
@@ -135,18 +151,8 @@ class FrameReader:
             self.close()
         return frame
 
-    def close(self) -> None:
-        """End the child. May be called at any time, from any thread, more than once."""
-        self._child.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class SoundReader:
+class SoundReader(_Reader):
     """The sound of a file in chunks of about a second, from a child that is gone once this is closed.
 
     sample_rate  Hz
@@ -161,9 +167,6 @@ class SoundReader:
         self.notes: tuple[str, ...] = ()
         self._child = _Child(path, "sound", sample_rate=sample_rate, channels=channels)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self
-
     def __next__(self) -> np.ndarray:
         samples = np.empty((self.sample_rate, self.channels), np.float32)
         count = self._child.fill(memoryview(samples).cast("B")) // (4 * self.channels)
@@ -173,16 +176,6 @@ class SoundReader:
                 self.close()
             raise StopIteration
         return samples[:count]
-
-    def close(self) -> None:
-        """End the child. May be called at any time, from any thread, more than once."""
-        self._child.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def read_waveform(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:

@@ -1,9 +1,8 @@
 """The paper's ablation at our scale: window 1, 3, 5 x expert frozen or fine-tuned on generated faces.
 
-`python -m train ablation --data DATA --out DIR --faces 30000 [--judge syncnet-lab]`. Each arm trains the same number
-of faces
-from the same start; experts of each window see the same number of windows. Sync is judged on the people that choose.
-Resumable: an arm whose result is there is not run again.
+`python -m train ablation --data DATA --out DIR --faces 30000 [--judge syncnet-lab]`. Each arm trains the same number of
+faces from the same start; experts of each window see the same number of windows. Sync is judged on the people that
+choose. Resumable: an arm whose result is there is not run again.
 """
 
 from __future__ import annotations

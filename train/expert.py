@@ -2,8 +2,7 @@
 
 Two recipes. `bce` is the published one: cosine, half own-clip negatives; it sticks at ln 2 where data is short.
 `contrastive` asks each window to know its own sound among its group's (one speaker, several windows a clip) and each
-sound
-its window, with a learnt temperature. Source: arXiv 2008.10010; protocol.md section 4.
+sound its window, with a learnt temperature. Source: arXiv 2008.10010; protocol.md section 4.
 """
 
 from __future__ import annotations
@@ -33,11 +32,9 @@ class Temperature(nn.Module):
 
 
 class Shapes(nn.Module):
-    """What embeddings are asked beside the contrast: the face's for lip gap and mouth width of its frames, the
-    sound's for the
-    same against the clip's mean. It leads both encoders to the mouth at once; without it the contrast alone stayed at
-    its
-    chance level for hundreds of steps (docs/training.md)."""
+    """What embeddings are asked beside the contrast: the face's for lip gap and mouth width of its frames, the sound's
+    for the same against the clip's mean. It leads both encoders to the mouth at once; without it the contrast alone
+    stayed at its chance level for hundreds of steps (docs/training.md)."""
 
     def __init__(self, width: int, frames: int) -> None:
         super().__init__()

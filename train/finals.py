@@ -1,10 +1,8 @@
 """Final figures on people never trained on: `python -m train finals --data DATA --splits val --judge J --generator G`.
 
 Every share comes with n and Wilson's 95 % interval, by group of clips. The judge (or expert) is first shown to find
-known
-shifts on the untouched clips of the same sets; output is then asked under a foreign voice, beside the untouched
-original
-under that voice.
+known shifts on the untouched clips of the same sets; output is then asked under a foreign voice, beside the untouched
+original under that voice.
 """
 
 from __future__ import annotations
@@ -98,8 +96,7 @@ def generator_rows(
 
 def put_back(stored: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """Stored crops (T, 160, 160, 3) with the lower half of the networks' crop replaced by (T, 96, 96, 3), hard-edged
-    but for
-    four pixels; the judge sees what a viewer would."""
+    but for four pixels; the judge sees what a viewer would."""
     x0, y0, x1, y1 = face_region()
     fx, fy = (x1 - x0) / 96, (y1 - y0) / 96
     matrix = np.array([[fx, 0, x0 + 0.5 * fx - 0.5], [0, fy, y0 + 0.5 * fy - 0.5]])

@@ -1,8 +1,8 @@
 """The generator: a masked face, a reference and a sound to a face that says it, taught by a frozen expert.
 
 Loss: L1, weighted to the mouth; L1 between the picture's gradients, since plain L1 answers doubt with blur; the
-expert's
-contrast (which of these sounds do these lips say?), by schedule; with `quality` > 0 a discriminator of lower halves.
+expert's contrast (which of these sounds do these lips say?), by schedule; with `quality` > 0 a discriminator of lower
+halves.
 - The reference comes from the same clip, at least `FAR` frames from the window, most often the one with the mouth
 most closed,
   as at inference: it cannot leak the answer.

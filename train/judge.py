@@ -1,9 +1,9 @@
 """The judge: SyncNet, narrowed, taught on people that neither the expert nor the generator has seen.
 
 Same contrast as the expert's (groups of one speaker, own-clip negatives), with SyncNet's inputs: MFCC and 224-pixel
-faces
-with room around them, 0..255, BGR. Its distance is Euclidean, so the contrast is over the negative squared distance of
-embeddings brought to length 1 in training: at that length both orders are the same, and scoring may use either.
+faces with room around them, 0..255, BGR. Its distance is Euclidean, so the contrast is over the negative squared
+distance of embeddings brought to length 1 in training: at that length both orders are the same, and scoring may use
+either.
 """
 
 from __future__ import annotations

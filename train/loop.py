@@ -1,9 +1,8 @@
 """The loop that every run goes through: steps, log, checkpoints, exact resume, several processes, clear stops.
 
 A run's folder holds config.json, log.jsonl (a line a step and a validation), last.pt (everything needed to go on,
-written
-whole or not at all) and best.safetensors (the averaged weights that validated best). Random numbers of a step come from
-(seed, rank, step) alone, so that a killed and resumed run ends bit-equal on a CPU to one that was left alone.
+written whole or not at all) and best.safetensors (the averaged weights that validated best). Random numbers of a step
+come from (seed, rank, step) alone, so that a killed and resumed run ends bit-equal on a CPU to one that was left alone.
 """
 
 from __future__ import annotations

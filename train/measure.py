@@ -47,8 +47,7 @@ def offset_curve(audio: np.ndarray, face: np.ndarray, most: int = MOST) -> np.nd
 
 def told_apart(audio: np.ndarray, face: np.ndarray, apart: int = 3) -> tuple[float, int]:
     """Share of (true, false) pairs of one clip, at least `apart` frames from each other, in which the true sound is
-    liked
-    better; and how many windows were asked."""
+    liked better; and how many windows were asked."""
     likeness = face @ audio.T
     n = len(face)
     far = np.abs(np.arange(n)[:, None] - np.arange(n)) >= apart
@@ -74,8 +73,7 @@ def track_sync(
     expert: str, track: Track, frames: Sequence[np.ndarray], waveform: np.ndarray, fps: Fraction, most: int = 150
 ) -> float:
     """How much a tracked face looks like the source of a sound: the best mean likeness within two frames of in sync,
-    above
-    the median over all shifts. At most `most` frames of the track are asked."""
+    above the median over all shifts. At most `most` frames of the track are asked."""
     from lipsync import audio
     from lipsync.crop import CropRule, cut
 

@@ -1,8 +1,7 @@
 """A run as one page, also while it trains: `python -m train report RUN` writes RUN/report.html.
 
 Curves from log.jsonl, from the best weights an ROC of in sync against off sync, a histogram of found offsets (experts
-and
-judges), or a sheet of samples (generators: input, reference, output, truth).
+and judges), or a sheet of samples (generators: input, reference, output, truth).
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from .run import build
 
 def speed(data: Path, steps: int = 6) -> dict[str, dict[str, float]]:
     """Windows a second of the expert, faces a second of the generator: ours, plain, and the ratio; `waits`: the share
-    of
-    ours that is spent waiting for data."""
+    of ours that is spent waiting for data."""
     found = {}
     for config in (Config("expert", warmup=0, ramp=0), Config("generator", warmup=0, expert="")):
         ours, waits = _rate(config, data, steps, ahead=True)

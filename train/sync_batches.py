@@ -61,8 +61,7 @@ def sync_batch(arrays: Arrays, rng: np.random.Generator, weights: Weights, group
     """One batch for an expert; `windows` is a multiple of SIDE_BY_SIDE.
 
     returns  mel (G W, 1, 80, 16) float32; window (G W, 3 frames, 48, 96) uint8, BGR, frame by frame; near, see
-             places_of;
-             shape (G W, 4 frames) float32, see mouth_shape
+             places_of; shape (G W, 4 frames) float32, see mouth_shape
     """
     count = groups * windows
     places, near = places_of(arrays, rng, weights, groups, windows, frames, 0.4 if strength else 0.0)

@@ -1,0 +1,61 @@
+"""What every command line of this project shares: errors as one sentence, exit codes, a progress bar."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichBar
+
+from .errors import Cancelled, LipsyncError
+from .records import Progress
+
+
+def guarded(name: str, run: Callable[[], int], stopped: str) -> int:
+    """Run a command and return its exit code: its own, 1 after an error, said in a sentence, 130 when stopped.
+
+    stopped  the sentence for Ctrl-C and SIGTERM. LIPSYNC_DEBUG also prints where an error came from
+    """
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    try:
+        return run()
+    except (KeyboardInterrupt, Cancelled):
+        print(stopped, file=sys.stderr)
+        return 130
+    except (LipsyncError, OSError) as error:
+        if os.environ.get("LIPSYNC_DEBUG"):
+            traceback.print_exc()
+        said = error if isinstance(error, LipsyncError) else f"{error.strerror or error}: {error.filename or ''}"
+        print(f"{name}: {said}", file=sys.stderr)
+        return 1
+
+
+class Bar:
+    """A progress bar on standard error that takes Progress records; removed when the work is done.
+
+    titles  of stages; one that is not there is shown by its name
+    """
+
+    def __init__(self, titles: Mapping[str, str] | None = None) -> None:
+        self._titles = titles or {}
+
+    def __enter__(self) -> Callable[[Progress], None]:
+        columns = TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._bar = RichBar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._tasks: dict[str, int] = {}
+        self._bar.start()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _show(self, progress: Progress) -> None:
+        if progress.stage not in self._tasks:
+            title = self._titles.get(progress.stage, progress.stage)
+            self._tasks[progress.stage] = self._bar.add_task(title, total=progress.total)
+        self._bar.update(self._tasks[progress.stage], completed=progress.done, total=progress.total)
