@@ -101,6 +101,8 @@ ENGLISH = {
     "fit_none": "The sync could not be measured: {why}",
     "fit_numbers": "Offset {offset} frames · LSE-D {d:.3f} (lower is better) · LSE-C {c:.3f} (higher is better) · "
     "certainty {sure} · judge {judge}, protocol {protocol}. The curve dips at the shift of the sound that fits best.",
+    "fit_standard": "The judge was trained here; `python -m lipsync fetch syncnet-v2` on the server brings the "
+    "published one, which gives the standard LSE-D and LSE-C.",
     "curve": "Distance of mouth and sound at shifts of the sound up to {ms} ms to both sides",
     "link": "This page's link finds the video again until its files are deleted.",
     # check a label
@@ -205,6 +207,8 @@ KOREAN = {
     "fit_none": "싱크를 잴 수 없었습니다: {why}",
     "fit_numbers": "오프셋 {offset}프레임 · LSE-D {d:.3f}(낮을수록 좋음) · LSE-C {c:.3f}(높을수록 좋음) · 확실성 "
     "{sure} · 판정 모델 {judge}, 방식 {protocol}. 곡선이 가장 낮은 곳이 소리가 가장 잘 맞는 위치입니다.",
+    "fit_standard": "판정 모델은 여기서 학습한 것입니다. 서버에서 `python -m lipsync fetch syncnet-v2`로 공개 모델을 "
+    "받으면 표준 LSE-D와 LSE-C가 나옵니다.",
     "curve": "소리를 앞뒤로 {ms}밀리초까지 옮겼을 때 입과 소리의 거리",
     "link": "파일이 지워질 때까지 이 페이지의 링크로 영상을 다시 찾을 수 있습니다.",
     "check_lead": "여기서 만든 영상에는 모두 서명이 있습니다. 영상을 주면 표시가 온전한지 알려 줍니다.",

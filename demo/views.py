@@ -140,6 +140,8 @@ def fit(row: dict, t: Words) -> str:
         judge=row["judge"], d=row["lse_d"], c=row["lse_c"], protocol=row["protocol"],
         offset="–" if offset is None else offset, sure=f"{row['certainty']:.0%}",
     )  # fmt: skip
+    if row["judge"] != "syncnet-v2":
+        numbers += " " + t["fit_standard"]
     return f'<p>{escape(said)}</p>{_curve(row["curve"], t)}<p class="note">{escape(numbers)}</p>'
 
 

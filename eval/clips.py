@@ -33,9 +33,11 @@ def at_25(path: Path, protocol: Protocol, other_sound: bool) -> tuple[VideoInfo,
     remarks = list(info.notes)
     if info.fps != FPS or info.varies:
         if protocol.faces == "whole":
-            raise MeasureError(f"{path.name} has {float(info.fps):.5g} frames a second; the protocol lrs is for face "
-                               f"crops at 25 alone: use real-video or short.")  # fmt: skip
-        remarks.append(f"{float(info.fps):.5g} frames a second were read as 25.")
+            rate = "a frame rate that varies" if info.varies else f"{float(info.fps):.5g} frames a second"
+            raise MeasureError(f"{path.name} has {rate}; the protocol lrs is for face crops at 25 alone: use "
+                               f"real-video or short.")  # fmt: skip
+        if info.fps != FPS:
+            remarks.append(f"{float(info.fps):.5g} frames a second were read as 25.")
     elif protocol.faces == "whole" and not 0.8 < info.width / info.height < 1.25:
         remarks.append(f"{info.width} × {info.height} is no face crop, for which the protocol lrs is meant.")
     return replace(info, fps=FPS, frames=max(round(info.duration_s * FPS), 1)), remarks

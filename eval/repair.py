@@ -18,6 +18,7 @@ from lipsync import label
 from lipsync.errors import InputError
 from lipsync.media import SoundReader, probe
 
+from . import sync
 from .catalogue import MeasureError
 from .protocols import FPS
 from .rows import ScoreRow
@@ -32,7 +33,7 @@ def words(row: ScoreRow) -> str:
         return f"No offset: {row.error}"
     if row.offset is None:
         return (f"{row.judge} cannot tell the offset of this clip: {row.certainty:.0%} of resamples of its windows "
-                f"agree, 80 % are needed.")  # fmt: skip
+                f"agree, {sync.SURE:.0%} are needed.")  # fmt: skip
     if not row.offset:
         return f"Sound and mouth are together (within a frame of 40 ms; certainty {row.certainty:.0%}, {row.judge})."
     early, size = ("early", row.offset) if row.offset > 0 else ("late", -row.offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -84,20 +85,21 @@ class CsvRows:
         self.path, self.measures = path, tuple(measures)
         self.columns = [*FIXED, *self.measures]
         self.known: dict[tuple[str, ...], ScoreRow] = {}
-        if path.exists() and path.stat().st_size:
-            _mend(path)
-            for row in read_csv(path, self.columns):
-                self.known[row.key()] = row
-        else:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(self.columns)
+        header = _line(self.columns)
+        if header.startswith(path.read_bytes() if path.exists() else b""):  # nothing yet, or a header cut off
+            path.write_bytes(header)
+            return
+        _check(path, self.columns)
+        _mend(path)
+        for row in read_csv(path):
+            self.known[row.key()] = row
 
     def add(self, row: ScoreRow) -> None:
         """Append one row; it is on the disk when this returns."""
         record = row.record()
         cells = [record["values"].get(c) if c in self.measures else record[c] for c in self.columns]
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([_cell(v) for v in cells])
+        with self.path.open("ab") as file:
+            file.write(_line([_cell(v) for v in cells]))
         self.known[row.key()] = row
 
 
@@ -105,21 +107,39 @@ def _cell(value) -> str:
     return "" if value is None else json.dumps(value) if isinstance(value, list | float | bool) else str(value)
 
 
+def _line(cells: list[str]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue().encode(errors="surrogateescape")  # file names may be any bytes
+
+
 def _mend(path: Path) -> None:
-    """Cut off a last line that a killed process left unfinished."""
+    """Cut off a last row that a killed process left unfinished; a line break within quotes ends no row."""
     text = path.read_bytes()
-    if not text.endswith(b"\n"):
-        path.write_bytes(text[: text.rfind(b"\n") + 1])
+    end = text.rfind(b"\n") + 1
+    while text.count(b'"', 0, end) % 2:
+        end = text.rfind(b"\n", 0, end - 1) + 1
+    if end < len(text):
+        path.write_bytes(text[:end])
+
+
+def _check(path: Path, columns: list[str] | None) -> None:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        found = next(csv.reader(file), [])
+    if columns is not None and found != columns or not set(FIXED) <= set(found):
+        raise MeasureError(f"{path} holds other columns than these measures need: give another name for the CSV.")
 
 
 def read_csv(path: Path, columns: list[str] | None = None) -> list[ScoreRow]:
     """The rows of a CSV file. Raises MeasureError where its columns are others than `columns` or no rows of ours."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        found = list(reader.fieldnames or [])
-        if columns is not None and found != columns or not set(FIXED) <= set(found):
-            raise MeasureError(f"{path} holds other columns than these measures need: give another name for the CSV.")
-        return [_row(cells) for cells in reader]
+    _check(path, columns)
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [_row(cells) for cells in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise MeasureError(
+            f"{path} holds a row that cannot be read ({error}): give another name for the CSV."
+        ) from error
 
 
 def _row(cells: dict[str, str]) -> ScoreRow:

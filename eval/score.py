@@ -109,6 +109,9 @@ def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "med
         for done, (k, crop) in enumerate(crops):
             scorers[k].add(crop)
             monitor.step("sync", done + 1, max(frames * len(scorers), done + 1))
+    remarks += reader.notes
+    if reader.missing > 1:  # one may be rounding
+        remarks.append(f"{reader.missing} of {info.frames} frames are missing from the file.")
     if tracks is None:
         frames = scorers[0].frames
         if frames < protocol.min_frames:

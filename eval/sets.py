@@ -45,8 +45,7 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
     out: list[Item] = []
     for source in sources:
         if source.is_dir():
-            found = sorted(p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
-            out += [Item(p) for p in found if p.suffix.lower() not in NOT_VIDEOS]
+            out += [Item(p) for p in _videos(source)]
         elif source.suffix.lower() == ".csv":
             out += _listed(source)
         else:
@@ -59,7 +58,7 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
     for source in references:
         if not source.exists():
             raise InputError(f"There is no reference {source}.")
-        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+        for path in _videos(source) if source.is_dir() else [source]:
             known.setdefault(path.stem, path)
     if len(out) == 1 and len(known) == 1:
         return [Item(out[0].path, next(iter(known.values())), out[0].identity, out[0].system, out[0].pair)]
@@ -70,6 +69,11 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
     return [Item(i.path, i.reference or known[i.path.stem], i.identity, i.system, i.pair) for i in out]
 
 
+def _videos(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return [p for p in found if p.suffix.lower() not in NOT_VIDEOS]
+
+
 def _listed(source: Path) -> list[Item]:
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
@@ -78,6 +82,8 @@ def _listed(source: Path) -> list[Item]:
         raise InputError(f"The list {source} cannot be read: {error}.") from error
     if not rows or "file" not in rows[0]:
         raise InputError(f"The list {source} needs a header with the column file.")
+    if not all(r["file"] for r in rows):
+        raise InputError(f"The list {source} has a row that names no file.")
     beside = source.parent
     return [
         Item(beside / r["file"], beside / r["reference"] if r.get("reference") else None, r.get("identity") or "",

@@ -17,7 +17,7 @@ from .catalogue import Measure, MeasureError
 EPSILON = 1e-6  # torch's pairwise_distance adds it to every difference
 FEWEST_PAIRS = 8  # of windows at a shift, where no zeros are padded
 CONFIDENCE_MEDIAN = 9  # frames of the filter over the confidence of each frame
-SURE = 0.8  # certainty from which on an offset is named
+SURE = 0.9  # certainty from which on an offset is named: docs/metrics.md says how often that is wrong
 RESAMPLES, BLOCK = 400, 10  # of the block bootstrap behind `certainty`; windows a block
 
 _SOURCE = "arXiv 2008.10010, section 4; protocol.md section 5"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from . import compared, sync
@@ -43,7 +44,7 @@ def rows_table(rows: Sequence[ScoreRow], measures: Sequence[str]) -> Table:
     for row in rows:
         cells = [_cell(number(row, name)) for name in measures]
         cover = "" if row.coverage is None else f"{row.coverage:.0%}"
-        shown.add_row(Path(row.file).name, *cells, cover, row.error or " ".join(row.remarks))
+        shown.add_row(escape(Path(row.file).name), *cells, cover, escape(row.error or " ".join(row.remarks)))
     return shown
 
 

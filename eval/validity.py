@@ -23,11 +23,12 @@ from lipsync.errors import LipsyncError
 from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
 
 from . import frechet, image, sync
+from .catalogue import MeasureError
 from .clips import MainFace, main_face
 from .encoders import open_encoder
 from .intervals import bootstrap
 from .judge import Judge, sound_windows
-from .protocols import Protocol
+from .protocols import SAMPLES, Protocol
 from .score import embeddings, score_file
 
 SHIFTS = tuple(range(16))  # frames
@@ -35,7 +36,6 @@ NOISES_DB = (np.inf, 20, 10, 0, -10)  # signal to noise
 LENGTHS = (25, 50, 100, 200)  # frames
 QUALITIES = (0, 18, 23, 28, 33, 38)  # x264's constant rate factor; 0 is lossless
 BLURS_PX = (0, 0.5, 1, 2, 4)  # sigma, at the size of the judge's crop
-SAMPLES_A_FRAME = 640
 SEEN = 250  # frames of a clip that are looked at
 
 
@@ -78,16 +78,18 @@ class Trial:
 
 def validity(paths: Sequence[Path], judge: Judge, protocol: Protocol, out: Path,
              say: Callable[[str], None] = print) -> Table:  # fmt: skip
-    """Run every trial on clips (2 or more that can be scored); returns the table, writes the rest into `out`."""
+    """Run every trial on clips; returns the table, writes the rest into `out`. Raises MeasureError below 2 clips."""
     out.mkdir(parents=True, exist_ok=True)
     clips: list[tuple[Path, MainFace, np.ndarray]] = []
     for path in paths:
         try:
             face = main_face(path, judge, protocol, most=SEEN)
             embeddings(face, judge)
-            clips.append((path, face, read_waveform(path)[face.first * SAMPLES_A_FRAME :]))
+            clips.append((path, face, read_waveform(path)[face.first * SAMPLES :]))
         except LipsyncError as error:
             say(f"left out: {error}")
+    if len(clips) < 2:
+        raise MeasureError(f"{len(clips)} clip(s) could be scored: two or more are needed to say how sure a change is.")
     trials = [*_sound_trials(clips, judge, protocol), *_file_trials(clips, judge, protocol), *_picture_trials(clips)]
     report = {"judge": judge.name, "judge_sha256": judge.sha256, "protocol": protocol.name, "clips": len(clips),
               "trials": [_record(t) for t in trials]}  # fmt: skip
@@ -108,14 +110,12 @@ def _scored(face: MainFace, waveform: np.ndarray, judge: Judge, protocol: Protoc
             ) -> tuple[sync.SyncScore | None, np.ndarray]:  # fmt: skip
     """Score a face under another waveform; embeddings of the pictures are taken over where they are given."""
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767)
-    heard = replace(
-        face, mfcc=audio.mfcc_syncnet(pcm).astype(np.float32), frames_heard=len(waveform) // SAMPLES_A_FRAME
-    )
+    mfcc = audio.mfcc_syncnet(pcm).astype(np.float32)
+    heard = replace(face, mfcc=mfcc, frames_heard=len(waveform) // SAMPLES)
     if seen is None:
         seen, sound = embeddings(heard, judge)
     else:
-        few = replace(heard, crops=heard.crops[:0])
-        count = min(len(seen), few.frames_heard - 5)
+        count = min(len(seen), heard.frames_heard - protocol.windows_lost)
         sound, seen = judge.sound(sound_windows(heard.mfcc, range(count))), seen[:count]
     try:
         sync.validate(seen, sound, protocol.shifts, protocol.padded)
@@ -137,7 +137,7 @@ def _sound_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
         def under(changed: np.ndarray, face=face, seen=seen) -> sync.SyncScore | None:
             return _scored(face, changed, judge, protocol, seen)[0]
 
-        late = [np.concatenate([np.zeros(k * SAMPLES_A_FRAME, np.float32), waveform])[: len(waveform)] for k in SHIFTS]
+        late = [np.concatenate([np.zeros(k * SAMPLES, np.float32), waveform])[: len(waveform)] for k in SHIFTS]
         found["shift"].append([under(w) for w in late])
         loud = float(np.sqrt(np.mean(waveform**2)))
         grain = rng.standard_normal(len(waveform)).astype(np.float32) * loud

@@ -52,6 +52,7 @@ class Config:
     sync_over: int = 300  # steps over which it rises
     edges: float = 1.0  # weight of the L1 between gradients of the picture, against blur
     quality: float = 0.0  # weight of the quality discriminator; 0 is Wav2Lip, 0.07 the published GAN
+    matching: float = 0.0  # weight of the L1 between the discriminator's maps of the made and of the true face
     mouth: float = 2.0  # how much more a pixel of the mouth counts than one of the cheek
     silence: float = 0.1  # share of windows that are taken where nobody speaks
 

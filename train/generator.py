@@ -147,14 +147,19 @@ class GeneratorTask:
             real, fake = target[:, :, None], made[:, :, None]
             quality = self.networks["quality"].requires_grad_(False)
             with loop.autocast():
-                fool = functional.softplus(-verdict(quality, fake)).mean()
-            loss = loss + c.quality * min(1.0, loop.step / max(c.ramp, 1)) * fool  # it must have learnt to see first
-            numbers |= {"fool": float(fool.detach())}
+                seen, answer = verdict(quality, fake)
+                with torch.no_grad():
+                    truth, _ = verdict(quality, real)
+            fool = functional.softplus(-answer).mean()
+            alike = matched(seen, truth)
+            ramp = min(1.0, loop.step / max(c.ramp, 1))  # it must have learnt to see first
+            loss = loss + ramp * (c.quality * fool + c.matching * alike)
+            numbers |= {"fool": float(fool.detach()), "alike": float(alike.detach())}
         numbers["norm"] = loop.learn("generator", loss)
         if c.quality:
             quality.requires_grad_(True)
             with loop.autocast():
-                on_real, on_fake = verdict(quality, real), verdict(quality, fake.detach())
+                on_real, on_fake = verdict(quality, real)[1], verdict(quality, fake.detach())[1]
             told = (functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()) / 2
             loop.learn("quality", told)
             numbers |= {"told": float(told.detach())}
@@ -206,11 +211,29 @@ def _network(picture: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))
 
 
-def verdict(quality: Quality, faces: Tensor) -> Tensor:
-    """The discriminator's answer before its sigmoid, whose gradient never dies: faces (B, 3, 1, 96, 96) -> (B, 1)."""
-    last, seen = quality.binary_pred[0], quality.features(faces)
-    with torch.autocast(seen.device.type, enabled=False):
-        return functional.linear(seen.float(), last.weight.flatten(1), last.bias)
+def verdict(quality: Quality, faces: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The discriminator's maps, and its answer before its sigmoid, whose gradient never dies.
+
+    faces (B, 3, 1, 96, 96) -> maps of its first five blocks, answer (B, 1)
+    """
+    maps, x = [], faces[:, :, 0, 48:]
+    for block in quality.face_encoder_blocks:
+        x = block(x)
+        maps.append(x)
+    last = quality.binary_pred[0]
+    with torch.autocast(x.device.type, enabled=False):
+        return maps[:5], functional.linear(x.flatten(1).float(), last.weight.flatten(1), last.bias)
+
+
+def matched(made: list[Tensor], truth: list[Tensor]) -> Tensor:
+    """Mean over maps of the L1 between them, each against the truth's own mean size: 0 where the faces are the same.
+
+    Where L1 on pixels answers doubt with blur, this asks for the textures by which the discriminator tells real faces
+    (Wang et al., arXiv 1711.11585, section 3.3).
+    """
+    each = [(a.float() - b.float()).abs().mean() / b.float().abs().mean().clamp(min=1e-4)
+            for a, b in zip(made, truth, strict=True)]  # fmt: skip
+    return torch.stack(each).mean()
 
 
 def _lips(faces: Tensor, count: int, window: int) -> Tensor:
