@@ -151,14 +151,16 @@ def _row(item, judge, protocol, detector, families, monitor, kept):
     from lipsync.fetching import file_sha256
 
     from .compared import compared, names
+    from .rows import VERSION
     from .score import score_file
 
     if kept is not None and item.path.is_file():
         hashed = protocol.sha(detector or judge.detector, judge.fast)
+        wanted = str(item.path), VERSION, judge.sha256, hashed
         for row in kept.known.values():
-            same = (row.file, row.judge_sha256, row.protocol_hash) == (str(item.path), judge.sha256, hashed)
+            same = (row.file, row.version, row.judge_sha256, row.protocol_hash) == wanted
             if same and row.file_sha256 == file_sha256(item.path):
-                return row
+                return replace(row, identity=item.identity, system=item.system, pair=item.pair)
     row = score_file(item.path, judge, protocol, detector, monitor)
     row = replace(row, identity=item.identity, system=item.system, pair=item.pair)
     if families:

@@ -17,6 +17,7 @@ from torch import nn
 from . import judge as judges
 from . import networks
 from .config import Config
+from .correct import SURE, peak, sureness
 from .data import SILENCE, Arrays, face_region, open_arrays
 from .generator import MEL_START
 from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apart
@@ -48,25 +49,50 @@ def load_generator(source: str) -> nn.Module:
 def share(flags: Iterable[float]) -> str:
     """'83.3 % (64.1 to 93.3), n = 24'."""
     hits = [bool(f) for f in flags]
+    if not hits:
+        return "n = 0"
     low, high = interval(sum(hits), len(hits))
     return f"{np.mean(hits):.1%} ({low:.1%} to {high:.1%}), n = {len(hits)}"
 
 
-def sync_finals(embed, arrays: Arrays, clips: Iterable[int]) -> dict[str, str | float]:
-    """An expert or judge on untouched clips: pairs told apart, offsets found, known shifts found."""
-    apart, found, shifted = [], [], []
+def sync_finals(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | None = None) -> dict[str, str | float]:
+    """An expert or judge on untouched clips: pairs told apart, offsets found, known shifts found.
+
+    sound    clips known by another network to be in sync: the same once more for these alone
+    returns  offsets within a frame of 0, and within a frame of the speaker's own median (sources are late or early by
+             constants), for speakers of three clips or more
+    """
+    apart, found, shifted, speakers = [], [], [], []
+    clips = list(clips)
     for i in clips:
         audio, face = embed(i)
         apart.append(told_apart(audio, face)[0])
-        curve = offset_curve(audio, face)
-        found.append(int(curve.argmax()) - MOST)
+        found.append(int(offset_curve(audio, face).argmax()) - MOST)
+        speakers.append(arrays.clips[i].speaker)
+        hits = []
         for shift in SHIFTS:
             pushed = np.roll(audio, shift, axis=0)
             keep = slice(max(shift, 0), len(audio) + min(shift, 0))
             got = int(offset_curve(pushed[keep], face[keep]).argmax()) - MOST
-            shifted.append(abs(got - shift) <= 1)
-    return {"told_apart": round(float(np.mean(apart)), 4), "offset_within_1": share(np.abs(found) <= 1),
-            "known_shifts_within_1": share(shifted), "chance": round(CHANCE, 3)}  # fmt: skip
+            hits.append(abs(got - shift) <= 1)
+        shifted.append(hits)
+    at, who = np.array(found), np.array(speakers)
+    own = [abs(f - np.median(at[who == s])) <= 1 for f, s in zip(at, who, strict=True) if (who == s).sum() >= 3]
+    out = {"told_apart": round(float(np.mean(apart)), 4), "offset_within_1": share(np.abs(at) <= 1),
+           "offset_within_1_of_speaker": share(own) if own else "", "chance": round(CHANCE, 3),
+           "known_shifts_within_1": share(h for hits in shifted for h in hits)}  # fmt: skip
+    if sound is not None:
+        inside = [k for k, i in enumerate(clips) if i in sound]
+        out |= {"sound_clips_told_apart": round(float(np.mean([apart[k] for k in inside])), 4) if inside else "",
+                "sound_clips_offset_within_1": share(abs(at[k]) <= 1 for k in inside),
+                "sound_clips_known_shifts_within_1": share(h for k in inside for h in shifted[k])}  # fmt: skip
+    return out
+
+
+def in_sync(embed, clips: Iterable[int]) -> set[int]:
+    """Clips whose sync a network believes to be sound: one clear peak, within a frame of 0."""
+    curves = {i: offset_curve(*embed(i)) for i in clips}
+    return {i for i, c in curves.items() if abs(peak(c)) <= 1 and sureness(c) >= SURE}
 
 
 def generator_rows(
@@ -133,7 +159,8 @@ def finals(
         if teaching is not None:
             found[expert] = sync_finals(lambda i: embed_clip(teaching, arrays, i, teaching.window), arrays, ids)
         if judging is not None:
-            found[judge] = sync_finals(lambda i: judges.embed_clip(judging, arrays, i), arrays, ids)
+            sound = in_sync(lambda i: embed_clip(teaching, arrays, i, teaching.window), ids) if teaching else None
+            found[judge] = sync_finals(lambda i: judges.embed_clip(judging, arrays, i), arrays, ids, sound)
         for name in generators:
             rows = generator_rows(load_generator(name), judging, arrays, ids)
             means = {

@@ -1,4 +1,4 @@
-"""Clips for the evaluation's tests: the astronaut with a voice, flashes that click, and a judge that needs no weights."""
+"""Clips for the evaluation's tests: the astronaut with a voice, flashes that click, and a judge without weights."""
 
 from fractions import Fraction
 from functools import cache
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from skimage.data import astronaut
 
 from demo import voices
 from eval.judge import Judge
 from eval.protocols import Protocol
 from lipsync.media import VideoWriter, read_waveform
-from tests.conftest import make_voice, portrait_frame
+from tests.conftest import make_voice
 from tests.media_maker import clicks
 
 WORDS = "Bring more bottles of milk, please. My mother makes a warm meal, and nobody minds."
@@ -33,11 +34,12 @@ def talking_clip(path: Path, frames: int = 50, fps: int = 25, size: int = 240, w
     samples = 16_000 * frames // fps
     voice = spoken(path.parent, samples / 16_000, words)
     loud = np.sqrt((voice[: frames * (16_000 // fps)].reshape(frames, -1) ** 2).mean(1))
-    scale = size / 450
+    scale, portrait = size / 450, astronaut()
     with VideoWriter(path, size, size, Fraction(fps), 16_000, 1) as writer:
         for i in range(frames):
             x, y = scale * (12 * np.sin(i / 9) - 10), scale * 6 * np.sin(i / 5)
-            picture = portrait_frame(x, y, (size, size), scale)
+            move = np.array([[scale, 0, x], [0, scale, y]], np.float32)
+            picture = cv2.warpAffine(portrait, move, (size, size), borderValue=(90, 90, 90))
             mouth = round(x + 228 * scale), round(y + 168 * scale)
             opening = round(scale * (2 + 22 * float(loud[i] / loud.max())))
             cv2.ellipse(picture, mouth, (round(18 * scale), opening), 0, 0, 360, (60, 20, 20), -1)

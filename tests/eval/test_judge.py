@@ -1,4 +1,4 @@
-"""The judge: its flat form is the published network, a batch changes nothing, sound streams, and which judge is taken."""
+"""The judge: its flat form is the published network, batches change nothing, sound streams, and which is taken."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_a_judge_embeds_as_its_network_and_card_say(offered, facts):
     assert_near(judge.sound(mfcc), heard, 1e-3)
 
 
-@pytest.mark.parametrize("cut", [1, 7, BATCH])
+@pytest.mark.parametrize("cut", [7, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, BATCH))])
 def test_where_the_picture_is_cut_changes_no_bit(cut):
     judge = lab_judge()
     crops = np.random.default_rng(0).integers(0, 256, (BATCH + 9, 3, judge.size_px, judge.size_px), np.uint8)

@@ -17,7 +17,7 @@ from eval.catalogue import MeasureError
 from eval.clips import main_face
 from eval.protocols import PROTOCOLS, protocol
 from eval.score import clip_sync, embeddings, score_file
-from eval.tracks import FaceTrack, steadied
+from eval.tracks import FaceTrack
 from lipsync.errors import Cancelled
 from lipsync.media import FrameReader, VideoWriter, probe
 from lipsync.monitor import Monitor
@@ -55,6 +55,7 @@ def test_a_clip_with_a_voice_gives_a_row(talking):
     assert score_file(talking, lab_judge(), SHORT) == row  # every bit of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [0, 4, -3])
 def test_a_click_and_flash_clip_has_the_offset_it_was_made_with(tmp_path, late):
     row = score_file(flash_clip(tmp_path / "made.mp4", late=late), FlashJudge(), FLASHES)
@@ -62,8 +63,10 @@ def test_a_click_and_flash_clip_has_the_offset_it_was_made_with(tmp_path, late):
     assert row.remarks == [] and row.detector == "none" and row.frames == 100 and row.coverage == 1
 
 
-@pytest.mark.parametrize("sound_s", [1.8, 4.0, 7.0])
-@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize(
+    ("sound_s", "padded"),
+    [(1.8, True), *(pytest.param(s, p, marks=pytest.mark.slow) for s, p in [(1.8, False), (4, True), (7, False)])],
+)
 def test_what_streams_by_is_what_is_scored_at_once(tmp_path, sound_s, padded):
     """Windows that have no sound do not count, and none is embedded for nothing."""
     clip, judge = flash_clip(tmp_path / "made.mp4", 100, 2, sound_s), FlashJudge()
@@ -77,12 +80,13 @@ def test_what_streams_by_is_what_is_scored_at_once(tmp_path, sound_s, padded):
     assert row.frames == 100
 
 
+@pytest.mark.slow
 def test_tracks_are_heard_from_their_own_first_frame_on(flashing, monkeypatch):
     """Two faces at once, one from frame 15 on, and one too short to count: means of two, the offset of the first."""
     box = np.array([8.0, 8, 48, 48])
 
     def track(first: int, count: int) -> FaceTrack:
-        return FaceTrack(first, np.tile(box, (count, 1)), steadied(np.tile(box, (count, 1))))
+        return FaceTrack(first, np.tile(box, (count, 1)), np.tile([[20.0], [28], [28]], count))
 
     monkeypatch.setattr(score, "find_tracks", lambda *_: ([track(15, 70), track(0, 60), track(80, 5)], 100))
     faces = replace(FLASHES, name="real-video", faces="published")
@@ -93,6 +97,7 @@ def test_tracks_are_heard_from_their_own_first_frame_on(flashing, monkeypatch):
     assert row.lse_c == np.mean([s.lse_c for s in found.scores]) and row.tracks == 2 and row.error is None
 
 
+@pytest.mark.slow
 def test_another_sound_in_place_of_its_own(flashing, tmp_path):
     other = flash_clip(tmp_path / "other.mp4", late=5)
     row = score_file(flashing, FlashJudge(), FLASHES, sound=other)
@@ -150,22 +155,29 @@ REASONS = [
     ("none.mp4", "lrs", "none.mp4 does not exist"),
     ("empty.mp4", "lrs", "empty.mp4 is empty"),
     ("text.mp4", "lrs", "text.mp4"),
-    ("headless.mp4", "lrs", "headless.mp4"),
     ("folder.mp4", "lrs", "folder.mp4 is a folder"),
     ("mute.mp4", "lrs", "mute.mp4 holds no sound"),
+    ("headless.mp4", "lrs", "headless.mp4"),
     ("voice.wav", "lrs", "voice.wav holds no picture"),
     ("still.png", "lrs", "still.png holds a still picture"),
     ("silent.mp4", "lrs", "silent.mp4 is silent"),
     ("thirty.mp4", "lrs", "thirty.mp4 has 30 frames a second; the protocol lrs is for face crops at 25"),
     ("five.mp4", "lrs", "five.mp4 has 5 frames at 25 a second; the protocol lrs needs 6"),
-    ("clipped.mp4", "lrs", "clipped.mp4: 25 frames with a face and 4 with sound give 0 windows; the protocol lrs needs 1"),
+    ("clipped.mp4", "lrs", "25 frames with a face and 4 with sound give 0 windows; the protocol lrs needs 1"),
     ("noise.mp4", "short", "noise.mp4 shows no face for 20 frames, which the protocol short needs"),
     ("ten.mp4", "short", "ten.mp4 has 10 frames at 25 a second; the protocol short needs 20"),
     ("noise.mp4", "real-video", "noise.mp4 has 25 frames at 25 a second; the protocol real-video needs 100"),
 ]  # fmt: skip
+QUICK = 5  # of them open one decoder at most
 
 
-@pytest.mark.parametrize(("name", "how", "said"), REASONS, ids=[f"{n}-{h}" for n, h, _ in REASONS])
+@pytest.mark.parametrize(
+    ("name", "how", "said"),
+    [
+        pytest.param(*r, id=f"{r[0]}-{r[1]}", marks=[pytest.mark.slow] * (place >= QUICK))
+        for place, r in enumerate(REASONS)
+    ],
+)
 def test_a_bad_file_is_a_row_with_its_reason(tmp_path, name, how, said):
     row = score_file(bad(name, tmp_path), FlashJudge(), PROTOCOLS[how])
     assert said in row.error and "Traceback" not in row.error and "\n" not in row.error
@@ -173,47 +185,58 @@ def test_a_bad_file_is_a_row_with_its_reason(tmp_path, name, how, said):
     assert row.offset is row.lse_d is row.lse_c is row.certainty is row.coverage is None and row.curve == []
 
 
-def test_a_file_cut_in_half_is_scored_as_far_as_it_goes(flashing, tmp_path):
-    half = tmp_path / "half.mp4"
-    half.write_bytes(flashing.read_bytes()[: round(flashing.stat().st_size * 0.6)])
-    row = score_file(half, FlashJudge(), FLASHES)
-    if row.error is None:
-        assert 0 < row.frames < 100 and row.lse_d is not None and any("half.mp4" in r for r in row.remarks)
-    else:
-        assert "half.mp4" in row.error
+@pytest.mark.slow
+def test_a_file_cut_short_is_scored_as_far_as_it_goes(flashing, tmp_path):
+    for share in (0.3, 0.6, 0.95):  # its index, at the front, is whole
+        part = tmp_path / f"{share}.mp4"
+        part.write_bytes(flashing.read_bytes()[: round(flashing.stat().st_size * share)])
+        row = score_file(part, FlashJudge(), FLASHES)
+        if row.error is None:
+            assert 5 < row.frames < 100 and f"{100 - row.frames} of 100 frames are missing" in " ".join(row.remarks)
+        else:
+            assert part.name in row.error
+    assert row.error is None and row.offset == 0  # at least nearly all of it can be
 
 
+@pytest.mark.slow
 def test_no_detector_of_that_name(flashing):
     assert "no face detector named 'eyes'" in score_file(flashing, FlashJudge(), SHORT, "eyes").error
 
 
+@pytest.mark.slow
 def test_thirty_frames_a_second_are_read_as_25(tmp_path):
     row = score_file(talking_clip(tmp_path / "thirty.mp4", 36, fps=30), FlashJudge(), SHORT)
     assert row.error is None and row.frames == 30 and "30 frames a second were read as 25." in row.remarks
 
 
+@pytest.mark.slow
 def test_lrs_warns_of_what_is_no_face_crop(tmp_path):
     wide = write_media(tmp_path / "wide.mp4", count_up(30, 128, 64), sound=np.full(57_600, 0.1, np.float32))
     assert any("is no face crop" in r for r in score_file(wide, FlashJudge(), FLASHES).remarks)
 
 
-@pytest.mark.parametrize("stage", ["faces", "sync"])
-def test_it_can_be_stopped(talking, stage):
+@pytest.mark.parametrize("stage", [pytest.param("faces", marks=pytest.mark.slow), "sync"])
+def test_it_can_be_stopped(flashing, stage):
     steps = []
-    monitor = Monitor(cancelled=lambda: len(steps) > 5)
-    step = monitor.step
 
-    def counted(name: str, done: int, total: int) -> None:
-        assert 0 < done <= total
-        steps.extend([name] if name == stage else [])
-        step(name, done, total)
+    def cancelled() -> bool:
+        steps.append(1)
+        return len(steps) > 5
 
-    monitor.step = counted
     with pytest.raises(Cancelled):
-        score_file(talking, FlashJudge(), SHORT, monitor=monitor)
+        score_file(flashing, FlashJudge(), FLASHES if stage == "sync" else SHORT, monitor=Monitor(cancelled=cancelled))
     assert len(steps) == 6
 
 
+@pytest.mark.slow
+def test_progress_is_told(talking):
+    told = []
+    score_file(talking, FlashJudge(), SHORT, monitor=Monitor(lambda p: told.append((p.stage, p.done, p.total))))
+    assert {stage for stage, _, _ in told} == {"faces", "sync"} and all(0 < done <= total for _, done, total in told)
+    assert ("faces", 40, 40) in told and told[-1] == ("sync", 40, 40)
+
+
+@pytest.mark.slow
 def test_the_main_face_and_its_sound(talking):
     face = main_face(talking, FlashJudge(), SHORT, most=30)
     assert face.crops.shape == (30, 112, 112, 3) and face.first == 0 and face.frames_heard == 40
@@ -236,6 +259,7 @@ def test_protocols_are_told_apart_by_a_hash():
         protocol("long")
 
 
+@pytest.mark.slow
 def test_the_published_tracks_need_a_large_face_for_long(tmp_path, monkeypatch):
     """120 frames of a face 130 px wide are a track; what the detector says at half the size is scaled back."""
     monkeypatch.setattr(clips, "SMALL_PX", 60)

@@ -1,0 +1,265 @@
+"""`python -m eval` as a stranger uses it: what is printed, exit codes, what is on the disk after a break."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from eval import judge, score
+from eval.__main__ import main
+from eval.repair import fix
+from eval.rows import read_csv
+from lipsync.media import SoundReader
+from tests.conftest import ROOT
+from tests.eval.made import FlashJudge, flash_clip, flashes, lab_judge, talking_clip
+from tests.media_maker import click_times
+
+LRS = ["--protocol", "lrs", "--shifts", "10"]
+
+
+@pytest.fixture
+def flashing(monkeypatch):
+    """The judge of every command is one for click-and-flash clips."""
+    monkeypatch.setattr(judge, "Judge", FlashJudge)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory) -> Path:
+    """A folder of three click-and-flash clips, the sound of each later by two frames than that of the one before."""
+    folder = tmp_path_factory.mktemp("three")
+    for k in range(3):
+        flash_clip(folder / f"clip{k}.mp4", 60, late=2 * k, seed=k)
+    return folder
+
+
+def said(capsys) -> str:
+    return capsys.readouterr().out
+
+
+def test_json_is_a_list_in_argument_order_and_nothing_else(flashing, three, capsys):
+    files = [three / "clip2.mp4", three / "gone.mp4", three / "clip0.mp4"]
+    assert main(["score", *map(str, files), *LRS, "--json"]) == 0
+    rows = json.loads(said(capsys))
+    assert [row["file"] for row in rows] == [str(f) for f in files]
+    assert [row["offset"] for row in rows] == [-4, None, 0] and "does not exist" in rows[1]["error"]
+    wanted = {"lse_d", "lse_c", "judge", "judge_sha256", "protocol", "protocol_hash", "error", "version"}
+    assert wanted <= set(rows[0]) and rows[0]["protocol"] == "lrs" and rows[0]["shifts"] == 10
+
+
+def test_a_csv_is_gone_on_with(flashing, three, tmp_path, capsys, monkeypatch):
+    table = tmp_path / "rows.csv"
+    command = ["score", str(three), *LRS, "--csv", str(table)]
+    assert main(["score", str(three / "clip1.mp4"), *LRS, "--csv", str(table)]) == 0
+    assert main(command) == 0
+    first, shown = table.read_bytes(), said(capsys)
+    assert [Path(r.file).name for r in read_csv(table)] == ["clip1.mp4", "clip0.mp4", "clip2.mp4"]
+    assert "3 of 3 clips scored" in shown and "LSE-D (syncnet-flash)" in shown and "fetch syncnet-v2" in shown
+
+    def never(*_: object) -> None:
+        raise AssertionError("a clip was scored again")
+
+    monkeypatch.setattr(score, "score_file", never)
+    assert main(command) == 0
+    assert table.read_bytes() == first and said(capsys).endswith(shown.split("clip2.mp4")[-1])
+    with pytest.raises(AssertionError, match="scored again"):  # other settings are other numbers
+        main([*command, "--shifts", "9"])
+
+
+@pytest.mark.slow
+def test_what_changed_is_scored_again(flashing, three, tmp_path):
+    clip, table = tmp_path / "clip.mp4", tmp_path / "rows.csv"
+    command = ["score", str(clip), *LRS, "--csv", str(table)]
+    for source in ("clip0.mp4", "clip1.mp4", "clip1.mp4"):
+        shutil.copyfile(three / source, clip)
+        assert main(command) == 0
+    assert [r.offset for r in read_csv(table)] == [0, -2]
+    old = table.read_text().replace(",1,syncnet-flash", ",0,syncnet-flash")  # an earlier version of the measures
+    table.write_text(old, newline="")
+    assert main(command) == 0
+    assert [r.version for r in read_csv(table)] == ["0", "0", "1"]
+
+
+@pytest.mark.slow
+def test_other_measures_beside_sync(flashing, clip, tmp_path, capsys):
+    """The clip beside itself: perfect pictures, no distance of lips; identity says why it is empty."""
+    table = tmp_path / "rows.csv"
+    assert main(["score", str(clip), "--reference", str(clip), *LRS, "--csv", str(table)]) == 0
+    (row,) = read_csv(table)
+    assert row.values["psnr_mouth"] == 100 and row.values["ssim_rest"] == 1 and row.values["lmd"] == 0
+    assert row.values["identity_cosine"] is None and any("identity" in r.lower() for r in row.remarks)
+    capsys.readouterr()
+    assert main(["score", str(clip), "--measures", "motion,image", *LRS, "--json"]) == 0
+    (row,) = json.loads(said(capsys))
+    assert row["values"]["box_jitter"] is not None and row["values"]["psnr_mouth"] is None
+    assert any("--reference" in r for r in row["remarks"])
+
+
+def test_a_list_names_people_and_systems(flashing, three, tmp_path, capsys):
+    path = tmp_path / "list.csv"
+    path.write_text(f"file,identity,system,pair\n{three / 'clip0.mp4'},anna,ours,7\n")
+    assert main(["score", str(path), *LRS, "--json"]) == 0
+    (row,) = json.loads(said(capsys))
+    assert (row["identity"], row["system"], row["pair"]) == ("anna", "ours", "7")
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["score", "gone.csv"], "gone.csv cannot be read"),
+        (["score", "a.mp4", "--measures", "beauty"], "no measure 'beauty': choose from motion, image, identity"),
+        (["score", "a.mp4", "--shifts", "0"], "between 1 and 100, not 0"),
+        (["score", "a.mp4", "--csv", "none/rows.csv"], "No such file or directory: none/rows.csv"),
+        (["score", "a.mp4", "--reference", "gone.mp4"], "no reference gone.mp4"),
+        (["retrieval", "gone.mp4", "--shifts", "5"], "gone.mp4 does not exist"),
+        (["leakage", "gone.mp4"], "gone.mp4 does not exist"),
+        (["validity", "gone.mp4", "--out", "."], "gone.mp4 does not exist"),
+    ],
+)
+def test_an_error_is_one_sentence(flashing, args, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == 1
+    both = capsys.readouterr()
+    assert sentence in both.out + both.err and both.err.strip().splitlines()[-1].startswith("eval: ")
+    assert "Traceback" not in both.out + both.err
+
+
+def test_nothing_scored_is_1(flashing, capsys):
+    assert main(["score", "gone.mp4", "there.mp4"]) == 1
+    assert "gone.mp4 does not exist" in said(capsys)
+    assert main(["offset", "gone.mp4"]) == 1
+    assert "No offset: gone.mp4 does not exist" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [[], ["score"], ["score", "a", "--json", "--csv", "b"], ["score", "a", "--protocol", "long"], ["measure", "a"]],
+)
+def test_wrong_usage_is_2(args, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [5, -5])
+def test_offset_repairs(flashing, tmp_path, capsys, late):
+    right, wrong, out = (tmp_path / f"{n}.mp4" for n in ("right", "wrong", "out"))
+    fix(flash_clip(right), wrong, late)
+    assert main(["offset", str(wrong), *LRS, "--fix", str(out)]) == 0
+    text = said(capsys)
+    assert f"The sound is {'late' if late > 0 else 'early'} by 5 frames of 40 ms (200 ms" in text
+    assert f"{out}: Sound and mouth are together" in text
+    with SoundReader(out, 48_000, 1) as reader:
+        found = click_times(np.concatenate(list(reader))[:, 0], 48_000)
+    np.testing.assert_allclose(found, [(k + 0.5) / 25 for k in np.flatnonzero(flashes(100))], atol=1e-3)
+    assert main(["offset", str(right), *LRS, "--fix", str(tmp_path / "none.mp4")]) == 0
+    assert "There is nothing to repair" in said(capsys) and not (tmp_path / "none.mp4").exists()
+
+
+@pytest.mark.slow
+def test_an_offset_that_cannot_be_told_is_not_repaired(flashing, tmp_path, capsys):
+    clip = talking_clip(tmp_path / "talks.mp4", 60)  # it never flashes
+    assert main(["offset", str(clip), *LRS, "--fix", str(tmp_path / "out.mp4")]) == 1
+    assert "cannot tell the offset" in said(capsys) and not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.slow
+def test_retrieval_finds_each_clip_its_sound(flashing, tmp_path, capsys):
+    for k in range(3):
+        flash_clip(tmp_path / f"{k}.mp4", 60, seed=k)
+    (tmp_path / "broken.mp4").write_text("no video")
+    assert main(["retrieval", str(tmp_path), *LRS]) == 0
+    both = capsys.readouterr()
+    found = json.loads(both.out)
+    assert found["clips"] == 3 and found["judge"] == "syncnet-flash" and "left out: " in both.err
+    assert found["recall_at_1"] == 1 and found["median_rank"] == 1 and found["chance_at_1"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.slow
+def test_frechet_of_a_set_with_itself(clip, tmp_path, capsys):
+    args = [
+        "frechet",
+        str(clip),
+        "--generated",
+        str(clip),
+        "--encoder",
+        "lab",
+        "--every",
+        "5",
+        "--cache",
+        str(tmp_path),
+    ]
+    assert main(args) == 0
+    text = said(capsys)
+    assert "10 real and 10 generated pictures" in text and "This is no FID" in text
+    assert float(text.split("): ")[1].split(" ")[0]) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory) -> Path:
+    """Three clips of a talking face, 4 s each, so that a run can be stopped in the midst of one; and no clip."""
+    folder = tmp_path_factory.mktemp("talking")
+    first = talking_clip(folder / "0.mp4", 100)
+    talking_clip(folder / "1.mp4", 100, words="And now for something else: a window wide open.")
+    (folder / "2.mp4").write_text("no video")
+    shutil.copyfile(first, folder / "3.mp4")
+    return folder
+
+
+def started(*args) -> subprocess.Popen:
+    command = [sys.executable, "-m", "eval", "score", "--judge", "syncnet-lab", *map(str, args)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen) -> None:
+    for _ in range(1200):
+        if what():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError("nothing happened for a minute")
+
+
+@pytest.mark.slow
+def test_a_broken_run_leaves_a_whole_csv_and_is_gone_on_with(talking, tmp_path, monkeypatch):
+    """Stopped by Ctrl-C after its first clip, killed within the second, then left alone: the rows of one calm run."""
+    table, calm = tmp_path / "rows.csv", tmp_path / "calm.csv"
+    process = started(talking, "--csv", table)
+    wait_for(lambda: table.exists() and b"0.mp4," in table.read_bytes(), process)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130 and text.strip().endswith("Stopped; rows that were done are kept.")
+    assert "Traceback" not in text
+    assert 1 <= len(read_csv(table)) < 4 and table.read_bytes().endswith(b"\r\n")  # whole: every row can be read
+
+    process = started(talking, "--csv", table)
+    wait_for(psutil.Process(process.pid).children, process)  # the decoder of the first clip that is not in the file
+    time.sleep(0.3)
+    process.kill()
+    process.communicate(timeout=60)
+    with table.open("ab") as file:  # and the worst moment there is: in the midst of a line
+        file.write(b'"half a ro')
+
+    monkeypatch.setattr(judge, "Judge", lambda *_: lab_judge())
+    assert main(["score", str(talking), "--csv", str(table)]) == 0
+    assert main(["score", str(talking), "--csv", str(calm)]) == 0
+    assert len(read_csv(calm)) == 4 and table.read_bytes() == calm.read_bytes()
+
+
+@pytest.mark.slow
+def test_standard_output_of_json_is_clean(talking):
+    """The decoders' and networks' own words go elsewhere."""
+    process = started(talking / "2.mp4", talking / "0.mp4", "--json")
+    out, _ = process.communicate(timeout=120)
+    rows = json.loads(out)
+    assert process.returncode == 0 and [Path(r["file"]).name for r in rows] == ["2.mp4", "0.mp4"]
+    assert rows[0]["error"] and rows[1]["lse_d"] > 0 and rows[1]["error"] is None

@@ -1,0 +1,127 @@
+"""Rows on the disk: there and back, a line that a killed process left, files of other columns, JSON without NaN."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from eval.catalogue import MeasureError
+from eval.rows import FIXED, CsvRows, ScoreRow, read_csv
+from eval.table import rows_table, summary, summary_table
+
+FULL = ScoreRow(
+    'clips/a, "b"\nc;ü.mp4', "ab" * 32, "set", "pair", "system", "identity", judge="syncnet-lab", judge_sha256="c" * 64,
+    protocol="short", protocol_hash="d" * 12, detector="mediapipe", shifts=7, fast=True, offset=-3, lse_d=7.25,
+    lse_c=0.1, certainty=0.8525, coverage=1.0, frames=75, tracks=2, curve=[1.5, 2.25, 1e-05], confidence=[0.5, -0.25],
+    values={"psnr_mouth": 31.5, "ssim_mouth": None}, remarks=['a, "quoted" remark', "two\nlines", ""], error=None,
+)  # fmt: skip
+BAD = ScoreRow(
+    "gone.mp4", values={"psnr_mouth": None, "ssim_mouth": None}, error='There is no "gone.mp4",\nor it is damaged.'
+)
+MEASURES = ("psnr_mouth", "ssim_mouth")
+
+
+def kept(path, *rows):
+    csv = CsvRows(path, MEASURES)
+    for row in rows:
+        csv.add(row)
+    return path.read_bytes()
+
+
+def test_rows_come_back_as_they_were(tmp_path):
+    path, strange = tmp_path / "rows.csv", replace(FULL, file="\udcff.mp4")  # a name that is no UTF-8
+    kept(path, FULL, BAD, strange)
+    assert read_csv(path) == [FULL, BAD, strange]
+    again = CsvRows(path, MEASURES)
+    assert list(again.known.values()) == [FULL, BAD, strange] and again.known[FULL.key()] == FULL
+    assert FULL.key() != replace(FULL, file_sha256="").key()
+
+
+def test_rows_are_on_the_disk_one_by_one(tmp_path):
+    csv = CsvRows(tmp_path / "rows.csv", MEASURES)
+    for count in range(1, 4):
+        csv.add(replace(FULL, file=str(count)))
+        assert len(read_csv(csv.path)) == count == len(csv.known)
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\n"])
+def test_a_line_cut_off_anywhere_is_mended(tmp_path, ending):
+    """Also within a quoted line break, which looks like the end of a row; an editor may have changed the ends."""
+    path = tmp_path / "rows.csv"
+    whole = kept(path, BAD, replace(FULL, frames=5))
+    two = kept(path, FULL)
+    whole, two = (text.replace(b"\r\n", ending) for text in (whole, two))
+    assert two.startswith(whole)
+    breaks = [k for k in range(len(whole), len(two)) if b"\n" in two[k - 2 : k + 2]]
+    for cut in sorted({*range(len(whole), len(two), 11), *breaks}):
+        path.write_bytes(two[:cut])
+        mended = CsvRows(path, MEASURES)
+        assert list(mended.known.values()) == [BAD, replace(FULL, frames=5)][: len(mended.known)]
+        assert path.read_bytes() == whole
+    mended.add(FULL)
+    assert len(read_csv(path)) == 3
+
+
+def test_a_header_cut_off_is_written_again(tmp_path):
+    path = tmp_path / "rows.csv"
+    header = kept(path)
+    path.write_bytes(header[:20])
+    assert kept(path) == header
+
+
+@pytest.mark.parametrize("columns", ["file,offset\r\na.mp4,1\r\n", ",".join(FIXED) + "\r\n", "\r\n", "a,b\nc"])
+def test_other_columns_are_refused(tmp_path, columns):
+    path = tmp_path / "rows.csv"
+    path.write_text(columns, newline="")
+    with pytest.raises(MeasureError, match="other columns .* give another name"):
+        CsvRows(path, MEASURES)
+    assert path.read_bytes() == columns.encode()
+
+
+def test_rows_spoilt_by_hand_are_a_sentence(tmp_path):
+    path = tmp_path / "rows.csv"
+    kept(path, FULL)
+    path.write_bytes(path.read_bytes().replace(b",75,", b",many,"))
+    with pytest.raises(MeasureError, match="rows.csv"):
+        CsvRows(path, MEASURES)
+
+
+def test_json_has_no_nan(tmp_path):
+    row = replace(
+        FULL, lse_d=float("nan"), curve=[1.0, float("nan"), float("inf")], values={"psnr_mouth": float("inf")}
+    )
+    record = json.loads(json.dumps(row.record(), allow_nan=False))
+    wanted = "file offset lse_d lse_c judge judge_sha256 protocol protocol_hash error version remarks values curve"
+    assert set(wanted.split()) <= set(record)
+    assert record["lse_d"] is None and record["curve"] == [1.0, None, None] and record["values"] == {"psnr_mouth": None}
+    assert set(record) == set(FIXED) | {"values"}
+    assert kept(tmp_path / "rows.csv", row).count(b"nan") == 0 and read_csv(tmp_path / "rows.csv")[0].lse_d is None
+
+
+def shown(table) -> str:
+    text = io.StringIO()
+    Console(file=text, width=300).print(table)
+    return text.getvalue()
+
+
+def test_a_table_for_people():
+    strange = replace(FULL, file="take [final].mp4", judge="syncnet-v2", remarks=["see [/b]"])
+    said = shown(rows_table([strange, replace(BAD, error="There is no [x].mp4.")], ["offset", "lse_d", "psnr_mouth"]))
+    assert "take [final].mp4" in said and "see [/b]" in said and "There is no [x].mp4." in said
+    assert "LSE-D " in said and "syncnet-v2 cccccccc" in said and "-3" in said and "7.250" in said and "100%" in said
+    assert "LSE-D (syncnet-lab)" in shown(rows_table([FULL], ["lse_d"]))
+
+
+def test_means_with_intervals():
+    rows = [replace(FULL, file=str(k), identity=f"i{k // 2}", lse_d=float(k)) for k in range(6)]
+    found = summary([*rows, BAD], ["lse_d", "offset", "ssim_mouth"])
+    assert found["lse_d"]["n"] == 6 and found["lse_d"]["mean"] == 2.5
+    for name in ("clips_95", "identities_95"):
+        low, high = found["lse_d"][name]
+        assert 0 <= low < 2.5 < high <= 5
+    assert np.ptp(found["offset"]["clips_95"]) == 0
+    assert found["ssim_mouth"] == {"n": 0, "mean": None, "clips_95": None, "identities_95": None}
+    assert "6 of 7 clips scored" in shown(summary_table([*rows, BAD], ["lse_d", "ssim_mouth"]))

@@ -1,0 +1,113 @@
+"""Verdicts on hand-made numbers, and every trial on two tiny clips."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from eval import validity as trials
+from eval.catalogue import MeasureError
+from eval.protocols import protocol
+from eval.validity import LENGTHS, SHIFTS, Trial, validity
+from tests.eval.made import FLASHES, FlashJudge, flash_clip, talking_clip
+
+
+def trial(wanted: str, *rows: list[float]) -> Trial:
+    return Trial("noise", "lse_c", tuple(range(len(rows[0]))), wanted, np.array(rows, float))
+
+
+NAN = float("nan")
+UP = [[1, 5, 2], [1, 0, 3], [2, 9, 3.5], [0, 1, 1]]
+MIXED = [[1, 5, 2], [1, 0, 0], [2, 9, 3.5], [3, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rows", "verdict"),
+    [
+        ("rises", UP, "yes"),
+        ("falls", UP, "no"),
+        ("rises", MIXED, "not shown"),
+        ("falls", MIXED, "not shown"),
+        ("falls", [[-v for v in row] for row in UP], "yes"),
+        ("rises", [[-v for v in row] for row in UP], "no"),
+        ("stays", MIXED, "yes"),
+        ("stays", UP, "no"),
+        ("stays", [[100, 101], [100, 101.5], [100, 101]], "yes"),  # a change, but under 2 %
+        ("stays", [[100, 103], [100, 104], [100, 103]], "no"),
+        ("stays", [[4, 4], [5, 5], [6, 6]], "yes"),
+        ("rises", [[4, 4], [5, 5], [6, 6]], "not shown"),
+        ("rises", [[1, 2]], "not shown"),  # one clip has no interval
+        ("rises", [[1, NAN], [NAN, 2], [1, 2]], "not shown"),  # nor has one that has both ends
+        ("stays", [[NAN, NAN], [NAN, NAN]], "not shown"),
+        ("rises", [[1, 2], [2, 4], [NAN, 0], [0, NAN], [0, 1.5]], "yes"),
+    ],
+)
+def test_verdicts(wanted, rows, verdict):
+    assert trial(wanted, *rows).verdict() == verdict
+
+
+def test_a_change_is_of_the_clips_that_have_both_ends():
+    mean, span = trial("rises", [1, NAN, 3], [2, 7, NAN], [5, 0, 6]).change()
+    assert mean == 1.5 and 1 <= span[0] <= 1.5 <= span[1] <= 2
+    mean, span = trial("rises", [NAN, 1]).change()
+    assert np.isnan(mean) and span is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_clip_is_too_few(tmp_path, count):
+    clips = [flash_clip(tmp_path / f"{k}.mp4", 60) for k in range(count)]
+    with pytest.raises(MeasureError, match=f"{count} clip"):
+        validity([*clips, tmp_path / "gone.mp4"], FlashJudge(), FLASHES, tmp_path / "out", say=lambda _: None)
+
+
+@pytest.mark.slow
+def test_every_trial_on_two_clips(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "QUALITIES", (0, 38))
+    monkeypatch.setattr(trials, "BLURS_PX", (0, 4))
+    clips = [talking_clip(tmp_path / "a.mp4", 40), talking_clip(tmp_path / "b.mp4", 40, words="A window wide open.")]
+    left_out: list[str] = []
+    table = validity(
+        [*clips, tmp_path / "gone.mp4"], FlashJudge(), protocol("short"), tmp_path / "out", left_out.append
+    )
+    assert len(left_out) == 1 and "gone.mp4" in left_out[0]
+    report = json.loads((tmp_path / "out" / "validity.json").read_text())
+    assert (report["judge"], report["protocol"], report["clips"]) == ("syncnet-flash", "short", 2)
+    records = {(t["trial"], t["measure"]): t for t in report["trials"]}
+    assert len(records) == len(report["trials"]) == table.row_count
+    for record in records.values():
+        assert len(record["levels"]) == len(record["means"]) and record["holds"] in ("yes", "no", "not shown")
+        assert record["wanted"] in ("rises", "falls", "stays")
+    # What holds for any judge: the same again is the same, blur is seen, and what no clip is long enough for is empty.
+    for measure in ("lse_d", "lse_c", "offset"):
+        assert (
+            records["the same again", measure]["change"] == 0 and records["the same again", measure]["holds"] == "yes"
+        )
+    assert records["blur, sigma in px", "psnr_mouth"]["holds"] == "yes"
+    assert records["length in frames", "lse_d"]["means"][1:] == [None] * (len(LENGTHS) - 1)
+    for name in ("coded again, x264 crf", "frame rate"):
+        assert None not in records[name, "lse_c"]["means"]
+    text = io.StringIO()
+    Console(file=text, width=200).print(table)
+    assert "2 clips" in text.getvalue() and "white noise, dB" in text.getvalue()
+    assert "syncnet-flash, short, 2 clips" in (tmp_path / "out" / "validity.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_judge_that_hears_and_sees_passes(tmp_path, monkeypatch):
+    """With clips that flash and click, and a judge of just that: shifts are found, and a frozen picture is no match."""
+    monkeypatch.setattr(trials, "_file_trials", lambda *_: [])
+    monkeypatch.setattr(trials, "_picture_trials", lambda *_: [])
+    clips = [flash_clip(tmp_path / f"{k}.mp4", 110, seed=k) for k in range(3)]
+    bare = protocol("lrs").with_shifts(10)
+    validity(clips, FlashJudge(), bare, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "validity.json").read_text())
+    records = {(t["trial"], t["measure"]): t for t in report["trials"]}
+    shifted = records["sound late by frames", "offset: error in frames"]
+    assert shifted["means"] == [0] * 10 and shifted["levels"] == [str(k) for k in range(10)]
+    assert len(records["sound late by frames", "lse_c"]["means"]) == len(SHIFTS)
+    for name in (("frozen mouth", "lse_c"), ("another's voice", "lse_c"), ("another's voice", "lse_d"),
+                 ("sound late by frames", "lse_c"), ("white noise, dB", "lse_c")):  # fmt: skip
+        assert records[name]["holds"] == "yes", name
