@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     leak.add_argument("file", type=Path)
     leak.add_argument("--foreign", type=Path, metavar="VOICE", help="another voice, to be tried beside silence")
     leak.add_argument("--model", default="", help="a name from `python -m lipsync models`")
-    _judging(leak)
+    _judging(leak, detector=False)
 
     find = commands.add_parser("retrieval", help="does a picture find its own sound among those of all clips?")
     find.set_defaults(run=_retrieval)
@@ -92,17 +92,18 @@ def _parser() -> argparse.ArgumentParser:
     valid.add_argument("files", type=Path, nargs="+", metavar="FILE")
     valid.add_argument("--out", type=Path, required=True, metavar="DIR")
     valid.add_argument("--most", type=int, default=12, help="clips at most (%(default)s)")
-    _judging(valid)
+    _judging(valid, detector=False)
     return parser
 
 
-def _judging(parser: argparse.ArgumentParser) -> None:
+def _judging(parser: argparse.ArgumentParser, detector: bool = True) -> None:
     parser.add_argument(
         "--protocol", choices=tuple(PROTOCOLS), default="short", help="see docs/metrics.md (%(default)s)"
     )
     parser.add_argument("--shifts", type=int, metavar="N", help="frames tried to each side (the protocol's own)")
     parser.add_argument("--judge", default="auto", help="syncnet-v2 where it is here, else syncnet-lab")
-    parser.add_argument("--detector", help="mediapipe or s3fd (the judge's own)")
+    if detector:
+        parser.add_argument("--detector", help="mediapipe or s3fd (the judge's own)")
     parser.add_argument("--fast", action="store_true", help="bf16: the same within 1 %%, its own protocol hash")
 
 
@@ -154,15 +155,16 @@ def _row(item, judge, protocol, detector, families, monitor, kept):
     from .rows import VERSION
     from .score import score_file
 
+    named = {"identity": item.identity, "system": item.system, "pair": item.pair, "set": item.set,
+             "reference": str(item.reference or "")}  # fmt: skip
     if kept is not None and item.path.is_file():
         hashed = protocol.sha(detector or judge.detector, judge.fast)
-        wanted = str(item.path), VERSION, judge.sha256, hashed
+        wanted = str(item.path), named["reference"], VERSION, judge.sha256, hashed
         for row in kept.known.values():
-            same = (row.file, row.version, row.judge_sha256, row.protocol_hash) == wanted
+            same = (row.file, row.reference, row.version, row.judge_sha256, row.protocol_hash) == wanted
             if same and row.file_sha256 == file_sha256(item.path):
-                return replace(row, identity=item.identity, system=item.system, pair=item.pair)
-    row = score_file(item.path, judge, protocol, detector, monitor)
-    row = replace(row, identity=item.identity, system=item.system, pair=item.pair)
+                return replace(row, **named)
+    row = replace(score_file(item.path, judge, protocol, detector, monitor), **named)
     if families:
         values: dict = dict.fromkeys(names(families))
         remarks = list(row.remarks)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
+from .catalogue import MeasureError
 from .tracks import FaceTrack
 
 SIZE_PX = 224
@@ -24,7 +25,7 @@ def crop_face(frame: np.ndarray, half: float, x: float, y: float, size_px: int =
     half     half side of the face, pixels; x, y: its centre
     size_px  224 as published; smaller ones average pixels where the picture shrinks
     returns  (size_px, size_px, 3) uint8, bilinear
-    raises   ValueError where the face has no size or lies wholly outside the padded frame
+    raises   MeasureError where the face has no size or lies wholly outside the padded frame
     """
     height, width = frame.shape[:2]
     pad = int(half * (1 + 2 * SCALE))
@@ -35,7 +36,7 @@ def crop_face(frame: np.ndarray, half: float, x: float, y: float, size_px: int =
     rows = max(rows[0], 0), min(rows[1], height + 2 * pad)
     columns = max(columns[0], 0), min(columns[1], width + 2 * pad)
     if rows[1] <= rows[0] or columns[1] <= columns[0]:
-        raise ValueError(f"the face at ({x:.0f}, {y:.0f}) with half side {half:.1f} px leaves no picture")
+        raise MeasureError(f"The face at ({x:.0f}, {y:.0f}) with half side {half:.1f} px leaves no picture to judge.")
     out = np.full((rows[1] - rows[0], columns[1] - columns[0], 3), PADDING, np.uint8)
     top, left = rows[0] - pad, columns[0] - pad
     y0, y1 = max(top, 0), min(rows[1] - pad, height)

@@ -32,6 +32,7 @@ class ScoreRow:
     pair: str = ""
     system: str = ""
     identity: str = ""
+    reference: str = ""  # the file that image and motion measures compare with
     version: str = VERSION
     judge: str = ""
     judge_sha256: str = ""
@@ -55,7 +56,7 @@ class ScoreRow:
 
     def key(self) -> tuple[str, ...]:
         """Rows of one key hold the same numbers: what was scored, by what."""
-        return (self.file, self.file_sha256, self.version, self.judge_sha256, self.protocol_hash,
+        return (self.file, self.file_sha256, self.reference, self.version, self.judge_sha256, self.protocol_hash,
                 ",".join(sorted(self.values)))  # fmt: skip
 
     def record(self) -> dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lipsync.batch import SKIPPED
@@ -33,12 +33,13 @@ class Item:
     identity: str = ""
     system: str = ""
     pair: str = ""
+    set: str = ""
 
 
 def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
     """The clips of files, folders (their videos, sub-folders too) and CSV lists.
 
-    A CSV has a column `file`, relative to it, and may have `reference`, `identity`, `system` and `pair`.
+    A CSV has a column `file`, relative to it, and may have `reference`, `identity`, `system`, `pair` and `set`.
     references  files or folders: a clip's reference is the one of its name, or the only one given for the only clip
     Raises InputError where a source is not there, a list cannot be read, or a reference is missing.
     """
@@ -61,12 +62,12 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
         for path in _videos(source) if source.is_dir() else [source]:
             known.setdefault(path.stem, path)
     if len(out) == 1 and len(known) == 1:
-        return [Item(out[0].path, next(iter(known.values())), out[0].identity, out[0].system, out[0].pair)]
+        return [replace(out[0], reference=next(iter(known.values())))]
     lacking = [i.path.name for i in out if i.reference is None and i.path.stem not in known]
     if lacking:
         raise InputError(f"There is no reference of the same name for {', '.join(lacking[:3])}"
                          f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}.")  # fmt: skip
-    return [Item(i.path, i.reference or known[i.path.stem], i.identity, i.system, i.pair) for i in out]
+    return [replace(i, reference=i.reference or known[i.path.stem]) for i in out]
 
 
 def _videos(folder: Path) -> list[Path]:
@@ -85,8 +86,9 @@ def _listed(source: Path) -> list[Item]:
     if not all(r["file"] for r in rows):
         raise InputError(f"The list {source} has a row that names no file.")
     beside = source.parent
+    names = ("identity", "system", "pair", "set")
     return [
-        Item(beside / r["file"], beside / r["reference"] if r.get("reference") else None, r.get("identity") or "",
-             r.get("system") or "", r.get("pair") or "")
+        Item(beside / r["file"], beside / r["reference"] if r.get("reference") else None,
+             **{name: r.get(name) or "" for name in names})
         for r in rows
     ]  # fmt: skip

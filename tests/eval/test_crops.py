@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from eval.catalogue import MeasureError
 from eval.crops import PADDING, SCALE, crop_face, track_crops, whole
 from eval.tracks import FaceTrack
 
@@ -36,7 +37,7 @@ def test_beyond_the_frame_it_is_grey():
 
 @pytest.mark.parametrize(("half", "x", "y"), [(0, 50, 50), (20, 900, 50), (20, 50, -900)])
 def test_a_face_without_picture_is_an_error(half, x, y):
-    with pytest.raises(ValueError, match="leaves no picture"):
+    with pytest.raises(MeasureError, match="leaves no picture"):
         crop_face(np.zeros((100, 100, 3), np.uint8), half, x, y)
 
 
