@@ -50,6 +50,7 @@ class Config:
     sync: float = 0.02  # weight of the teacher's loss, by schedule
     sync_from: int = 0  # step at which the weight begins to rise
     sync_over: int = 300  # steps over which it rises
+    lips: float = 0.0  # weight of the L1 between the teacher's maps of the made and of the true lips
     edges: float = 1.0  # weight of the L1 between gradients of the picture, against blur
     quality: float = 0.0  # weight of the quality discriminator; 0 is Wav2Lip, 0.07 the published GAN
     matching: float = 0.0  # weight of the L1 between the discriminator's maps of the made and of the true face

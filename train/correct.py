@@ -100,7 +100,7 @@ def sureness(curve: np.ndarray) -> float:
     """How far the peak stands above the median, against the spread between best and worst: 0.5 .. 1 when there is one
     peak."""
     curve = _finite(curve)
-    away = np.delete(curve, range(max(curve.argmax() - 2, 0), curve.argmax() + 3))
+    away = np.delete(curve, slice(max(curve.argmax() - 2, 0), curve.argmax() + 3))
     return float((curve.max() - away.max()) / max(np.ptp(curve), 1e-6)) if len(away) else 0.0
 
 

@@ -1,11 +1,11 @@
 """The generator: a masked face, a reference and a sound to a face that says it, taught by a frozen expert.
 
 Loss: L1, weighted to the mouth; L1 between the picture's gradients, since plain L1 answers doubt with blur; the
-expert's contrast (which of these sounds do these lips say?), by schedule; with `quality` > 0 a discriminator of lower
-halves.
-- The reference comes from the same clip, at least `FAR` frames from the window, most often the one with the mouth
-most closed,
-  as at inference: it cannot leak the answer.
+expert's contrast (which of these sounds do these lips say?), by schedule; L1 between the expert's maps of the made and of
+the true lips: pixels say what a mouth looks like, these say what it is doing; with `quality` > 0 a discriminator of
+lower halves.
+- The reference comes from the same clip, at least `FAR` frames from the window, most often the one with the mouth most
+  closed, as at inference: it cannot leak the answer.
 - The face box does not follow the jaw (lipsync.faces), so neither can the crop.
 - Rest is learnt: windows of silence, and pictures of closed mouths under digital silence.
 - Sound is heard as models.Wav2LipModel.hear gives it (silence between words), and in half of the windows as it is.
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lipsync.faces import INNER_LIPS
-from lipsync.networks.wav2lip import Quality
+from lipsync.networks.wav2lip import Conv, Quality
 
 from . import networks
 from .config import Config
@@ -138,11 +138,11 @@ class GeneratorTask:
         loss = l1 + c.edges * edge
         numbers = {"l1": float(l1.detach()), "edge": float(edge.detach())}
         share = c.sync * min(1.0, max(0.0, (loop.step - c.sync_from) / max(c.sync_over, 1)))
-        if self.expert is not None and share > 0:
+        if self.expert is not None and (share > 0 or c.lips):
             self.expert.to(made.device)
-            sync, right = self._sync(made, batch, loop)
-            loss = loss + share * sync
-            numbers |= {"sync": float(sync.detach()), "right": right, "sync_weight": share}
+            sync, right, alike = self._sync(made, target, batch, loop)
+            loss = loss + share * sync + c.lips * alike
+            numbers |= {"sync": float(sync.detach()), "right": right, "sync_weight": share, "lips": float(alike.detach())}
         if c.quality:
             real, fake = target[:, :, None], made[:, :, None]
             quality = self.networks["quality"].requires_grad_(False)
@@ -167,13 +167,19 @@ class GeneratorTask:
             self._teach_expert(made.detach(), batch, loop)
         return numbers
 
-    def _sync(self, made: Tensor, batch: dict[str, Tensor], loop: Loop) -> tuple[Tensor, float]:
-        """Contrast of each window's lips with its own sound, wrong sounds of its clip, and the other windows'
-        sounds."""
-        n = self.expert.window
+    def _sync(self, made: Tensor, target: Tensor, batch: dict[str, Tensor], loop: Loop) -> tuple[Tensor, float, Tensor]:
+        """What the expert says of made faces (B 5, 3, 96, 96).
+
+        returns  contrast of each window's lips with its own sound, wrong sounds of its clip, and the other windows'
+                 sounds; share of windows whose own sound beats the wrong ones of its clip; how unlike its maps of made
+                 and of true lips are (`matched`)
+        """
+        n, count = self.expert.window, len(batch["mel"])
         self.expert.eval()
         with loop.autocast():
-            lips = self.expert.face(_lips(made, len(batch["mel"]), n)).float()  # (B, D)
+            lips, seen = face_maps(self.expert, _lips(made, count, n))  # (B, D)
+            with torch.no_grad():
+                _, truth = face_maps(self.expert, _lips(target, count, n))
             sounds = self.expert.audio(batch["sounds"].flatten(0, 1)[:, None]).float()
         sounds = sounds.view(len(lips), 1 + OTHERS, -1)
         own = torch.einsum("bd,bkd->bk", lips, sounds)  # the true one first
@@ -184,7 +190,7 @@ class GeneratorTask:
         )
         spoken = batch["spoken"].float()
         right = ((own.argmax(1) == 0).float() * spoken).sum() / spoken.sum().clamp(min=1)
-        return (each * spoken).sum() / spoken.sum().clamp(min=1), float(right)
+        return (each * spoken).sum() / spoken.sum().clamp(min=1), float(right), matched(seen, truth)
 
     def _teach_expert(self, made: Tensor, batch: dict[str, Tensor], loop: Loop) -> None:
         """The ablation's arm: the expert learns on generated faces as off-sync ones, as LipGAN's discriminator does."""
@@ -223,6 +229,18 @@ def verdict(quality: Quality, faces: Tensor) -> tuple[list[Tensor], Tensor]:
     last = quality.binary_pred[0]
     with torch.autocast(x.device.type, enabled=False):
         return maps[:5], functional.linear(x.flatten(1).float(), last.weight.flatten(1), last.bias)
+
+
+def face_maps(expert: torch.nn.Module, window: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """An expert's embedding (B, D) float32 of a window of lower halves, and the maps of all its layers on the way."""
+    maps: list[Tensor] = []
+    layers = [m for m in expert.face_encoder if isinstance(m, Conv)]
+    hooks = [layer.register_forward_hook(lambda _, __, out: maps.append(out)) for layer in layers]
+    try:
+        return expert.face(window).float(), maps
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def matched(made: list[Tensor], truth: list[Tensor]) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lipsync.faces import INNER_LIPS
 from lipsync.networks.syncnet import folded
 
 from . import networks
@@ -58,16 +59,17 @@ class JudgeTask:
         lips = np.empty((count, 3, 5, HALF_PX, HALF_PX), np.uint8)
         places, near = places_of(self.teach, rng, self.weights, c.speakers, c.windows, 5, 0.4)
         shape = np.empty((count, 5, 4), np.float32)
-        now, look, mfcc, shapes = None, None, None, None
+        now, look, mfcc, shapes, cover = None, None, None, None, None
         for k, (i, t, rate) in enumerate(places):
             if i != now or k % 4 == 0:
                 now, look = i, draw_look(rng, strength, patches=False)
-                shapes = mouth_shape(self.teach.points(i))
+                points = self.teach.points(i)
+                shapes, cover = mouth_shape(points), draw_cover(points, rng, strength)
                 mfcc = change_mfcc(self.teach.mfcc(i), rng, strength)
             mfccs[k, 0] = mfcc_window(mfcc, t + self.teach.clips[i].offset, rate)
             at = np.minimum(t + np.round(np.arange(5) * rate).astype(int), self.teach.clips[i].frames - 1)
             shape[k] = shapes[at]
-            lips[k] = lip_frames(self.teach.frames(i)[at], look, rng)
+            lips[k] = lip_frames(covered(self.teach.frames(i)[at], cover), look, rng)
         return {"mfcc": mfccs, "lip": lips, "near": near, "shape": shape.reshape(count, -1)}
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
@@ -87,6 +89,34 @@ class JudgeTask:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Off-sync accuracy and offsets on the people of the judge's split that were set aside."""
         return sync_figures(lambda i: embed_clip(network, self.tune, i), self.chosen)
+
+
+Cover = tuple[tuple[int, int, int, int], np.ndarray] | None
+
+
+def draw_cover(points: np.ndarray, rng: np.random.Generator, strength: float) -> Cover:
+    """A window x0 y0 x1 y1 around a clip's mouth, in pixels of the stored crop, outside of which nothing is to be seen,
+    and the colour (3,) that lies there; None in the other half of the clips.
+
+    The judge's crop shows the whole face, by which it would learn its few people by heart; only the mouth is the same
+    in all.
+    """
+    if rng.random() >= 0.8 * strength:
+        return None
+    x, y = points[:, INNER_LIPS].mean((0, 1))
+    left, up, right, down = rng.uniform((32, 20, 32, 30), (70, 70, 70, 60))
+    return (max(int(x - left), 0), max(int(y - up), 0), int(x + right), int(y + down)), rng.integers(0, 256, 3)
+
+
+def covered(frames: np.ndarray, cover: Cover) -> np.ndarray:
+    """(T, 160, 160, 3) uint8 with all but the cover's window under its colour."""
+    if cover is None:
+        return frames
+    (x0, y0, x1, y1), colour = cover
+    out = np.empty_like(frames)
+    out[:] = colour
+    out[:, y0:y1, x0:x1] = frames[:, y0:y1, x0:x1]
+    return out
 
 
 def lip_embedding(network: nn.Module, lip: Tensor) -> Tensor:
