@@ -18,8 +18,8 @@ from train.data import open_arrays
 from train.doctor import look
 from train.expert import contrast, published
 from train.export import export
-from train.generator import FAR, GeneratorTask, edge_difference, mouth_weight
-from train.judge import lip_embedding
+from train.generator import FAR, GeneratorTask, edge_difference, face_maps, matched, mouth_weight
+from train.judge import covered, draw_cover, lip_embedding
 from train.run import pools, start
 
 
@@ -121,7 +121,7 @@ def test_weights_stand_at_the_mouth():
 
 def test_the_reference_cannot_be_the_answer(data):
     teach, tune = pools("generator", data)
-    task = GeneratorTask(Config("generator", base=1, batch=1, expert="", silence=0.0), teach, tune)
+    task = GeneratorTask(Config("generator", base=1, batch=1, singles=0, expert="", silence=0.0), teach, tune)
     numbers = np.arange(26, dtype=np.uint8)
     for part in teach.parts:  # each frame's colour is its own number, so that a picture says where it comes from
         part["frames"] = np.broadcast_to(
@@ -134,8 +134,8 @@ def test_the_reference_cannot_be_the_answer(data):
     try:
         for step in range(20):
             batch = task.batch(np.random.default_rng(step), step)
-            times = batch["target"][0, :, 0, 0, 0] // 9
-            away = np.abs(times.astype(int) - int(batch["reference"][0, 0, 0, 0]) // 9).min()
+            times, reference = (batch[k][:, 0, 0, 0].astype(int) // 9 for k in ("target", "reference"))
+            away = np.abs(times - reference).min()
             assert away > FAR
     finally:
         generator.draw_look = plain
@@ -149,10 +149,32 @@ def generator_plain():
 
 def test_silence_is_asked_for(data):
     teach, tune = pools("generator", data)
-    task = GeneratorTask(Config("generator", base=1, batch=4, expert="", silence=1.0), teach, tune)
+    task = GeneratorTask(Config("generator", base=1, batch=4, singles=4, expert="", silence=1.0), teach, tune)
     batch = task.batch(np.random.default_rng(0), 0)
-    rest = (batch["mel"] == -4).all((1, 2, 3))
-    assert rest.any() and not batch["spoken"][rest].any()
+    rest = (batch["mel"] == -4).all((1, 2))
+    windows = rest[:20].reshape(4, 5).all(1)
+    assert rest[20:].any() and windows.any() and not batch["spoken"][windows].any()
+
+
+def test_the_experts_maps_are_alike_for_equal_lips_alone():
+    torch.manual_seed(0)
+    expert = networks.expert(Config("expert", base=1)).eval()
+    window = torch.rand(2, 15, 48, 96)
+    lips, maps = face_maps(expert, window)
+    torch.testing.assert_close(lips, expert.face(window))
+    assert matched(maps, face_maps(expert, window)[1]) == 0
+    assert matched(maps, face_maps(expert, window.flip(3))[1]) > 0
+
+
+def test_a_cover_leaves_the_mouth():
+    points = np.full((10, 25, 2), 80.0)
+    frames = np.random.default_rng(0).integers(0, 256, (5, 160, 160, 3), np.uint8)
+    seen = [draw_cover(points, np.random.default_rng(k), 1.0) for k in range(20)]
+    assert any(c is None for c in seen)
+    cover = next(c for c in seen if c is not None)
+    out = covered(frames, cover)
+    np.testing.assert_array_equal(out[:, 65:105, 55:105], frames[:, 65:105, 55:105])
+    assert (out[:, :5] == cover[1]).all() and covered(frames, None) is frames
 
 
 def test_judge_shortcut_is_syncnets_own_arithmetic():

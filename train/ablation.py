@@ -14,13 +14,15 @@ from . import networks
 from .config import Config
 from .data import open_arrays
 from .finals import judged
+from .generator import FRAMES
 from .measure import interval
 from .run import start
 
 
 def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, generator: str) -> list[dict]:
     """Run what is missing, return and print one row an arm; out/table.md holds the table."""
-    rows = []
+    rows, usual = [], Config.with_words("generator", [])
+    a_step = usual.batch * FRAMES + usual.singles
     for window in (1, 3, 5):
         teacher = out / f"expert-{window}"
         if not (teacher / "done.json").exists():
@@ -33,8 +35,8 @@ def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, genera
         for frozen in (True, False):
             arm = out / f"window-{window}-{'frozen' if frozen else 'tuned'}"
             if not (arm / "done.json").exists():
-                words = [f"expert={teacher / 'best.safetensors'}", f"frozen={frozen}", f"steps={max(1, faces // 30)}",
-                         f"start={generator}", "sync_from=0"]  # fmt: skip
+                words = [f"expert={teacher / 'best.safetensors'}", f"frozen={frozen}", f"start={generator}",
+                         f"steps={max(1, faces // a_step)}"]  # fmt: skip
                 start("generator", data, arm, words, (arm / "last.pt").exists())
                 network = networks.generator(Config.load(arm))
                 network.load_state_dict(networks.weights(str(arm / "best.safetensors")))

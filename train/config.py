@@ -44,7 +44,8 @@ class Config:
     misc: float = 0.5  # how often clips of unverified sync are drawn, against the others
 
     # generators
-    batch: int = 6  # windows of five faces
+    batch: int = 4  # windows of five faces
+    singles: int = 16  # faces beside them, each of another clip
     expert: str = "expert-lab"  # the frozen teacher: registered name or file; empty: none
     frozen: bool = True  # False: the teacher goes on learning on generated faces (the paper's ablation)
     sync: float = 0.02  # weight of the teacher's loss, by schedule

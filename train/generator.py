@@ -1,8 +1,8 @@
 """The generator: a masked face, a reference and a sound to a face that says it, taught by a frozen expert.
 
 Loss: L1, weighted to the mouth; L1 between the picture's gradients, since plain L1 answers doubt with blur; the
-expert's contrast (which of these sounds do these lips say?), by schedule; L1 between the expert's maps of the made and of
-the true lips: pixels say what a mouth looks like, these say what it is doing; with `quality` > 0 a discriminator of
+expert's contrast (which of these sounds do these lips say?), by schedule; L1 between the expert's maps of the made and
+of the true lips: pixels say what a mouth looks like, these say what it is doing; with `quality` > 0 a discriminator of
 lower halves.
 - The reference comes from the same clip, at least `FAR` frames from the window, most often the one with the mouth most
   closed, as at inference: it cannot leak the answer.
@@ -62,40 +62,42 @@ class GeneratorTask:
             self.optimisers["expert"] = torch.optim.Adam(self.expert.parameters(), config.lr)
         self.weights = speaker_weights(teach, {"misc": config.misc})
         self.gaps = {}
-        self.per_step = config.batch * FRAMES
+        self.per_step = config.batch * FRAMES + config.singles
 
     # --- batches ----------------------------------------------------------------------------------------------
 
     def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
-        """`batch` windows of five frames.
+        """`batch` windows of five frames, whose sync can be heard, then `singles` faces of as many other clips.
 
-        returns  target (B, 5, 3, 96, 96), reference (B, 3, 96, 96) uint8 BGR; mel (B, 5, 80, 16), sounds (B, 1 +
-                 OTHERS, 80,
-                 16) float32: the window's own and wrong ones; mouth (B, 2) float32: its place in the crop, pixels;
-                 spoken (B,)
+        The five look nearly alike: of what a face looks like, one from elsewhere says more than four of the same.
+
+        returns  N = 5 batch + singles faces: target, reference (N, 3, 96, 96) uint8 BGR; mel (N, 80, 16) float32; mouth
+                 (N, 2) float32, its place in the crop, pixels; of the windows alone: sounds (B, 1 + OTHERS, 80, 16)
+                 float32, the window's own and wrong ones; spoken (B,)
         """
         c, names = self.config, self.weights[0]
-        parts: dict[str, list] = {k: [] for k in ("target", "reference", "mel", "sounds", "mouth", "spoken")}
-        for s in rng.choice(len(names), c.batch, p=self.weights[1]):
+        parts: dict[str, list] = {k: [] for k in ("target", "reference", "mel", "mouth", "sounds", "spoken")}
+        for k, s in enumerate(rng.choice(len(names), c.batch + c.singles, p=self.weights[1])):
             ids = self.teach.speakers[names[s]]
             lengths = np.array([self.teach.clips[i].frames for i in ids], float)
-            self._window(int(rng.choice(ids, p=lengths / lengths.sum())), rng, parts)
-        return {k: np.stack(v) for k, v in parts.items()}
+            self._window(int(rng.choice(ids, p=lengths / lengths.sum())), rng, parts, FRAMES if k < c.batch else 1)
+        faces = {k: np.concatenate(parts[k]) for k in ("target", "reference", "mel", "mouth")}
+        return faces | {k: np.stack(parts[k]) for k in ("sounds", "spoken")}
 
-    def _window(self, i: int, rng: np.random.Generator, parts: dict[str, list]) -> None:
+    def _window(self, i: int, rng: np.random.Generator, parts: dict[str, list], frames: int) -> None:
         clip, gaps = self.teach.clips[i], self._gap(i)
         quiet = rng.random() < self.config.silence
-        at = int(rng.integers(0, clip.frames - FRAMES + 1))
-        times = np.arange(at, at + FRAMES)
+        at = int(rng.integers(0, clip.frames - frames + 1))
+        times = np.arange(at, at + frames)
         closed = np.flatnonzero(gaps < CLOSED)
-        still = quiet and len(closed) >= FRAMES
+        still = quiet and len(closed) >= frames
         if still:  # closed mouths under digital silence
-            times = np.sort(rng.choice(closed, FRAMES, replace=False))
+            times = np.sort(rng.choice(closed, frames, replace=False))
         elif quiet and not self.teach.speech(i).all():  # a real pause
-            pause = np.flatnonzero(~self.teach.speech(i)[: clip.frames - FRAMES + 1])
+            pause = np.flatnonzero(~self.teach.speech(i)[: clip.frames - frames + 1])
             if len(pause):
                 at = int(rng.choice(pause))
-                times = np.arange(at, at + FRAMES)
+                times = np.arange(at, at + frames)
         far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
         far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
         reference = int(far[gaps[far].argmin()] if rng.random() < 0.6 else rng.choice(far))
@@ -103,15 +105,18 @@ class GeneratorTask:
         pictures = self.teach.frames(i)
         moved = look.moved(rng.normal(0, 0.8, 2))  # at inference the reference is not cut from the very same place
         parts["target"].append(np.stack([_network(look(pictures[t], rng)) for t in times]))
-        parts["reference"].append(_network(moved(pictures[reference], rng)))
+        parts["reference"].append(np.stack([_network(moved(pictures[reference], rng))] * frames))
         heard = change_sound(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
-        plain = self.teach.mel(i)
         mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
         parts["mel"].append(np.full_like(mel, SILENCE) if still else mel)
-        wrong = np.flatnonzero(np.abs(np.arange(clip.frames - FRAMES + 1) - at) >= 3)
+        mouth = look.place(self.teach.points(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32)
+        parts["mouth"].append(np.stack([mouth] * frames))
+        if frames == 1:
+            return
+        plain = self.teach.mel(i)
+        wrong = np.flatnonzero(np.abs(np.arange(clip.frames - frames + 1) - at) >= 3)
         picked = [at, *rng.choice(wrong, OTHERS, replace=len(wrong) < OTHERS)]
         parts["sounds"].append(np.stack([mel_window(plain, column(clip, int(t))) for t in picked]))
-        parts["mouth"].append(look.place(self.teach.points(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32))
         parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
 
     def _gap(self, i: int) -> np.ndarray:
@@ -125,14 +130,13 @@ class GeneratorTask:
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
         """One update of the generator, and of the discriminator where there is one."""
         c = self.config
-        target = batch["target"].float().flatten(0, 1) / 255  # (B 5, 3, 96, 96)
-        reference = (batch["reference"].float() / 255).repeat_interleave(FRAMES, 0)
+        target, reference = batch["target"].float() / 255, batch["reference"].float() / 255  # (N, 3, 96, 96)
         masked = target.clone()
         masked[:, :, 48:] = 0
         face = torch.cat((masked, reference), 1).contiguous(memory_format=torch.channels_last)
         with loop.autocast():
-            made = self.networks["generator"](batch["mel"].flatten(0, 1)[:, None], face).float()
-        weight = mouth_weight(batch["mouth"], c.mouth).repeat_interleave(FRAMES, 0)
+            made = self.networks["generator"](batch["mel"][:, None], face).float()
+        weight = mouth_weight(batch["mouth"], c.mouth)
         l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
         edge = edge_difference(made[:, :, 48:], target[:, :, 48:], weight[:, :, 48:])
         loss = l1 + c.edges * edge
@@ -140,9 +144,15 @@ class GeneratorTask:
         share = c.sync * min(1.0, max(0.0, (loop.step - c.sync_from) / max(c.sync_over, 1)))
         if self.expert is not None and (share > 0 or c.lips):
             self.expert.to(made.device)
-            sync, right, alike = self._sync(made, target, batch, loop)
+            spoken = c.batch * FRAMES  # of the windows
+            sync, right, alike = self._sync(made[:spoken], target[:spoken], batch, loop)
             loss = loss + share * sync + c.lips * alike
-            numbers |= {"sync": float(sync.detach()), "right": right, "sync_weight": share, "lips": float(alike.detach())}
+            numbers |= {
+                "sync": float(sync.detach()),
+                "right": right,
+                "sync_weight": share,
+                "lips": float(alike.detach()),
+            }
         if c.quality:
             real, fake = target[:, :, None], made[:, :, None]
             quality = self.networks["quality"].requires_grad_(False)
@@ -164,7 +174,8 @@ class GeneratorTask:
             loop.learn("quality", told)
             numbers |= {"told": float(told.detach())}
         if "expert" in self.networks:
-            self._teach_expert(made.detach(), batch, loop)
+            spoken = c.batch * FRAMES
+            self._teach_expert(made[:spoken].detach(), target[:spoken], batch, loop)
         return numbers
 
     def _sync(self, made: Tensor, target: Tensor, batch: dict[str, Tensor], loop: Loop) -> tuple[Tensor, float, Tensor]:
@@ -174,7 +185,7 @@ class GeneratorTask:
                  sounds; share of windows whose own sound beats the wrong ones of its clip; how unlike its maps of made
                  and of true lips are (`matched`)
         """
-        n, count = self.expert.window, len(batch["mel"])
+        n, count = self.expert.window, len(batch["sounds"])
         self.expert.eval()
         with loop.autocast():
             lips, seen = face_maps(self.expert, _lips(made, count, n))  # (B, D)
@@ -192,12 +203,11 @@ class GeneratorTask:
         right = ((own.argmax(1) == 0).float() * spoken).sum() / spoken.sum().clamp(min=1)
         return (each * spoken).sum() / spoken.sum().clamp(min=1), float(right), matched(seen, truth)
 
-    def _teach_expert(self, made: Tensor, batch: dict[str, Tensor], loop: Loop) -> None:
+    def _teach_expert(self, made: Tensor, real: Tensor, batch: dict[str, Tensor], loop: Loop) -> None:
         """The ablation's arm: the expert learns on generated faces as off-sync ones, as LipGAN's discriminator does."""
         self.expert.train()
-        real = batch["target"].float().flatten(0, 1) / 255
         sound = batch["sounds"][:, 0][:, None]
-        n, count = self.expert.window, len(batch["mel"])
+        n, count = self.expert.window, len(sound)
         with loop.autocast():
             audio = self.expert.audio(sound).float()
             true = (self.expert.face(_lips(real, count, n)).float() * audio).sum(1).clamp(1e-6, 1 - 1e-6)

@@ -96,7 +96,7 @@ Cover = tuple[tuple[int, int, int, int], np.ndarray] | None
 
 def draw_cover(points: np.ndarray, rng: np.random.Generator, strength: float) -> Cover:
     """A window x0 y0 x1 y1 around a clip's mouth, in pixels of the stored crop, outside of which nothing is to be seen,
-    and the colour (3,) that lies there; None in the other half of the clips.
+    and the colour (3,) that lies there; None for as many clips again, which are seen whole.
 
     The judge's crop shows the whole face, by which it would learn its few people by heart; only the mouth is the same
     in all.
