@@ -296,7 +296,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_length(tmp_path):
-    """The sound's MFCC and the distances, 8 KB a second together, are all that is kept."""
+    """The sound's MFCC and the distances, 8 KB a second together, are all that is kept; to score them takes about
+    as much again for a moment."""
     peaks = []
     for seconds in (20, 120):
         clip = talking_clip(tmp_path / f"{seconds}.mp4", 25 * seconds, size=160)

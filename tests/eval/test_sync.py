@@ -1,6 +1,7 @@
 """Offset, LSE-D and LSE-C on made embeddings: golden numbers, what a shift does, what padding does, what is sure."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,6 +106,16 @@ def test_certainty_is_a_share_and_the_same_each_time():
         first, second = score(rows), score(rows.copy())
         assert 0 <= first.certainty <= 1 and first.certainty == second.certainty
     assert np.isnan(score(rows, certainty=False).certainty)
+
+
+def test_an_hour_is_scored_in_little_memory():
+    rows = np.random.default_rng(0).standard_normal((90_000, 31)).astype(np.float32) + 9  # 11 MB
+    tracemalloc.start()
+    try:
+        score(rows)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_noise_lowers_the_certainty():
