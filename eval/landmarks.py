@@ -31,7 +31,8 @@ class LipTrack:
 
     start  first frame
     lips   (T, 40, 2) float32, pixels, in the order of LIPS; NaN where the mesh did not find the face
-    boxes  (T, 4) float32, x0 y0 x1 y1, pixels, the track's; NaN where the track lost the face
+    boxes  (T, 4) float32, x0 y0 x1 y1, pixels, each from the mesh of its own frame: the track's are interpolated and
+           smoothed, so a head that trembles is not seen to tremble in them; NaN where lips are
     seen   (T,) bool, lips are there
     """
 
@@ -56,6 +57,7 @@ def lips_of(frames: Iterable[Frame], faces: FaceMap, number: int = 0) -> LipTrac
         raise MeasureError(f"There is no face with the number {number}: the video has {known}.")
     length = track.stop - track.start
     lips = np.full((length, len(LIPS), 2), np.nan, np.float32)
+    boxes = np.full((length, 4), np.nan, np.float32)
     count, mesh = 0, Mesh()
     try:
         for index, frame in enumerate(frames):
@@ -64,13 +66,13 @@ def lips_of(frames: Iterable[Frame], faces: FaceMap, number: int = 0) -> LipTrac
                 points = _look(mesh, frame, track, index)
                 if points is not None:
                     lips[index - track.start] = points[LIPS]
+                    boxes[index - track.start] = box_from_points(points)
             if count == track.stop:
                 break
     finally:
         mesh.close()
     if count <= track.start:
         raise MeasureError(f"The face {number} appears in frame {track.start}, but the video has only {count} frames.")
-    boxes = np.where(track.seen[:, None], track.boxes, np.nan).astype(np.float32)
     return LipTrack(track.start, lips, boxes, ~np.isnan(lips[:, 0, 0]))
 
 

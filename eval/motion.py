@@ -1,9 +1,9 @@
 """Does the face tremble, does the mouth move with speech and rest without, and are the lips where they should be?
 
-Works on the lips of landmarks.py: (T, 40, 2) float32 pixels in the order of LIPS, NaN in frames without them, and the
-track's boxes (T, 4). All lengths are per cent of the face box's side, and speeds per second, so that neither the size
-of the face nor the frame rate counts. A value that needs a frame without lips is left out, and `lips_seen` says how
-many frames had them; a track lies within one shot, so no cut is taken for motion.
+Works on the lips of landmarks.py: (T, 40, 2) float32 pixels in the order of LIPS, NaN in frames without them, and each
+frame's own face box (T, 4). All lengths are per cent of the face box's side, and speeds per second, so that neither
+the size of the face nor the frame rate counts. A value that needs a frame without lips is left out, and `lips_seen`
+says how many frames had them; a track lies within one shot, so no cut is taken for motion.
 Landmarks tremble by themselves: compare with the same figures of the reference video, not with zero.
 """
 
