@@ -7,6 +7,7 @@ Its card may say `input.lip_px: 112` (pictures that count as doubled to 224) and
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -27,7 +28,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 class Judge:
-    """A judge, ready to embed.
+    """A judge, ready to embed; any number of threads may use it at once, they take turns.
 
     name      a checkpoint of the architecture syncnet; "auto": syncnet-v2 where it is here, else syncnet-lab
     fast      bf16: the same within 1 %; else float32. By OpenVINO on a processor, by torch on a GPU where there is one
@@ -44,6 +45,7 @@ class Judge:
         self.name, self.sha256, self.fast = name, checkpoints.sha256(name), fast
         facts = cards[name].facts.get("input", {})
         self.size_px = int(facts.get("lip_px", 224))
+        self._lock = threading.Lock()  # what runs the networks takes one batch at a time
         self._unit = facts.get("compare") == "unit length"
         network = checkpoints.load(name)
         lip, sound = flat_lip(network, halved=self.size_px == 112), _Sound(network)
@@ -73,7 +75,9 @@ class Judge:
         for at in range(0, len(inputs), BATCH):
             part = inputs[at : at + BATCH]
             full = np.concatenate([part, np.repeat(part[-1:], BATCH - len(part), 0)]) if len(part) < BATCH else part
-            out[at : at + BATCH] = run(np.ascontiguousarray(full))[: len(part)]
+            full = np.ascontiguousarray(full)
+            with self._lock:
+                out[at : at + BATCH] = run(full)[: len(part)]
         if self._unit:
             out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         return out

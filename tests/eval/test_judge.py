@@ -1,5 +1,7 @@
 """The judge: its flat form is the published network, batches change nothing, sound streams, and which is taken."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import soundfile
@@ -108,6 +110,14 @@ def test_where_the_sound_is_cut_changes_no_bit(count, cut):
     mfcc = np.random.default_rng(0).uniform(-20, 20, (50, MFCC_ROWS, 13)).astype(np.float32)[:count]
     whole = judge.sound(mfcc)
     np.testing.assert_array_equal(np.concatenate([judge.sound(mfcc[:cut]), judge.sound(mfcc[cut:])]), whole)
+
+
+def test_threads_may_share_a_judge():
+    judge, mfcc = lab_judge(), np.random.default_rng(0).uniform(-20, 20, (200, MFCC_ROWS, 13)).astype(np.float32)
+    wanted = judge.sound(mfcc)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(judge.sound, [mfcc] * 8):
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_sound_streams_to_the_same_rows(tmp_path):
