@@ -27,6 +27,7 @@ from lipsync.shell import Bar, guarded
 from .protocols import PROTOCOLS
 
 FAMILIES = ("motion", "image", "identity")
+WIDE = 15  # shifts that `offset` tries to each side where the clip is long enough: 600 ms
 RETRIEVED = 80  # frames of a clip that look for their sound: three seconds
 SYNC = ("offset", "lse_d", "lse_c", "certainty")
 
@@ -186,8 +187,14 @@ def _offset(args: argparse.Namespace) -> int:
     from .score import score_file
 
     judge, protocol = _judge(args)
-    with Bar() as show:
-        row = score_file(args.file, judge, protocol, args.detector, Monitor(show))
+
+    def scored(path: Path, shifts: int | None):
+        with Bar() as show:
+            return score_file(path, judge, protocol.with_shifts(shifts), args.detector, Monitor(show))
+
+    row = scored(args.file, args.shifts or max(protocol.shifts, WIDE))
+    if row.error and not args.shifts and protocol.shifts < WIDE:  # too short for so many, perhaps
+        row = scored(args.file, None)
     print(words(row))
     if row.error or row.offset is None:
         return 1
@@ -197,8 +204,7 @@ def _offset(args: argparse.Namespace) -> int:
             return 0
         for sentence in fix(args.file, args.fix, row.offset):
             print(sentence)
-        with Bar() as show:
-            print(f"{args.fix}: {words(score_file(args.fix, judge, protocol, args.detector, Monitor(show)))}")
+        print(f"{args.fix}: {words(scored(args.fix, row.shifts))}")
     return 0
 
 

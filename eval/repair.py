@@ -32,8 +32,7 @@ def words(row: ScoreRow) -> str:
     if row.error:
         return f"No offset: {row.error}"
     if row.offset is None:
-        return (f"{row.judge} cannot tell the offset of this clip: {row.certainty:.0%} of resamples of its windows "
-                f"agree, {sync.SURE:.0%} are needed.")  # fmt: skip
+        return f"{row.judge} cannot tell the offset: {sync.doubt(row.certainty, row.shifts)}"
     if not row.offset:
         return f"Sound and mouth are together (within a frame of 40 ms; certainty {row.certainty:.0%}, {row.judge})."
     early, size = ("early", row.offset) if row.offset > 0 else ("late", -row.offset)

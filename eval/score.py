@@ -69,9 +69,7 @@ def score_file(path: str | Path, judge: Judge, protocol: Protocol, detector: str
         return replace(empty, error=str(error))
     best, remarks = found.scores[0], list(found.remarks)
     if not best.sure:
-        remarks.append(
-            f"The judge cannot tell the offset: only {best.certainty:.0%} of resamples agree within a frame."
-        )
+        remarks.append(f"The judge cannot tell the offset: {sync.doubt(best.certainty, protocol.shifts)}")
     return replace(
         empty,
         offset=best.offset if best.sure else None,

@@ -46,8 +46,17 @@ class SyncScore:
 
     @property
     def sure(self) -> bool:
-        """Is there an offset to name? Else the judge cannot tell."""
-        return self.certainty >= SURE
+        """Is there an offset to name? Else the judge cannot tell. At the last shift tried the true one may lie beyond."""
+        return self.certainty >= SURE and abs(self.offset) < len(self.curve) // 2
+
+
+def doubt(certainty: float, shifts: int) -> str:
+    """Why no offset was named, after "the judge cannot tell the offset: "."""
+    if certainty < SURE:
+        return f"only {certainty:.0%} of resamples of its windows agree within a frame, {SURE:.0%} are needed."
+    return (
+        f"the best shift is the last one tried, {shifts} frames, so the true one may lie beyond: try more (--shifts)."
+    )
 
 
 def validate(video: np.ndarray, audio: np.ndarray, shifts: int, padded: bool) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 from eval import judge, score
 from eval.__main__ import main
+from eval.protocols import PROTOCOLS
 from eval.repair import fix
 from eval.rows import read_csv
 from lipsync.media import SoundReader
@@ -162,6 +164,15 @@ def test_offset_repairs(flashing, tmp_path, capsys, late):
     np.testing.assert_allclose(found, [(k + 0.5) / 25 for k in np.flatnonzero(flashes(100))], atol=1e-3)
     assert main(["offset", str(right), *LRS, "--fix", str(tmp_path / "none.mp4")]) == 0
     assert "There is nothing to repair" in said(capsys) and not (tmp_path / "none.mp4").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("frames", "late"), [(60, 11), (26, 2)])
+def test_offset_tries_as_many_shifts_as_the_clip_allows(flashing, tmp_path, capsys, monkeypatch, frames, late):
+    """`short` tries seven, under which a sound eleven frames late cannot be found."""
+    monkeypatch.setitem(PROTOCOLS, "short", replace(PROTOCOLS["short"], faces="whole"))
+    assert main(["offset", str(flash_clip(tmp_path / "late.mp4", frames, late=late))]) == 0
+    assert f"late by {late} frames" in said(capsys)
 
 
 @pytest.mark.slow

@@ -140,3 +140,4 @@ def test_words_for_people():
     assert "late by 12 frames of 40 ms (480 ms" in words(replace(ROW, offset=-12))
     said = words(replace(ROW, offset=None, certainty=0.4))
     assert "syncnet-lab cannot tell" in said and "40% of resamples" in said
+    assert "last one tried, 7 frames" in words(replace(ROW, offset=None, certainty=0.95, shifts=7))

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,8 +52,8 @@ def test_golden_scores(golden):
     seed=st.integers(0, 99),
 )  # fmt: skip
 def test_a_later_sound_lowers_the_offset(shift, before, count, padded, seed):
-    first = scored(*made(count, before, seed), shifts=10, padded=padded)
-    second = scored(*made(count, before + shift, seed), shifts=10, padded=padded)
+    first = scored(*made(count, before, seed), shifts=11, padded=padded)
+    second = scored(*made(count, before + shift, seed), shifts=11, padded=padded)
     assert first.offset == -before and second.offset == first.offset - shift
     assert first.sure and second.sure
 
@@ -180,5 +181,13 @@ def test_rows_without_a_usable_shift():
 
 
 def test_the_offset_is_named_only_when_sure():
-    assert sync.SyncScore(3, 1, 1, sync.SURE, np.zeros(3), np.zeros(3)).sure
-    assert not sync.SyncScore(3, 1, 1, sync.SURE - 0.01, np.zeros(3), np.zeros(3)).sure
+    found = sync.SyncScore(3, 1, 1, sync.SURE, np.zeros(15), np.zeros(3))
+    assert found.sure and not replace(found, certainty=sync.SURE - 0.01).sure
+    assert not replace(found, offset=7).sure and not replace(found, offset=-7).sure
+
+
+def test_an_offset_at_the_last_shift_is_not_named():
+    """A sound nine frames late looks, within seven, as if it were seven late."""
+    for late in (7, 9, -9):
+        assert evaluate(*made(60, late), shifts=7, padded=False)["offset"] is None
+        assert evaluate(*made(60, late), shifts=15, padded=False)["offset"] == -late
