@@ -21,7 +21,7 @@ from .correct import SURE, peak, sureness
 from .data import SILENCE, Arrays, face_region, open_arrays
 from .generator import MEL_START
 from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apart
-from .revoice import crops, foreign, generate, heard, movement, psnr, reference_of, sharpness, ssim
+from .revoice import crops, foreign, generate, heard, movement, psnr, references_of, sharpness, ssim
 from .shards import SIZE_PX
 
 MOST_FRAMES = 75  # of a clip that are generated: three seconds
@@ -101,15 +101,16 @@ def generator_rows(
     """One row a clip: own voice against the truth, foreign voice before the judge, silence."""
     rows = []
     for i in clips:
-        faces, closed = crops(arrays, i)[:MOST_FRAMES], reference_of(arrays, i, MOST_FRAMES)
-        asked = np.abs(np.arange(len(faces)) - closed) > 3  # the reference itself would be no test
-        own = generate(network, faces, faces[closed], heard(arrays, i, len(faces), MEL_START))
-        rest = generate(network, faces, faces[closed], np.full((len(faces), 80, 16), SILENCE))
+        faces = crops(arrays, i)[:MOST_FRAMES]
+        shown = faces[references_of(arrays, i, faces)]
+        own = generate(network, faces, shown, heard(arrays, i, len(faces), MEL_START))
+        rest = generate(network, faces, shown, np.full((len(faces), 80, 16), SILENCE))
         voice = foreign(arrays, i)
         length = min(len(faces), arrays.clips[voice].frames)
-        other = generate(network, faces[:length], faces[closed], heard(arrays, voice, length, MEL_START))
-        row = {"psnr": psnr(faces[asked], own[asked]), "ssim": ssim(faces[asked], own[asked]),
-               "sharp": sharpness(own) / sharpness(faces), "moves": movement(own), "moves_truth": movement(faces),
+        other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, MEL_START))
+        row = {"psnr": psnr(faces, own), "ssim": ssim(faces, own), "psnr_reference": psnr(faces, shown),
+               "ssim_reference": ssim(faces, shown), "sharp": sharpness(own) / sharpness(faces),
+               "moves": movement(own), "moves_truth": movement(faces),
                "rests": movement(rest)}  # fmt: skip
         for name, lower in (("output", other), ("untouched", faces[:length])):
             stored = put_back(arrays.frames(i)[:length], lower)

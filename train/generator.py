@@ -4,8 +4,8 @@ Loss: L1, weighted to the mouth; L1 between the picture's gradients, since plain
 expert's contrast (which of these sounds do these lips say?), by schedule; L1 between the expert's maps of the made and
 of the true lips: pixels say what a mouth looks like, these say what it is doing; with `quality` > 0 a discriminator of
 lower halves.
-- The reference comes from the same clip, at least `FAR` frames from the window, most often the one with the mouth most
-  closed, as at inference: it cannot leak the answer.
+- The reference comes from the same clip, at least `FAR` frames from the window, often the one that the engine would
+  choose: like in pose, mouth closed. It cannot leak the answer.
 - The face box does not follow the jaw (lipsync.faces), so neither can the crop.
 - Rest is learnt: windows of silence, and pictures of closed mouths under digital silence.
 - Sound is heard as models.Wav2LipModel.hear gives it (silence between words), and in half of the windows as it is.
@@ -21,12 +21,13 @@ from torch.nn import functional
 
 from lipsync.faces import INNER_LIPS
 from lipsync.networks.wav2lip import Conv, Quality
+from lipsync.render import _upper
 
 from . import networks
 from .config import Config
-from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window
+from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
 from .loop import Loop
-from .revoice import revoice_figures
+from .revoice import lip_gaps, revoice_figures, unlike
 from .sync_batches import speaker_weights
 
 FRAMES = 5
@@ -34,7 +35,6 @@ FAR = 6  # frames between the window and its reference
 CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
 MEL_START = -1  # frames from the face to the start of its sound; stated on the card
 OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
-BOX_PX = 160 / 1.56  # side of the face box in a stored crop
 
 
 class GeneratorTask:
@@ -61,7 +61,8 @@ class GeneratorTask:
             self.networks["expert"] = self.expert.requires_grad_(True)
             self.optimisers["expert"] = torch.optim.Adam(self.expert.parameters(), config.lr)
         self.weights = speaker_weights(teach, {"misc": config.misc})
-        self.gaps = {}
+        self.gaps: dict[int, np.ndarray] = {}
+        self.uppers: dict[int, np.ndarray] = {}
         self.per_step = config.batch * FRAMES + config.singles
 
     # --- batches ----------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ class GeneratorTask:
                 times = np.arange(at, at + frames)
         far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
         far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
-        reference = int(far[gaps[far].argmin()] if rng.random() < 0.6 else rng.choice(far))
+        reference = self._reference(i, int(times[len(times) // 2]), far, rng)
         look = draw_look(rng, self.config.strength, patches=False, degrade=False)
         pictures = self.teach.frames(i)
         moved = look.moved(rng.normal(0, 0.8, 2))  # at inference the reference is not cut from the very same place
@@ -119,10 +120,20 @@ class GeneratorTask:
         parts["sounds"].append(np.stack([mel_window(plain, column(clip, int(t))) for t in picked]))
         parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
 
+    def _reference(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> int:
+        """One of the frames `far`: as the engine chooses (40 %), the most closed mouth (30 %), any (30 %)."""
+        gaps, draw = self._gap(i)[far], rng.random()
+        if draw < 0.4:
+            if i not in self.uppers:
+                look = plain_look()
+                self.uppers[i] = np.stack([_upper(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
+            uppers = self.uppers[i]
+            return int(far[unlike(uppers[far], uppers[frame].astype(np.float32), gaps).argmin()])
+        return int(far[gaps.argmin()] if draw < 0.7 else rng.choice(far))
+
     def _gap(self, i: int) -> np.ndarray:
         if i not in self.gaps:
-            lips = self.teach.points(i)[:, INNER_LIPS]
-            self.gaps[i] = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1) / BOX_PX
+            self.gaps[i] = lip_gaps(self.teach, i)
         return self.gaps[i]
 
     # --- steps ------------------------------------------------------------------------------------------------

@@ -114,18 +114,17 @@ def roc(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray, fl
 def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
     """Rows of faces (H, W, 3) uint8 RGB; for each clip: input, reference, its own voice, truth, a foreign voice."""
     from .generator import MEL_START
-    from .revoice import crops, foreign, generate, heard, reference_of
+    from .revoice import crops, foreign, generate, heard, references_of
 
     rows = []
     for i in clips:
         faces = crops(arrays, i)
-        closed, picked = reference_of(arrays, i), np.linspace(0, len(faces) - 1, min(columns, len(faces))).astype(int)
+        shown, picked = faces[references_of(arrays, i, faces)], np.linspace(0, len(faces) - 1, columns).astype(int)
         masked = faces.copy()
         masked[:, 48:] = 0
-        own = generate(network, faces, faces[closed], heard(arrays, i, len(faces), MEL_START))
-        other = generate(network, faces, faces[closed], heard(arrays, foreign(arrays, i), len(faces), MEL_START))
-        still = np.broadcast_to(faces[closed], faces.shape)
-        rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, still, own, faces, other)]
+        own = generate(network, faces, shown, heard(arrays, i, len(faces), MEL_START))
+        other = generate(network, faces, shown, heard(arrays, foreign(arrays, i), len(faces), MEL_START))
+        rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, shown, own, faces, other)]
         rows.append(np.full((6, *rows[-1].shape[1:]), 255, np.uint8))
     width = max(r.shape[1] for r in rows)
     return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])

@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from lipsync.faces import INNER_LIPS
+from lipsync.render import _upper
+
 from .data import SILENCE, Arrays, column, mel_window, plain_look
 from .measure import MOST, offset_curve, told_apart
+from .sync_batches import BOX_PX
 
 LOWER = 48
 
@@ -27,10 +31,24 @@ def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = Tru
     return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
 
 
-def reference_of(arrays: Arrays, i: int, most: int | None = None) -> int:
-    """The frame with the mouth most closed of the first `most`, as the engine chooses it."""
-    lips = arrays.points(i)[:most, 23:25]
-    return int(np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1).argmin())
+def unlike(uppers: np.ndarray, wanted: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """How unfit each picture (T, ...) is as a reference for one whose upper half is `wanted`, by the engine's rule
+    (lipsync.render.Speaker): unlike above the mouth, or with the mouth open. gaps (T,) in box sides; returns (T,)."""
+    return np.abs(uppers.astype(np.float32) - wanted).mean((1, 2, 3)) + 100 * gaps
+
+
+def references_of(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndarray:
+    """(T,) for each of the first T frames another one of them as reference, by the engine's rule, `away` or more frames
+    from it, so that no frame is shown itself."""
+    uppers, gaps = np.stack([_upper(f) for f in faces]), lip_gaps(arrays, i)[: len(faces)]
+    at = np.arange(len(faces))
+    return np.array([np.where(np.abs(at - t) < away, np.inf, unlike(uppers, uppers[t], gaps)).argmin() for t in at])
+
+
+def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
+    """(T,) height of the open mouth in box sides."""
+    lips = arrays.points(i)[:, INNER_LIPS]
+    return np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1) / BOX_PX
 
 
 def generate(
@@ -105,18 +123,16 @@ def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays
     rows = []
     for i in clips:
         faces = crops(arrays, i)
-        closed = reference_of(arrays, i)
+        references = faces[references_of(arrays, i, faces)]
         mels = heard(arrays, i, len(faces), mel_start)
-        made = generate(network, faces, faces[closed], mels)
-        asked = np.abs(np.arange(len(faces)) - closed) > 3  # the reference itself would be no test
-        row = {"psnr": psnr(faces[asked], made[asked]), "ssim": ssim(faces[asked], made[asked]),
-               "sharp": sharpness(made) / sharpness(faces)}  # fmt: skip
-        still = generate(network, faces, faces[closed], np.full_like(mels, SILENCE))
+        made = generate(network, faces, references, mels)
+        row = {"psnr": psnr(faces, made), "ssim": ssim(faces, made), "sharp": sharpness(made) / sharpness(faces)}
+        still = generate(network, faces, references, np.full_like(mels, SILENCE))
         row |= {"moves": movement(made), "rests": movement(still)}
         if expert is not None:
             voice = foreign(arrays, i)
             length = min(len(faces), arrays.clips[voice].frames)
-            made = generate(network, faces[:length], faces[closed], heard(arrays, voice, length, mel_start))
+            made = generate(network, faces[:length], references[:length], heard(arrays, voice, length, mel_start))
             audio, face = _embed(expert, made, heard(arrays, voice, length - 4, 0, gated=False))
             row["told_apart"], _ = told_apart(audio, face)
             row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
