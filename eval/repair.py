@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lipsync import label
+from lipsync.containers import picture_stream, sound_stream
 from lipsync.errors import InputError
 from lipsync.media import SoundReader, probe
 
@@ -24,6 +26,7 @@ from .protocols import FPS
 from .rows import ScoreRow
 
 RATE = 48_000
+LAYOUTS = {1: "mono", 2: "stereo"}
 PATIENCE_S = 600
 
 
@@ -43,7 +46,7 @@ def words(row: ScoreRow) -> str:
 def fix(path: Path, out: Path, offset: int) -> list[str]:
     """Write `path` with its sound delayed by `offset` frames of 40 ms (negative: earlier) and its picture as it is.
 
-    Returns sentences on what changed beside. Raises InputError, MeasureError; then nothing is left at `out`.
+    Returns sentences on what changed beside. Raises InputError, MeasureError; then `out` is as it was before.
     """
     if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
         raise InputError(f"The repaired file is .mp4, .mov or .mkv, not {out.suffix or 'without an ending'}.")
@@ -55,36 +58,47 @@ def fix(path: Path, out: Path, offset: int) -> list[str]:
     if not info.has_video or not info.has_audio:
         raise InputError(f"{path.name} has no {'sound' if info.has_video else 'picture'}: there is nothing to repair.")
     # The picture's packets are copied in a child process: a broken file may take it down, but not us.
-    command = [sys.executable, "-P", "-m", "eval.repair", str(path), str(out), str(offset), str(info.start_s)]
     root = str(Path(__file__).resolve().parent.parent)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
-    except subprocess.TimeoutExpired as error:
-        out.unlink(missing_ok=True)
-        raise MeasureError(f"{path.name} could not be repaired within {PATIENCE_S} s.") from error
-    if done.returncode:
-        out.unlink(missing_ok=True)
-        said = done.stderr.strip().splitlines()
-        raise MeasureError(
-            f"{path.name} could not be repaired: {said[-1] if said else 'the copying process broke down'}."
-        )
+    with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent) as folder:
+        made = Path(folder, f"repaired{out.suffix}")
+        command = [sys.executable, "-P", "-m", "eval.repair", str(path), str(made), str(offset), str(info.start_s)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+        except subprocess.TimeoutExpired as error:
+            raise MeasureError(f"{path.name} could not be repaired within {PATIENCE_S} s.") from error
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            raise MeasureError(
+                f"{path.name} could not be repaired: {said[-1] if said else 'the copying process broke down'}."
+            )
+        made.replace(out)
+    changed = done.stdout.splitlines()
     if label.verify(path).status is not label.Status.NOT_LABELLED:
-        return ["The source carries Content Credentials; they do not cover the moved sound, and the copy has none."]
-    return []
+        changed.append("The source carries Content Credentials; they do not cover the moved sound; the copy has none.")
+    return changed
 
 
 def _copy(source: str, target: str, offset: int, start_s: float) -> None:
-    """The child's work: picture packets from the first shown frame on, sound moved and coded again as AAC."""
+    """The child's work: picture packets from the first shown frame on, sound moved and coded again as AAC.
+
+    What is lost on the way is printed, a sentence a line.
+    """
     import av
 
     with av.open(source) as read, av.open(target, "w") as write:
-        picture = next(s for s in read.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+        picture, heard = picture_stream(read), sound_stream(read)
+        had = heard.codec_context.layout.nb_channels
+        channels = 1 if had == 1 else 2
         video = write.add_stream_from_template(picture, opaque=True)
-        sound = write.add_stream("aac", rate=RATE, layout="stereo")
-        sound.bit_rate = 192_000
+        sound = write.add_stream("aac", rate=RATE, layout=LAYOUTS[channels])
+        sound.bit_rate = 96_000 * channels
+        if had > channels:
+            print(f"The sound had {had} channels and was mixed to two.")
+        if others := [s.type for s in read.streams if s not in (picture, heard)]:
+            print(f"Only the picture and its sound were copied; left out: {', '.join(others)}.")
         start = round(Fraction(start_s).limit_denominator(10**6) / picture.time_base)
-        moved = _moved(source, round(Fraction(offset) / FPS * RATE))
+        moved = _moved(source, round(Fraction(offset) / FPS * RATE), channels)
         chunk, samples = next(moved, None), 0
         for packet in read.demux(picture):
             if packet.dts is None:
@@ -93,6 +107,12 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
             while chunk is not None and samples / RATE <= at:
                 samples = _encode(write, sound, chunk, samples)
                 chunk = next(moved, None)
+            if (
+                packet.pts is None
+            ):  # as in AVI: pictures are shown in the order in which they come, unless there are B-frames
+                if picture.codec_context.has_b_frames:
+                    raise ValueError("its pictures carry no time and are not in order; code it again first")
+                packet.pts = packet.dts
             packet.pts, packet.dts = packet.pts - start, packet.dts - start
             packet.stream = video
             write.mux(packet)
@@ -102,12 +122,12 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
         write.mux(sound.encode(None))
 
 
-def _moved(source: str, delay: int) -> Iterator[np.ndarray]:
-    """Chunks (S, 2) float32 of a file's sound, `delay` samples later: silence before it, or its beginning cut off."""
+def _moved(source: str, delay: int, channels: int) -> Iterator[np.ndarray]:
+    """Chunks (S, C) float32 of a file's sound, `delay` samples later: silence before it, or its beginning cut off."""
     if delay > 0:
-        yield np.zeros((delay, 2), np.float32)
+        yield np.zeros((delay, channels), np.float32)
     cut = max(-delay, 0)
-    with SoundReader(source, RATE, channels=2) as reader:
+    with SoundReader(source, RATE, channels) as reader:
         for chunk in reader:
             if cut >= len(chunk):
                 cut -= len(chunk)
@@ -120,7 +140,7 @@ def _encode(write, stream, chunk: np.ndarray, at: int) -> int:
     """One chunk into the stream; returns the samples written so far."""
     import av
 
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(chunk.T), format="fltp", layout="stereo")
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(chunk.T), format="fltp", layout=LAYOUTS[chunk.shape[1]])
     frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
     write.mux(stream.encode(frame))
     return at + len(chunk)

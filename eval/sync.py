@@ -46,7 +46,7 @@ class SyncScore:
 
     @property
     def sure(self) -> bool:
-        """Is there an offset to name? Else the judge cannot tell. At the last shift tried the true one may lie beyond."""
+        """Is there an offset to name? Not at the last shift tried: the true one may lie beyond."""
         return self.certainty >= SURE and abs(self.offset) < len(self.curve) // 2
 
 

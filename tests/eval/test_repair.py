@@ -100,6 +100,47 @@ def test_a_sound_can_be_cut_away_whole(tmp_path):
 
 
 @pytest.mark.slow
+def test_pictures_without_times_are_copied_in_order_or_not_at_all(tmp_path):
+    sound = clicks(1.0, [0.5])
+    plain = write_media(tmp_path / "plain.avi", count_up(25), sound=sound, options={"bf": "0"}, sound_codec="mp2")
+    fix(plain, tmp_path / "out.mp4", 2)
+    assert all((a == b).all() for a, b in zip(pictures(tmp_path / "out.mp4"), pictures(plain), strict=True))
+    ahead = write_media(tmp_path / "ahead.avi", count_up(25), sound=sound, options={"bf": "3"}, sound_codec="mp2")
+    with pytest.raises(MeasureError, match="pictures carry no time"):
+        fix(ahead, tmp_path / "out2.mp4", 2)
+
+
+@pytest.mark.slow
+def test_a_file_that_was_there_is_kept_when_the_repair_fails(tmp_path):
+    odd = write_media(tmp_path / "odd.avi", count_up(5), codec="wmv2", sound=clicks(0.2, [0.1]))
+    out = tmp_path / "out.mp4"
+    out.write_text("years of work")
+    with pytest.raises(MeasureError):
+        fix(odd, out, 1)
+    assert out.read_text() == "years of work"
+
+
+@pytest.mark.slow
+def test_what_is_not_copied_is_said(tmp_path):
+    sound = np.repeat(clicks(1.0, [0.5])[:, None], 6, 1)
+    source, two = write_media(tmp_path / "source.mp4", count_up(25), sound=sound), tmp_path / "two.mp4"
+    with av.open(str(source)) as read, av.open(str(two), "w") as write:  # its sound twice
+        streams = {
+            s: [write.add_stream_from_template(s, opaque=True) for _ in range(1 + (s.type == "audio"))]
+            for s in read.streams
+        }
+        for packet in read.demux():
+            for stream in streams[packet.stream] if packet.dts is not None else ():
+                twin = av.Packet(bytes(packet))
+                twin.pts, twin.dts, twin.time_base = packet.pts, packet.dts, packet.time_base
+                twin.is_keyframe, twin.stream = packet.is_keyframe, stream
+                write.mux(twin)
+    said = fix(two, tmp_path / "out.mp4", 1)
+    assert said == ["The sound had 6 channels and was mixed to two.",
+                    "Only the picture and its sound were copied; left out: audio."]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_what_cannot_be_repaired_leaves_nothing(tmp_path, monkeypatch):
     source = write_media(tmp_path / "source.mp4", count_up(5), sound=clicks(0.2, [0.1]))
     mute = write_media(tmp_path / "mute.mp4", count_up(5))
