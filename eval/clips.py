@@ -123,5 +123,10 @@ def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None
         first, stop = tracks[0].first, min(tracks[0].stop, tracks[0].first + most)
     with FrameReader(info, [(0, min(stop, info.frames))]) as reader:
         cuts = track_crops(reader, tracks, judge.size_px) if tracks else ((0, whole(f, judge.size_px)) for f in reader)
-        crops = np.stack([crop for _, crop in cuts])
-    return MainFace(crops[:most], first, mfcc[4 * first :], samples // SAMPLES - first)
+        crops = [crop for _, crop in cuts]
+    for crop in crops:
+        if isinstance(crop, MeasureError):
+            raise crop
+    if not crops:
+        raise MeasureError(f"{path.name} has no frame that could be read.")
+    return MainFace(np.stack(crops[:most]), first, mfcc[4 * first :], samples // SAMPLES - first)

@@ -58,10 +58,17 @@ def _resized(picture: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def track_crops(frames: Iterable[np.ndarray], tracks: Sequence[FaceTrack], size_px: int) -> Iterator[
-    tuple[int, np.ndarray]
+    tuple[int, np.ndarray | MeasureError]
 ]:  # fmt: skip
-    """Cut every track's crop from frames that come once, in order: yields (index of the track, crop)."""
+    """Cut every track's crop from frames that come once, in order: yields (index of the track, crop).
+
+    Where a track's face leaves no picture, its error comes in the crop's place: other tracks go on.
+    """
     for index, frame in enumerate(frames):
         for k, track in enumerate(tracks):
             if track.first <= index < track.stop:
-                yield k, crop_face(frame, *track.crops[:, index - track.first], size_px)
+                try:
+                    crop: np.ndarray | MeasureError = crop_face(frame, *track.crops[:, index - track.first], size_px)
+                except MeasureError as error:
+                    crop = error
+                yield k, crop

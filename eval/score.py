@@ -124,6 +124,8 @@ def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "med
             reason = error
     if not scores:
         raise MeasureError(f"{path.name}: {reason}")
+    if reason:
+        remarks.append(f"{len(tracks) - len(kept)} of {len(tracks)} face tracks have no score: {reason}")
     return ClipSync(scores, kept, frames, remarks)
 
 
@@ -149,11 +151,14 @@ class _Scorer:
         self._begun = 0  # first of the waiting windows
         self._sound, self._sound_first = np.zeros((0, 1024), np.float32), 0
         self._rows: list[np.ndarray] = []
+        self._broken: MeasureError | None = None
 
-    def add(self, crop: np.ndarray) -> None:
-        """The next crop."""
+    def add(self, crop: np.ndarray | MeasureError) -> None:
+        """The next crop, or why there is none; then the track has no score."""
         self.frames += 1
-        if self.frames >= self._heard:  # no window that counts reaches here: its sound is over
+        if isinstance(crop, MeasureError):
+            self._broken = crop
+        if self._broken or self.frames >= self._heard:  # no window that counts reaches here: its sound is over
             return
         self._crops.append(planes(crop))
         if len(self._crops) == BATCH + FRAMES - 1:
@@ -161,7 +166,9 @@ class _Scorer:
             self._compare(self.frames - FRAMES - self._protocol.shifts, self._windows())
 
     def finish(self) -> sync.SyncScore:
-        """The score. Raises MeasureError where there are too few windows."""
+        """The score. Raises MeasureError where there are too few windows, or one of its crops could not be cut."""
+        if self._broken:
+            raise self._broken
         if len(self._crops) >= FRAMES:
             self._embed()
         windows = self._windows()

@@ -98,6 +98,18 @@ def test_tracks_are_heard_from_their_own_first_frame_on(flashing, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_track_that_leaves_the_picture_takes_no_other_with_it(flashing, monkeypatch):
+    box, places = np.array([8.0, 8, 48, 48]), np.tile([[20.0], [28], [28]], 70)
+    gone = places.copy()
+    gone[1, 40] = 900
+    tracks = [FaceTrack(0, np.tile(box, (70, 1)), p) for p in (gone, places)]
+    monkeypatch.setattr(score, "find_tracks", lambda *_: (tracks, 100))
+    row = score_file(flashing, FlashJudge(), replace(FLASHES, name="real-video", faces="published"))
+    assert row.error is None and row.offset == 0 and row.tracks == 1
+    assert any("1 of 2 face tracks have no score" in r and "leaves no picture" in r for r in row.remarks)
+
+
+@pytest.mark.slow
 def test_another_sound_in_place_of_its_own(flashing, tmp_path):
     other = flash_clip(tmp_path / "other.mp4", late=5)
     row = score_file(flashing, FlashJudge(), FLASHES, sound=other)
