@@ -7,7 +7,7 @@
     python -m eval retrieval FILE|FOLDER…
     python -m eval validity FOLDER --out DIR
 
-Exit codes: 0 done, 1 nothing could be scored or a file is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 a clip could not be scored or a file is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lipsync.errors import Cancelled, LipsyncError
+from lipsync.errors import Cancelled
 from lipsync.monitor import Monitor
 from lipsync.shell import Bar, guarded
 
@@ -145,13 +145,14 @@ def _score(args: argparse.Namespace) -> int:
         if judge.name != "syncnet-v2":
             console.print(f"\nThe judge is {judge.name}, trained here. `python -m lipsync fetch syncnet-v2` brings the "
                           "published one, which gives the standard LSE-D and LSE-C.")  # fmt: skip
-    return 1 if all(row.error for row in rows) else 0
+    return 1 if any(row.error for row in rows) else 0
 
 
 def _row(item, judge, protocol, detector, families, monitor, kept):
     """One clip's row: the one that is in the CSV, where its file and settings are the same, else a new one."""
     from lipsync.fetching import file_sha256
 
+    from .catalogue import reason
     from .compared import compared, names
     from .rows import VERSION
     from .score import score_file
@@ -174,8 +175,8 @@ def _row(item, judge, protocol, detector, families, monitor, kept):
             remarks += said
         except Cancelled:
             raise
-        except (LipsyncError, OSError) as error:
-            remarks.append(str(error))
+        except Exception as error:  # the sync of this clip is known, and others are to come
+            remarks.append(reason(error))
         row = replace(row, values=values, remarks=remarks)
     if kept is not None:
         kept.add(row)
@@ -245,23 +246,25 @@ def _leakage(args: argparse.Namespace) -> int:
 
 def _retrieval(args: argparse.Namespace) -> int:
     from . import retrieval
+    from .catalogue import reason
     from .clips import main_face
     from .score import embeddings
     from .sets import items
 
     judge, protocol = _judge(args)
-    video, audio = [], []
+    video, audio, left_out = [], [], 0
     for item in items(args.files):
         try:
             seen, heard = embeddings(main_face(item.path, judge, protocol, args.detector, RETRIEVED), judge)
-        except LipsyncError as error:
-            print(f"left out: {error}", file=sys.stderr)
+        except Exception as error:
+            print(f"left out: {reason(error)}", file=sys.stderr)
+            left_out += 1
             continue
         video.append(seen)
         audio.append(heard)
     found = retrieval.evaluate(retrieval.distances(video, audio))
     print(json.dumps({"clips": len(video), "judge": judge.name} | found, indent=1))
-    return 0
+    return 1 if left_out else 0
 
 
 def _validity(args: argparse.Namespace) -> int:

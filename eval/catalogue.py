@@ -6,6 +6,8 @@ the numbers, `evaluate(...)` gives a dict that has every name of the module's ME
 
 from __future__ import annotations
 
+import os
+import traceback
 from dataclasses import dataclass
 
 from lipsync.errors import LipsyncError
@@ -13,6 +15,15 @@ from lipsync.errors import LipsyncError
 
 class MeasureError(LipsyncError):
     """Something cannot be measured; the sentence says why, with which value, and what to do."""
+
+
+def reason(error: Exception) -> str:
+    """Why a clip has no number, in one line: an error of ours says it itself, any other is a mistake of ours."""
+    if isinstance(error, LipsyncError | OSError):
+        return str(error)
+    if os.environ.get("LIPSYNC_DEBUG"):
+        traceback.print_exception(error)
+    return " ".join(f"internal error: {type(error).__name__}: {error}".split())
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lipsync.errors import Cancelled, LipsyncError
+from lipsync.errors import Cancelled
 from lipsync.fetching import file_sha256
 from lipsync.media import FrameReader
 from lipsync.monitor import Monitor
 
 from . import sync
-from .catalogue import MeasureError
+from .catalogue import MeasureError, reason
 from .clips import MainFace, at_25, find_tracks, too_short
 from .crops import track_crops, whole
 from .judge import BATCH, Judge, hear, planes, sound_windows
@@ -65,8 +65,8 @@ def score_file(path: str | Path, judge: Judge, protocol: Protocol, detector: str
         found = clip_sync(path, judge, protocol, detector, monitor, sound)
     except Cancelled:
         raise
-    except (LipsyncError, OSError) as error:
-        return replace(empty, error=str(error))
+    except Exception as error:  # whatever it is, the other clips of a folder are scored
+        return replace(empty, error=reason(error))
     best, remarks = found.scores[0], list(found.remarks)
     if not best.sure:
         remarks.append(f"The judge cannot tell the offset: {sync.doubt(best.certainty, protocol.shifts)}")
@@ -115,17 +115,17 @@ def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "med
         if frames < protocol.min_frames:
             raise MeasureError(too_short(path, frames, protocol))
         tracks = [FaceTrack(0, np.zeros((frames, 4)), np.zeros((3, frames)))]
-    scores, kept, reason = [], [], None
+    scores, kept, lost = [], [], None
     for track, scorer in zip(tracks, scorers, strict=True):
         try:
             scores.append(scorer.finish())
             kept.append(track)
         except MeasureError as error:
-            reason = error
+            lost = error
     if not scores:
-        raise MeasureError(f"{path.name}: {reason}")
-    if reason:
-        remarks.append(f"{len(tracks) - len(kept)} of {len(tracks)} face tracks have no score: {reason}")
+        raise MeasureError(f"{path.name}: {lost}")
+    if lost:
+        remarks.append(f"{len(tracks) - len(kept)} of {len(tracks)} face tracks have no score: {lost}")
     return ClipSync(scores, kept, frames, remarks)
 
 

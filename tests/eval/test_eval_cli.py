@@ -48,7 +48,7 @@ def said(capsys) -> str:
 
 def test_json_is_a_list_in_argument_order_and_nothing_else(flashing, three, capsys):
     files = [three / "clip2.mp4", three / "gone.mp4", three / "clip0.mp4"]
-    assert main(["score", *map(str, files), *LRS, "--json"]) == 0
+    assert main(["score", *map(str, files), *LRS, "--json"]) == 1  # one of them is not there
     rows = json.loads(said(capsys))
     assert [row["file"] for row in rows] == [str(f) for f in files]
     assert [row["offset"] for row in rows] == [-4, None, 0] and "does not exist" in rows[1]["error"]
@@ -133,7 +133,7 @@ def test_an_error_is_one_sentence(flashing, args, sentence, capsys, tmp_path, mo
     assert "Traceback" not in both.out + both.err
 
 
-def test_nothing_scored_is_1(flashing, capsys):
+def test_what_could_not_be_scored_is_1(flashing, capsys):
     assert main(["score", "gone.mp4", "there.mp4"]) == 1
     assert "gone.mp4 does not exist" in said(capsys)
     assert main(["offset", "gone.mp4"]) == 1
@@ -187,7 +187,7 @@ def test_retrieval_finds_each_clip_its_sound(flashing, tmp_path, capsys):
     for k in range(3):
         flash_clip(tmp_path / f"{k}.mp4", 60, seed=k)
     (tmp_path / "broken.mp4").write_text("no video")
-    assert main(["retrieval", str(tmp_path), *LRS]) == 0
+    assert main(["retrieval", str(tmp_path), *LRS]) == 1  # one was left out
     both = capsys.readouterr()
     found = json.loads(both.out)
     assert found["clips"] == 3 and found["judge"] == "syncnet-flash" and "left out: " in both.err
@@ -261,8 +261,8 @@ def test_a_broken_run_leaves_a_whole_csv_and_is_gone_on_with(talking, tmp_path, 
         file.write(b'"half a ro')
 
     monkeypatch.setattr(judge, "Judge", lambda *_: lab_judge())
-    assert main(["score", str(talking), "--csv", str(table)]) == 0
-    assert main(["score", str(talking), "--csv", str(calm)]) == 0
+    assert main(["score", str(talking), "--csv", str(table)]) == 1  # the file that is no video
+    assert main(["score", str(talking), "--csv", str(calm)]) == 1
     assert len(read_csv(calm)) == 4 and table.read_bytes() == calm.read_bytes()
 
 
@@ -272,5 +272,5 @@ def test_standard_output_of_json_is_clean(talking):
     process = started(talking / "2.mp4", talking / "0.mp4", "--json")
     out, _ = process.communicate(timeout=120)
     rows = json.loads(out)
-    assert process.returncode == 0 and [Path(r["file"]).name for r in rows] == ["2.mp4", "0.mp4"]
+    assert process.returncode == 1 and [Path(r["file"]).name for r in rows] == ["2.mp4", "0.mp4"]
     assert rows[0]["error"] and rows[1]["lse_d"] > 0 and rows[1]["error"] is None

@@ -197,6 +197,14 @@ def test_a_bad_file_is_a_row_with_its_reason(tmp_path, name, how, said):
     assert row.offset is row.lse_d is row.lse_c is row.certainty is row.coverage is None and row.curve == []
 
 
+def test_a_mistake_of_ours_is_a_row_as_well(flashing):
+    class Broken(FlashJudge):
+        def faces(self, crops):
+            raise RuntimeError("a shape\ndoes not fit")
+
+    assert score_file(flashing, Broken(), FLASHES).error == "internal error: RuntimeError: a shape does not fit"
+
+
 @pytest.mark.slow
 def test_a_file_cut_short_is_scored_as_far_as_it_goes(flashing, tmp_path):
     for share in (0.3, 0.6, 0.95):  # its index, at the front, is whole
