@@ -31,16 +31,18 @@ PATIENCE_S = 600
 
 
 def words(row: ScoreRow) -> str:
-    """What a row says about the offset, for people."""
+    """What a row says about the offset, for people, and who says so."""
     if row.error:
         return f"No offset: {row.error}"
     if row.offset is None:
-        return f"{row.judge} cannot tell the offset: {sync.doubt(row.certainty, row.shifts)}"
+        return f"{row.judge} cannot tell the offset: {sync.doubt(row.certainty, row.shifts)} [{row.heading()}]"
     if not row.offset:
-        return f"Sound and mouth are together (within a frame of 40 ms; certainty {row.certainty:.0%}, {row.judge})."
+        return (
+            f"Sound and mouth are together (within a frame of 40 ms; certainty {row.certainty:.0%}). [{row.heading()}]"
+        )
     early, size = ("early", row.offset) if row.offset > 0 else ("late", -row.offset)
     return (f"The sound is {early} by {size} frame{'s' if size > 1 else ''} of 40 ms ({40 * size} ms; certainty "
-            f"{row.certainty:.0%}, {row.judge}).")  # fmt: skip
+            f"{row.certainty:.0%}). [{row.heading()}]")  # fmt: skip
 
 
 def fix(path: Path, out: Path, offset: int) -> list[str]:

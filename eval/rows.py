@@ -59,6 +59,11 @@ class ScoreRow:
         return (self.file, self.file_sha256, self.reference, self.version, self.judge_sha256, self.protocol_hash,
                 ",".join(sorted(self.values)))  # fmt: skip
 
+    def heading(self) -> str:
+        """What made the numbers, as it stands above every table: protocol, judge and its sum, detector, shifts."""
+        return (f"{self.protocol} {self.protocol_hash} · {self.judge} {self.judge_sha256[:8]} · {self.detector} · "
+                f"±{self.shifts} shifts{' · fast' if self.fast else ''}")  # fmt: skip
+
     def record(self) -> dict:
         """As JSON takes it: a NaN is null."""
         return _plain(asdict(self))

@@ -32,10 +32,7 @@ def number(row: ScoreRow, name: str) -> float | None:
 def rows_table(rows: Sequence[ScoreRow], measures: Sequence[str]) -> Table:
     """A line a clip; a clip without numbers gives its reason in their place."""
     first = rows[0]
-    heading = f"{first.protocol} · {first.judge} {first.judge_sha256[:8]} · {first.detector} · ±{first.shifts} shifts"
-    shown = Table(
-        title=heading + (" · fast" if first.fast else ""), title_justify="left", box=None, padding=(0, 2, 0, 0)
-    )
+    shown = Table(title=first.heading(), title_justify="left", box=None, padding=(0, 2, 0, 0))
     shown.add_column("File", overflow="fold")
     for name in measures:
         shown.add_column(title(_SHOWN[name], first.judge), justify="right")
@@ -71,17 +68,31 @@ def summary(rows: Sequence[ScoreRow], measures: Sequence[str]) -> dict[str, dict
     return out
 
 
+def groups(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], list[ScoreRow]]:
+    """The rows of each (set, system), in order of appearance: means of two systems pooled are means of neither."""
+    out: dict[tuple[str, str], list[ScoreRow]] = {}
+    for row in rows:
+        out.setdefault((row.set, row.system), []).append(row)
+    return out
+
+
 def summary_table(rows: Sequence[ScoreRow], measures: Sequence[str]) -> Table:
-    """The same as a table, with the share of clips that could be scored."""
-    scored = [r for r in rows if r.error is None]
-    shown = Table(
-        title=f"{len(scored)} of {len(rows)} clips scored", title_justify="left", box=None, padding=(0, 2, 0, 0)
-    )
-    for heading in ("Measure", "n", "Mean", "95 % over clips", "95 % over identities"):
-        shown.add_column(heading, justify="left" if heading == "Measure" else "right")
-    for name, found in summary(scored, measures).items():
-        spans = ["–" if s is None else f"{s[0]:.3f} to {s[1]:.3f}" for s in (found["clips_95"], found["identities_95"])]
-        measure = _SHOWN[name]
-        arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
-        shown.add_row(title(measure, rows[0].judge) + arrow, str(found["n"]), _cell(found["mean"]), *spans)
+    """`summary` of each set and system as a table, with how many of its clips could be scored."""
+    found = groups(rows)
+    shown = Table(title=rows[0].heading(), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    named = [("Set", 0), ("System", 1)] if len(found) > 1 else []
+    for column, _ in named:
+        shown.add_column(column, overflow="fold")
+    for column in ("Measure", "n", "Mean", "95 % over clips", "95 % over identities"):
+        shown.add_column(column, justify="left" if column == "Measure" else "right")
+    for key, members in found.items():
+        names = [escape(key[place]) for _, place in named]
+        scored = [r for r in members if r.error is None]
+        shown.add_row(*names, f"{len(scored)} of {len(members)} clips scored")
+        for name, one in summary(scored, measures).items():
+            spans = ["–" if s is None else f"{s[0]:.3f} to {s[1]:.3f}" for s in (one["clips_95"], one["identities_95"])]
+            measure = _SHOWN[name]
+            arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
+            words = title(measure, rows[0].judge) + arrow
+            shown.add_row(*names, words, str(one["n"]), _cell(one["mean"]), *spans)
     return shown

@@ -175,9 +175,9 @@ def test_a_label_is_not_carried_over(tmp_path, monkeypatch):
 def test_words_for_people():
     assert words(replace(ROW, error="There is no sound.")) == "No offset: There is no sound."
     assert "together (within a frame" in words(ROW)
-    assert (
-        words(replace(ROW, offset=1)) == "The sound is early by 1 frame of 40 ms (40 ms; certainty 90%, syncnet-lab)."
-    )
+    early = words(replace(ROW, offset=1, judge_sha256="a" * 64, protocol="short", shifts=7))
+    assert early.startswith("The sound is early by 1 frame of 40 ms (40 ms; certainty 90%). [short ")
+    assert "syncnet-lab aaaaaaaa" in early
     assert "late by 12 frames of 40 ms (480 ms" in words(replace(ROW, offset=-12))
     said = words(replace(ROW, offset=None, certainty=0.4))
     assert "syncnet-lab cannot tell" in said and "40% of resamples" in said

@@ -124,4 +124,23 @@ def test_means_with_intervals():
         assert 0 <= low < 2.5 < high <= 5
     assert np.ptp(found["offset"]["clips_95"]) == 0
     assert found["ssim_mouth"] == {"n": 0, "mean": None, "clips_95": None, "identities_95": None}
-    assert "6 of 7 clips scored" in shown(summary_table([*rows, BAD], ["lse_d", "ssim_mouth"]))
+    assert "6 of 6 clips scored" in shown(summary_table(rows, ["lse_d", "ssim_mouth"]))
+
+
+def test_sets_and_systems_are_not_pooled():
+    rows = [replace(FULL, system=system, lse_d=value) for system in ("ours", "theirs") for value in (1.0, 3.0)]
+    rows = [*rows, replace(BAD, set="set", system="theirs"), *(replace(r, set="other", lse_d=9.0) for r in rows[:2])]
+    rows[2] = replace(rows[2], lse_d=5.0)
+    lines = shown(summary_table(rows, ["lse_d"])).splitlines()
+    wanted = ["set", "ours"], ["set", "theirs"], ["other", "ours"]
+    assert [line.split()[:2] for line in lines if "scored" in line] == list(wanted)
+    means = [line.split("↓")[1].split()[:2] for line in lines if "LSE-D" in line]
+    assert means == [["2", "2.000"], ["2", "4.000"], ["2", "9.000"]]
+    assert any("2 of 3 clips scored" in line for line in lines)
+
+
+def test_every_table_says_who_judged_and_how():
+    for table in (rows_table([FULL], ["lse_d"]), summary_table([FULL], ["lse_d"])):
+        assert "short dddddddddddd · syncnet-lab cccccccc · mediapipe · ±7 shifts · fast" in " ".join(
+            shown(table).split()
+        )
