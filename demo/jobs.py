@@ -74,6 +74,7 @@ class Store:
         os.chmod(folder, 0o700)
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="job")
+        self._closing = False
         self._queue: list[str] = []  # waiting jobs in their order
         self._stop: dict[str, threading.Event] = {}  # of busy jobs
         self._progress: dict[str, Progress] = {}
@@ -152,6 +153,8 @@ class Store:
             if not stop.is_set():  # a deleted job's files are gone under its work
                 _log.exception("a job failed at %s", job.task)
             state, error = "failed", BROKEN
+        if self._closing and state != "done":
+            state, error = "interrupted", ""
         with self._lock:
             self._progress.pop(job.id, None)
             if self._stop.get(job.id) is stop:
@@ -196,6 +199,7 @@ class Store:
     def close(self) -> None:
         """Stop everything; the state of jobs stays on disk for the next start."""
         with self._lock:
+            self._closing = True
             for stop in self._stop.values():
                 stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)

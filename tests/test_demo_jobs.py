@@ -241,6 +241,18 @@ def test_a_restart_finds_jobs_again(tmp_path, clock):
     after.close()
 
 
+def test_a_server_that_ends_in_order_interrupts_and_does_not_cancel(tmp_path):
+    before = Store(tmp_path / "jobs")
+    one, two = before.create(), before.create()
+    before.submit(one.id, "sync", waits(threading.Event()))
+    settle(before, one.id, "running")
+    before.submit(two.id, "sync", lambda *_: None)
+    before.close()
+    after = Store(tmp_path / "jobs")
+    assert after.get(one.id).state == after.get(two.id).state == "interrupted"
+    after.close()
+
+
 def test_sweep_folder_removes_old_uploads_and_empty_folders(tmp_path):
     old, new = tmp_path / "a" / "old.mp4", tmp_path / "b" / "new.mp4"
     for path in (old, new):
