@@ -64,7 +64,8 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         }
 
     async def _look(job: Job, video: str, second: float) -> tuple[str, dict]:
-        await _finished(job, "faces", work.look(store, settings, float(second), given=video))
+        await asyncio.to_thread(work.keep_input, store, job, "source", video)
+        await _finished(job, "faces", work.look(store, settings, float(second)))
         shown = {k: v for k, v in job.facts["preview"].items() if k != "version"}
         found = {"faces": job.facts["faces"], "seconds": job.facts["seconds"], **shown}
         return lend(store.folder(job.id) / "preview.jpg"), found

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import gradio as gr
 
+from lipsync.errors import LipsyncError
 from lipsync.records import Options
 
 from . import views, work
 from .jobs import Job, Store
+from .lending import take_back
 from .settings import Settings
 
 POLL_S = 0.2
@@ -36,7 +38,7 @@ class Flow:
         looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
         buttons = {
             "go": gr.update(value=t["go"], interactive=not busy),
-            "cancel": gr.update(value=t["cancel"], visible=busy and job.task == "sync"),
+            "cancel": gr.update(value=t["cancel"], visible=busy),
         }
         if not whole and not looking:
             return _row(status=said, **buttons)
@@ -72,22 +74,44 @@ class Flow:
             await asyncio.sleep(POLL_S)
         yield _row() if job is None else self.shown(job, face, t)
 
+    async def finish(self, job_id: str, face: str, t: dict[str, str]) -> AsyncIterator[tuple]:
+        """Follow a job; once its video is there, whoever asked for it, measure how well it fits."""
+        async for view in self.follow(job_id, face, t):
+            yield view
+        job = self.store.get(job_id)
+        if job is not None and (job.task, job.state) in (("sync", "done"), ("judge", "interrupted")):
+            self.store.submit(job_id, "judge", work.measure(self.store))
+            async for view in self.follow(job_id, face, t):
+                yield view
+
     def leave(self, job_id: str) -> None:
         """The visitor takes another face: what is unfinished goes, a finished video keeps its link."""
         job = self.store.get(job_id)
-        if job is not None and (job.busy or not job.facts.get("results")):
+        if job is None:
+            return
+        if job.facts.get("results"):
+            self.store.cancel(job_id)
+        else:
+            take_back([job.facts["given"]["source"]])  # not the voice: it is in its field still, for the next face
             self.store.delete(job_id)
 
     async def take(self, path: str | None, old: str, t: dict[str, str]) -> AsyncIterator[tuple]:
         """A face was given (or taken away): look for faces in it. Yields (job id, face, which, *SHOWN)."""
-        self.leave(old)
         rest = ("largest", "largest")
         if not path:
+            self.leave(old)
             yield ("", *rest, *self.empty(t))
             return
         job = self.store.create()
+        try:  # at once, and before `leave`: the same file may lie at the same path for the old job or another visitor
+            await asyncio.to_thread(work.keep_input, self.store, job, "source", path)
+        except LipsyncError as error:
+            self.store.delete(job.id)
+            yield (old, gr.skip(), gr.skip(), *self.said(views.sentence(str(error))))
+            return
+        self.leave(old)
         self.store.update(job.id, uploads=[path])
-        self.store.submit(job.id, "faces", work.look(self.store, self.settings, given=path))
+        self.store.submit(job.id, "faces", work.look(self.store, self.settings))
         async for view in self.follow(job.id, "", t):
             yield (job.id, *rest, *view)
 
@@ -111,18 +135,14 @@ class Flow:
         async for view in self.follow(job_id, options.face, t):  # the faces may still be looked for
             yield view
         job = self.store.get(job_id)
-        if job is None or "preview" not in job.facts:
+        if job is None or (job.state == "failed" and "preview" not in job.facts):
             return
-        if voice:
-            self.store.update(job_id, uploads=[*job.facts.get("uploads", []), voice])
+        uploads = {*job.facts.get("uploads", []), *([voice] if voice else [])}
+        asked = {"options": asdict(options), "compare": second_model or ""}  # for a page that opens the link
+        self.store.update(job_id, uploads=sorted(uploads), **asked)
         self.store.submit(job_id, "sync", work.make(self.store, self.settings, options, second_model, voice))
-        async for view in self.follow(job_id, options.face, t):
+        async for view in self.finish(job_id, options.face, t):
             yield view
-        job = self.store.get(job_id)
-        if job is not None and job.task == "sync" and job.state == "done":  # the video is there; now how well it fits
-            self.store.submit(job_id, "judge", work.measure(self.store))
-            async for view in self.follow(job_id, options.face, t):
-                yield view
 
     def said(self, sentence: str) -> tuple:
         """A sentence (HTML) in the status; all else stays."""

@@ -17,6 +17,6 @@ class Settings(BaseSettings):
     max_seconds: float = Field(60, gt=0)  # longest clip and longest voice
     max_megabytes: float = Field(200, gt=0)  # largest upload
     max_height: int = Field(1080, ge=96)  # largest shorter side of a picture, pixels, as in "1080p"
-    keep_minutes: float = Field(60, gt=0)  # files go this long after their last use
+    keep_minutes: float = Field(60, gt=0)  # files go this long after they were last worked on
     at_once: int = Field(1, ge=1)  # jobs running at the same time; the others wait
     visible_label: bool = True  # the stamp in the picture; the signature is always made

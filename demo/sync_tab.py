@@ -19,7 +19,7 @@ from lipsync.records import ENGINES, LONGER, SHORTER, Options
 
 from . import views, voices, work
 from .flow import Flow
-from .jobs import Store
+from .jobs import Job, Store
 from .lending import lend, new_path, take_back
 from .settings import Settings
 from .texts import text, words_for
@@ -154,6 +154,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
 
     def pick(event: gr.EventData, job: str, request: gr.Request) -> tuple[str, str, str]:
         point = str(event.face)
+        work.pick(store, job, point)
         return point, "picked", views.preview(store.get(job), point, words_for(request))
 
     def unpick(choice: str, job: str, chosen: str, request: gr.Request) -> str:
@@ -206,7 +207,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         take_back([path for path in [*fields, *(found.facts.get("uploads", []) if found else [])] if path])
         store.delete(job)
         t = words_for(request)
-        view = flow.empty(t, views.sentence(t["deleted"], "quiet"))
+        view = flow.empty(t, views.sentence(t["deleted"].format(minutes=f"{settings.keep_minutes:g}"), "quiet"))
         return ("", "largest", "largest", *view, None, None, None)
 
     async def change_face(old: str, request: gr.Request) -> AsyncIterator[tuple]:
@@ -217,18 +218,14 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         t, wanted = words_for(request), request.query_params.get("job")
         found = store.get(wanted)
         if found is None:
-            return ("", *flow.empty(t, views.sentence(t["gone"], "quiet") if wanted else ""), *[gr.skip()] * 3)
-        source, sound = work.input_file(store, found, "source"), work.input_file(store, found, "voice")
-        face_file, still = lend(source) if source else None, found.facts.get("still", False)
-        fields = (None if still else face_file, face_file if still else None, lend(sound) if sound else None)
-        store.update(found.id, uploads=[*found.facts.get("uploads", []), *filter(None, fields)])
-        return (found.id, *flow.shown(found, "", t), *fields)
+            view = flow.empty(t, views.sentence(t["gone"], "quiet") if wanted else "")
+            return ("", "largest", *view, *[gr.skip()] * (4 + len(controls)))
+        asked = asked_before(found)
+        return (found.id, asked[0], *flow.shown(found, asked[0], t), lent_voice(store, found), *asked[1:])
 
-    async def go_on(job: str, request: gr.Request) -> AsyncIterator[tuple]:
-        yield flow.nothing()
-        if (found := store.get(job)) is not None and found.busy:
-            async for view in flow.follow(job, "", words_for(request)):
-                yield view
+    async def go_on(job: str, point: str, request: gr.Request) -> AsyncIterator[tuple]:
+        async for view in flow.finish(job, point, words_for(request)):
+            yield view
 
     taken = [job_id, face, which, *shown]
     link: dict[str, Any] = {"fn": None, "inputs": job_id, "js": LINK_JS, "api_visibility": "private"}
@@ -255,11 +252,32 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
     )
     cancel.click(store.cancel, job_id, None, **PRIVATE)
     delete.click(remove, [job_id, video, picture, voice], [*taken, video, picture, voice], **PRIVATE)
-    opened = page.load(reopen, None, [job_id, *shown, video, picture, voice], **PRIVATE)
-    opened.then(go_on, job_id, shown, **PRIVATE)
+    opened = page.load(reopen, None, [job_id, face, *shown, voice, which, compare, end, *controls], **PRIVATE)
+    opened.then(go_on, [job_id, face], shown, **PRIVATE)
 
 
 OPTIONS = ("model", "engine", "longer", "shorter", "start", "background", "pad", "softness", "quality", "nudge")
+
+
+def asked_before(job: Job) -> tuple:
+    """How a job's video was asked for, as the page's fields take it: face, which, compare, end and OPTIONS."""
+    asked = job.facts.get("options", {})
+    point = asked.get("face", "largest")
+    choice = "picked" if "@" in point else point
+    return (point, choice, job.facts.get("compare", ""), asked.get("end") or 0,
+            *(asked.get(name, gr.skip()) for name in OPTIONS))  # fmt: skip
+
+
+def lent_voice(store: Store, job: Job) -> str | None:
+    """A job's voice for its field: what gradio still has of it, else a copy."""
+    kept = work.input_file(store, job, "voice")
+    if kept is None:
+        return None
+    given = job.facts["given"]
+    if not Path(given["voice"]).is_file():
+        given = given | {"voice": lend(kept)}
+        store.update(job.id, given=given, uploads=[*job.facts.get("uploads", []), given["voice"]])
+    return given["voice"]
 
 
 def _or_toast(do: Any) -> str:

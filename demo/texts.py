@@ -68,14 +68,16 @@ ENGLISH = {
     "label_running": "Signing the video",
     "left": "about {n} s left",
     "faces_none": "No face was found in this clip. Try one where a face looks towards the camera.",
-    "faces_one": "One face found.",
-    "faces_many": "{n} faces found. Click the one that should speak.",
+    "faces_one": "One face in this frame.",
+    "faces_many": "{n} faces in this frame. Click the one that should speak.",
+    "faces_shots": "The clip is cut into {n} shots; a click chooses a face in its own shot only.",
     "faces_unshown": "No face in this frame; move the slider to one that shows the face.",
     "face_number": "Face {n}",
-    "cancelled": "Stopped. Nothing of the unfinished video was kept.",
+    "cancelled": "Stopped. Nothing unfinished was kept.",
     "interrupted": "The server was restarted while this was being worked on. Please start it again.",
     "gone": "This link leads to nothing any more: the files have been deleted.",
-    "deleted": "Deleted. Nothing of yours is left on this server.",
+    "deleted": "Deleted: this face, its voices and its videos. What else you gave or made here is deleted {minutes} "
+    "minutes after it was last worked on.",
     "need_source": "Give a face first: a video or a picture, in step 1.",
     "need_voice": "Give a voice first, in step 2.",
     "need_consent": "Please tick the box that says you may use this face and this voice.",
@@ -99,18 +101,20 @@ ENGLISH = {
     "fit_late": "The judge finds the sound {ms} ms after the mouth.",
     "fit_unsure": "The judge cannot tell whether mouth and sound are together: no shift of the sound is clearly best.",
     "fit_none": "The sync could not be measured: {why}",
-    "fit_numbers": "Offset {offset} frames · LSE-D {d:.3f} (lower is better) · LSE-C {c:.3f} (higher is better) · "
-    "certainty {sure} · judge {judge}, protocol {protocol}. The curve dips at the shift of the sound that fits best.",
-    "fit_standard": "The judge was trained here; `python -m lipsync fetch syncnet-v2` on the server brings the "
-    "published one, which gives the standard LSE-D and LSE-C.",
-    "curve": "Distance of mouth and sound at shifts of the sound up to {ms} ms to both sides",
+    "fit_numbers": "Offset {offset} frames · LSE-D ({judge}) {d:.3f}, lower is better · LSE-C ({judge}) {c:.3f}, "
+    "higher is better · certainty {sure} · judge {judge} (sha256 {sha}…), protocol {protocol}. The curve dips where "
+    "the sound fits best; to the right it is delayed.",
+    "fit_standard": "This judge was trained here, so its numbers compare with each other only. The published one "
+    "(syncnet_v2.model) gives the standard LSE-D and LSE-C; `python -m lipsync fetch syncnet-v2` on the server brings "
+    "it.",
+    "curve": "Distance of mouth and sound, from the sound {ms} ms earlier to {ms} ms later",
     "link": "This page's link finds the video again until its files are deleted.",
     # check a label
     "check_lead": "Every video made here is signed. Give one to see whether its label is whole.",
     "check_file": "Video file",
     # below
     "privacy": "Files stay on this server only, seen by whoever has your link, and are deleted {minutes} minutes after "
-    "you last used them. Every video made here is labelled as synthetic.",
+    "they were last worked on. Every video made here is labelled as synthetic.",
     "licence": "Model {model}: {licence}.",
     "limits": "Up to {seconds} s and {megabytes} MB.",
 }
@@ -175,14 +179,16 @@ KOREAN = {
     "label_running": "서명하는 중",
     "left": "약 {n}초 남음",
     "faces_none": "얼굴을 찾지 못했습니다. 얼굴이 카메라를 보는 영상으로 해 보세요.",
-    "faces_one": "얼굴 하나를 찾았습니다.",
-    "faces_many": "얼굴 {n}개를 찾았습니다. 말할 얼굴을 누르세요.",
+    "faces_one": "이 장면에 얼굴이 하나 있습니다.",
+    "faces_many": "이 장면에 얼굴이 {n}개 있습니다. 말할 얼굴을 누르세요.",
+    "faces_shots": "이 영상은 컷 {n}개로 나뉘어 있습니다. 누른 얼굴은 그 컷에서만 말합니다.",
     "faces_unshown": "이 장면에는 얼굴이 없습니다. 얼굴이 보이는 곳으로 막대를 옮기세요.",
     "face_number": "얼굴 {n}",
-    "cancelled": "멈췄습니다. 만들던 영상은 남기지 않았습니다.",
+    "cancelled": "멈췄습니다. 끝나지 않은 것은 남기지 않았습니다.",
     "interrupted": "작업 중에 서버가 다시 시작되었습니다. 다시 시작해 주세요.",
     "gone": "이 링크의 파일은 이미 지워졌습니다.",
-    "deleted": "지웠습니다. 이 서버에 남은 것이 없습니다.",
+    "deleted": "이 얼굴과 목소리, 그것으로 만든 영상을 지웠습니다. 여기서 주거나 만든 다른 것은 마지막 작업 뒤 "
+    "{minutes}분이 지나면 지워집니다.",
     "need_source": "먼저 1단계에서 동영상이나 사진을 주세요.",
     "need_voice": "먼저 2단계에서 목소리를 주세요.",
     "need_consent": "이 얼굴과 목소리를 써도 된다는 칸에 표시해 주세요.",
@@ -205,15 +211,16 @@ KOREAN = {
     "fit_late": "판정 모델이 보기에 소리가 입보다 {ms}밀리초 늦습니다.",
     "fit_unsure": "입과 소리가 맞는지 판정 모델이 알 수 없습니다. 뚜렷하게 가장 잘 맞는 위치가 없습니다.",
     "fit_none": "싱크를 잴 수 없었습니다: {why}",
-    "fit_numbers": "오프셋 {offset}프레임 · LSE-D {d:.3f}(낮을수록 좋음) · LSE-C {c:.3f}(높을수록 좋음) · 확실성 "
-    "{sure} · 판정 모델 {judge}, 방식 {protocol}. 곡선이 가장 낮은 곳이 소리가 가장 잘 맞는 위치입니다.",
-    "fit_standard": "판정 모델은 여기서 학습한 것입니다. 서버에서 `python -m lipsync fetch syncnet-v2`로 공개 모델을 "
-    "받으면 표준 LSE-D와 LSE-C가 나옵니다.",
-    "curve": "소리를 앞뒤로 {ms}밀리초까지 옮겼을 때 입과 소리의 거리",
+    "fit_numbers": "오프셋 {offset}프레임 · LSE-D ({judge}) {d:.3f}, 낮을수록 좋음 · LSE-C ({judge}) {c:.3f}, 높을수록 "
+    "좋음 · 확실성 {sure} · 판정 모델 {judge}(sha256 {sha}…), 방식 {protocol}. 곡선이 가장 낮은 곳이 소리가 가장 잘 "
+    "맞는 위치이며, 오른쪽으로 갈수록 소리가 늦습니다.",
+    "fit_standard": "이 판정 모델은 여기서 학습한 것이라 그 수치는 서로끼리만 견줄 수 있습니다. 공개 모델"
+    "(syncnet_v2.model)을 쓰면 표준 LSE-D와 LSE-C가 나오며, 서버에서 `python -m lipsync fetch syncnet-v2`로 받습니다.",
+    "curve": "소리를 {ms}밀리초 이르게 한 때부터 {ms}밀리초 늦게 한 때까지 입과 소리의 거리",
     "link": "파일이 지워질 때까지 이 페이지의 링크로 영상을 다시 찾을 수 있습니다.",
     "check_lead": "여기서 만든 영상에는 모두 서명이 있습니다. 영상을 주면 표시가 온전한지 알려 줍니다.",
     "check_file": "동영상 파일",
-    "privacy": "파일은 이 서버에만 있고 링크를 가진 사람만 볼 수 있으며, 마지막으로 쓴 뒤 {minutes}분이 지나면 "
+    "privacy": "파일은 이 서버에만 있고 링크를 가진 사람만 볼 수 있으며, 마지막 작업 뒤 {minutes}분이 지나면 "
     "지워집니다. 여기서 만든 영상에는 모두 합성이라는 표시가 붙습니다.",
     "licence": "모델 {model}: {licence}.",
     "limits": "최대 {seconds}초, {megabytes} MB.",

@@ -47,15 +47,16 @@ def _line(said: str, share: float | None = None, kind: str = "") -> str:
 
 
 def preview(job: Job | None, picked: str, t: Words) -> str:
-    """The frame with its faces as buttons; picked: an `Options.face`, so that the face under its point is marked."""
+    """The frame with its faces as buttons; picked: an `Options.face`, of which `work.pick` has noted who speaks."""
     shown = job.facts.get("preview") if job else None
     if not shown:
         return ""
     width, height, second = shown["width"], shown["height"], shown["second"]
-    x, y = _point(picked)
+    noted = job.facts.get("picked", {})
+    speaking = noted["numbers"] if noted.get("point") == picked else []
     buttons = []
     for number, (x0, y0, x1, y1) in shown["boxes"].items():
-        mark = " picked" if x0 <= x <= x1 and y0 <= y <= y1 else ""
+        mark = " picked" if int(number) in speaking else ""
         place = (
             f"left:{100 * x0 / width:.2f}%;top:{100 * y0 / height:.2f}%;"
             f"width:{100 * (x1 - x0) / width:.2f}%;height:{100 * (y1 - y0) / height:.2f}%"
@@ -66,25 +67,18 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
             f'<button type="button" class="face{mark}" style="{place}" data-face="{point}" '
             f'aria-label="{name}" title="{name}"><b>{number}</b></button>'
         )
-    count = job.facts.get("faces", 0)
-    if not count:
+    here, shots = len(shown["boxes"]), job.facts.get("shots", 1)
+    if not job.facts.get("faces"):
         said = t["faces_none"]
-    elif not shown["boxes"]:
+    elif not here:
         said = t["faces_unshown"]
     else:
-        said = t["faces_one"] if count == 1 else t["faces_many"].format(n=count)
+        said = t["faces_one"] if here == 1 else t["faces_many"].format(n=here)
+        said += " " + t["faces_shots"].format(n=shots) if shots > 1 else ""
     return (
         f'<div class="frame"><img alt="" src="jobs/{job.id}/preview.jpg?v={shown["version"]}">{"".join(buttons)}</div>'
         f'<p class="note">{escape(said)}</p>'
     )
-
-
-def _point(face: str) -> tuple[float, float]:
-    try:
-        x, y = face.split("@")[0].split(",")
-        return float(x), float(y)
-    except ValueError:
-        return -1.0, -1.0
 
 
 def results(job: Job | None, t: Words) -> str:
@@ -137,7 +131,7 @@ def fit(row: dict, t: Words) -> str:
     else:
         said = t["fit_early" if offset > 0 else "fit_late"].format(ms=40 * abs(offset))
     numbers = t["fit_numbers"].format(
-        judge=row["judge"], d=row["lse_d"], c=row["lse_c"], protocol=row["protocol"],
+        judge=row["judge"], sha=row["judge_sha256"][:8], d=row["lse_d"], c=row["lse_c"], protocol=row["protocol"],
         offset="–" if offset is None else offset, sure=f"{row['certainty']:.0%}",
     )  # fmt: skip
     if row["judge"] != "syncnet-v2":
@@ -146,8 +140,11 @@ def fit(row: dict, t: Words) -> str:
 
 
 def _curve(values: list[float | None], t: Words) -> str:
-    """The distance of mouth and sound at each shift of the sound, as a small drawing; the dip is where they fit."""
-    known = [(k, v) for k, v in enumerate(values) if v is not None]
+    """The distance of mouth and sound as a small drawing: from left to right the sound comes later, as in `nudge`.
+
+    A row's curve runs the other way: at its column k the sound is taken k - v frames further on, which is earlier.
+    """
+    known = [(k, v) for k, v in enumerate(reversed(values)) if v is not None]
     if len(known) < 3:
         return ""
     low, high = min(v for _, v in known), max(v for _, v in known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache
@@ -14,20 +15,21 @@ from typing import Any
 import cv2
 
 from lipsync import checkpoints, label
+from lipsync.choose import choose
 from lipsync.errors import InputError, LipsyncError
 from lipsync.faces import FaceMap
-from lipsync.media import FrameReader, VideoInfo, probe
+from lipsync.media import FrameReader, SoundReader, VideoInfo, probe
 from lipsync.models import MODELS
 from lipsync.monitor import Monitor
 from lipsync.pipeline import find, preview, sync
 from lipsync.records import Options, Progress
 
 from .jobs import Job, Store
-from .lending import new_path, take_back
 from .settings import Settings
 
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
 REMEMBERED = 40  # jobs whose faces stay in memory, some MB each; those of others are looked for again
+_BUILDING = threading.Lock()  # `cache` by itself lets two threads build a judge each
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
 
@@ -38,25 +40,41 @@ def models() -> dict[str, checkpoints.Card]:
 
 
 def keep_input(store: Store, job: Job, kind: str, given: str | Path) -> Path:
-    """Put a visitor's file into the job's folder under a tame form of its own name; kind: source | voice."""
-    given = Path(given)
+    """Put a visitor's file into the job's folder under a tame form of its own name; kind: source | voice.
+
+    The file kept before stays until the new one is whole. Gradio never gives two contents one path, so a path that was
+    kept already is not copied again, and may be gone.
+    """
+    given, kept = Path(given), input_file(store, job, kind)
+    if kept is not None and job.facts.get("given", {}).get(kind) == str(given):
+        return kept
     folder = store.folder(job.id) / kind
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    name = re.sub(r"[^\w.-]+", "_", given.name)
-    kept = folder / ((name[-80:].lstrip(".") or kind) if name else kind)
+    coming = folder.with_name(f"{kind}.new")
+    shutil.rmtree(coming, ignore_errors=True)
+    coming.mkdir()
+    name = re.sub(r"[^\w.-]+", "_", given.name)[-80:].lstrip(".") or kind
     try:
-        shutil.copyfile(given, kept)
+        shutil.copyfile(given, coming / name)
     except OSError as error:
+        shutil.rmtree(coming, ignore_errors=True)
         raise InputError(f"{given.name} is no longer here; give it once more.") from error
-    store.update(job.id, **{kind: str(kept.relative_to(store.folder(job.id)))})
-    return kept
+    shutil.rmtree(folder, ignore_errors=True)
+    coming.rename(folder)
+    store.update(job.id, **{kind: f"{kind}/{name}"}, given=job.facts.get("given", {}) | {kind: str(given)})
+    return folder / name
 
 
 def input_file(store: Store, job: Job, kind: str) -> Path | None:
-    """The file that `keep_input` put away."""
-    name = job.facts.get(kind)
-    return store.folder(job.id) / name if name else None
+    """The file that `keep_input` put away; None where there is none."""
+    path = store.folder(job.id) / job.facts.get(kind, "")
+    return path if path.is_file() else None
+
+
+def _need(store: Store, job: Job, kind: str) -> Path:
+    path = input_file(store, job, kind)
+    if path is None:
+        raise InputError(f"The {'face' if kind == 'source' else 'voice'} is no longer here; give it once more.")
+    return path
 
 
 def check_source(path: Path, settings: Settings) -> VideoInfo:
@@ -86,12 +104,15 @@ def smaller_picture(store: Store, job: Job, info: VideoInfo, settings: Settings)
         frame = next(reader)
     scale = settings.max_height / _shorter(info)
     small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    made = new_path(f"{info.path.stem}.png")
+    made = info.path.with_suffix(".png")
     cv2.imwrite(str(made), small[:, :, ::-1])
-    try:
-        return probe(keep_input(store, job, "source", made))
-    finally:
-        take_back([str(made)])
+    note = (
+        f"{info.path.name} was made smaller, from {info.width} × {info.height} to {small.shape[1]} × {small.shape[0]}."
+    )
+    store.update(job.id, source=f"source/{made.name}", notes=[note])
+    if made != info.path:
+        info.path.unlink()
+    return probe(made)
 
 
 def check_voice(path: Path, settings: Settings) -> VideoInfo:
@@ -101,7 +122,21 @@ def check_voice(path: Path, settings: Settings) -> VideoInfo:
     if not info.has_audio:
         raise InputError(f"{path.name} holds no sound: a voice is needed.")
     _check_length(path, info.duration_s, settings)
+    _check_sound(path, settings)
     return info
+
+
+def _check_sound(path: Path, settings: Settings) -> None:
+    """Hear a voice as far as the limit: a browser's recording states no length, and a sound may outlast its picture."""
+    heard_s = 0.0
+    with SoundReader(path, 16_000, 1) as reader:
+        for samples in reader:
+            heard_s += len(samples) / 16_000
+            if heard_s > settings.max_seconds + 0.5:
+                raise InputError(
+                    f"The sound of {path.name} is longer than the {settings.max_seconds:g} s that this page takes. "
+                    "Cut it and try again."
+                )
 
 
 def _check_size(path: Path, settings: Settings) -> None:
@@ -119,20 +154,19 @@ def _check_length(path: Path, seconds: float, settings: Settings) -> None:
 
 
 def look(
-    store: Store, settings: Settings, second: float | None = None, given: str | Path | None = None
+    store: Store, settings: Settings, second: float | None = None, options: Options | None = None
 ) -> Callable[..., None]:
     """Work that finds the faces of a job's source and shows one frame.
 
-    second  of the frame to show; None: one with faces
-    given   a new source, kept first
+    second   of the frame to show; None: one with faces
+    options  how faces are followed
     """
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        path = keep_input(store, job, "source", given) if given else input_file(store, job, "source")
-        info = check_source(path, settings)
+        info = check_source(_need(store, job, "source"), settings)
         if info.is_still and _shorter(info) > settings.max_height:
             info = smaller_picture(store, job, info, settings)
-        faces = find(info.path, progress=progress, cancelled=cancelled)
+        faces = find(info.path, options, progress=progress, cancelled=cancelled)
         store.memory[job.id] = (info, faces)
         while len(store.memory) > REMEMBERED:
             store.memory.pop(next(iter(store.memory)), None)
@@ -142,6 +176,7 @@ def look(
             still=info.is_still,
             seconds=0.0 if info.is_still else float(faces.frames / info.fps),
             faces=len(faces.tracks),
+            shots=len(faces.shots),
         )
 
     return work
@@ -172,6 +207,21 @@ def show(store: Store, job: Job, second: float) -> None:
     )  # fmt: skip
 
 
+def pick(store: Store, job_id: str, point: str) -> None:
+    """Note which faces a click makes speak, as the engine takes it, so that they are marked in every frame."""
+    job = store.get(job_id)
+    if job is None or "preview" not in job.facts:
+        return
+    if job_id in store.memory:
+        info, faces = store.memory[job_id]
+        numbers = [t.number for t in choose(faces, point, None, info.fps)]
+    else:  # after a restart
+        x, y = map(float, point.split("@")[0].split(","))
+        boxes = job.facts["preview"]["boxes"].items()
+        numbers = [int(n) for n, (x0, y0, x1, y1) in boxes if x0 <= x <= x1 and y0 <= y <= y1]
+    store.update(job_id, picked={"point": point, "numbers": numbers})
+
+
 def make(
     store: Store, settings: Settings, options: Options, second_model: str | None = None, given: str | Path | None = None
 ) -> Callable[..., None]:
@@ -179,11 +229,11 @@ def make(
     options = replace(options, visible_label=settings.visible_label)
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        source = input_file(store, job, "source")
-        voice = keep_input(store, job, "voice", given) if given else input_file(store, job, "voice")
+        voice = keep_input(store, job, "voice", given) if given else _need(store, job, "voice")
         check_voice(voice, settings)
         if job.id not in store.memory:  # a request of the API, or after a restart
-            look(store, settings, job.facts.get("preview", {}).get("second"))(job, progress, cancelled)
+            look(store, settings, job.facts.get("preview", {}).get("second"), options)(job, progress, cancelled)
+        source = _need(store, job, "source")  # not before `look`, which may put a smaller picture in its place
         _, faces = store.memory[job.id]
         old, results = job.facts.get("results", []), []
         try:
@@ -191,6 +241,7 @@ def make(
                 out = store.folder(job.id) / f"result-{secrets.token_hex(4)}.mp4"
                 chosen = replace(options, model=model)
                 report = sync(source, voice, out, chosen, faces=faces, progress=progress, cancelled=cancelled)
+                report = replace(report, warnings=[*job.facts.get("notes", []), *report.warnings])
                 results.append({"file": out.name, "model": model, "report": asdict(report) | {"out": out.name},
                                 "words": report.words(), "label": verdict(out)})  # fmt: skip
         except BaseException:
@@ -199,7 +250,7 @@ def make(
         finally:
             for gone in old:
                 (store.folder(job.id) / gone["file"]).unlink(missing_ok=True)
-        store.update(job.id, results=results, options=asdict(options))
+        store.update(job.id, results=results)
 
     return work
 
@@ -220,8 +271,13 @@ def measure(store: Store) -> Callable[..., None]:
     return work
 
 
-@cache
 def _judge() -> Any:
+    with _BUILDING:
+        return _built_judge()
+
+
+@cache
+def _built_judge() -> Any:
     from eval.judge import Judge
 
     return Judge(fast=True)
@@ -236,7 +292,6 @@ def verdict(path: Path) -> dict[str, Any]:
         return {"labelled": False, "words": str(error)}
 
 
-@cache
 def warm_up() -> None:
     """Load what the first visitor would wait for: the detector and the default model's engine."""
     from fractions import Fraction

@@ -1,25 +1,32 @@
 """The page's parts without the engine: what is served to whom, limits, sentences, both languages."""
 
+import asyncio
 import re
 import string
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from demo import api, texts, views, voices, work
+from demo import api, lending, sync_tab, texts, views, voices, work
+from demo.flow import SHOWN, Flow
 from demo.jobs import Job, Store
 from demo.settings import Settings
-from lipsync.errors import InputError
+from lipsync.errors import Cancelled, InputError
 from lipsync.faces import FaceMap, Track
 from lipsync.media import VideoWriter
-from lipsync.records import LONGER, Options, Progress
+from lipsync.records import LONGER, Options, Progress, Report
 from tests.live_server import ROOT
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     store = Store(tmp_path / "jobs")
     yield store
     store.close()
@@ -161,6 +168,52 @@ def test_an_upload_that_has_expired_is_asked_for_again(store, tmp_path):
         work.keep_input(store, store.create(), "source", tmp_path / "gone.mp4")
 
 
+def test_a_kept_file_outlives_its_upload_and_a_failed_successor(store, tmp_path):
+    job, upload = store.create(), tmp_path / "voice.wav"
+    upload.write_text("first")
+    kept = work.keep_input(store, job, "voice", upload)
+    upload.unlink()
+    assert work.keep_input(store, job, "voice", upload) == kept  # that very file is here already
+    with pytest.raises(InputError, match=r"other.wav is no longer here"):
+        work.keep_input(store, job, "voice", tmp_path / "other.wav")
+    assert work.input_file(store, job, "voice") == kept and kept.read_text() == "first"
+    (tmp_path / "other.wav").write_text("second")
+    assert work.keep_input(store, job, "voice", tmp_path / "other.wav").read_text() == "second" and not kept.exists()
+    assert sorted(p.name for p in store.folder(job.id).iterdir()) == ["job.json", "voice"]
+
+
+def test_a_sound_without_a_stated_length_keeps_to_the_limit(tmp_path):
+    """As browsers record it: a stream, whose length nobody knew when its head was written."""
+    import av
+
+    path = tmp_path / "live.webm"
+    with av.open(str(path), "w", options={"live": "1"}) as file:
+        stream = file.add_stream("libopus", rate=48_000)
+        stream.layout = "mono"
+        for n in range(100):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), "flt", "mono")
+            frame.sample_rate, frame.pts = 48_000, 960 * n
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    assert work.probe(path).duration_s == 0
+    assert work.check_voice(path, Settings(max_seconds=2)).has_audio
+    with pytest.raises(InputError, match=r"sound of live.webm is longer than the 1 s"):
+        work.check_voice(path, Settings(max_seconds=1))
+
+
+def test_two_jobs_at_once_share_one_judge(monkeypatch):
+    from eval import judge
+
+    class Slow:
+        def __init__(self, fast):
+            time.sleep(0.05)
+
+    monkeypatch.setattr(judge, "Judge", Slow)
+    monkeypatch.setattr(work, "_built_judge", cache(work._built_judge.__wrapped__))
+    with ThreadPoolExecutor(2) as pool:
+        assert len({id(judge) for judge in pool.map(lambda _: work._judge(), range(2))}) == 1
+
+
 def test_settings_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("LIPSYNC_MAX_SECONDS", "12")
     monkeypatch.setenv("LIPSYNC_VISIBLE_LABEL", "off")
@@ -171,7 +224,7 @@ def test_settings_come_from_the_environment(monkeypatch):
 
 
 def test_looking_for_faces_writes_the_preview(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "find", lambda path, **_: faces(5, ((0, 5), (2, 5))))
+    monkeypatch.setattr(work, "find", lambda *_, **__: faces(5, ((0, 5), (2, 5))))
     job = store.create()
     work.keep_input(store, job, "source", video(tmp_path / "clip.mp4"))
     work.look(store, Settings())(job, lambda p: None, lambda: False)
@@ -181,9 +234,32 @@ def test_looking_for_faces_writes_the_preview(store, tmp_path, monkeypatch):
     assert job.facts["faces"] == 2 and not job.facts["still"]
     work.show(store, job, 0.12)
     assert list(job.facts["preview"]["boxes"]) == ["0", "1"]
+    work.pick(store, job.id, "50.0,30.0@0.120")
     html = views.preview(job, "50.0,30.0@0.120", texts.ENGLISH)
+    assert "2 faces in this frame" in html and "shots" not in html
     assert re.findall(r'class="face( picked)?"', html) == ["", " picked"]
     assert re.findall(r'data-face="([^"]+)"', html) == ["20.0,30.0@0.120", "50.0,30.0@0.120"]
+
+
+def test_a_click_marks_its_face_and_no_other_at_that_place(store):
+    """Two shots of two people who sit at the same place: one of them speaks after a click."""
+    box = np.tile(np.float32([10, 20, 30, 40]), (25, 1))
+    tracks = tuple(
+        Track(n, n, 25 * n, box, np.zeros((25, 25, 2), np.float32), np.ones(25, bool)) for n in range(2)
+    )  # fmt: skip
+    job, point = store.create(), "20.0,30.0@0.200"
+    shown = {"second": 0.2, "width": 128, "height": 96, "version": "1", "boxes": {"0": [10, 20, 30, 40]}}
+    store.update(job.id, faces=2, shots=2, preview=shown)
+    video = type("Info", (), {"fps": Fraction(25)})
+    store.memory[job.id] = video, FaceMap(50, Fraction(25), ((0, 25), (25, 50)), tracks)
+    work.pick(store, job.id, point)
+    html = views.preview(job, point, texts.ENGLISH)
+    assert "face picked" in html and "One face in this frame. The clip is cut into 2 shots" in html
+    shown["boxes"] = {"1": [10, 20, 30, 40]}
+    assert "face picked" not in views.preview(job, point, texts.ENGLISH)
+    store.memory.clear()  # as after a restart
+    work.pick(store, job.id, point)
+    assert job.facts["picked"]["numbers"] == [1]
 
 
 def test_the_first_frame_shown_has_the_most_faces():
@@ -195,23 +271,19 @@ def test_the_first_frame_shown_has_the_most_faces():
 def made(monkeypatch, fails=()):
     """A fake engine that writes the options it was given; a model named in `fails` raises."""
 
-    class FakeReport:
-        def __init__(self, out):
-            self.out = out
-
-        def words(self):
-            return "done <b>"
-
     def sync(source, voice, out, options, **_):
         if options.model in fails:
             raise InputError("no")
+        assert source.is_file() and voice.is_file()
         out.write_text(repr(options))
-        return FakeReport(str(out))
+        return Report(
+            out=str(out), frames=5, fps=25.0, frames_synced=5, frames_passed=0, passed_ranges=[], faces=1, shots=1,
+            width=128, height=96, seconds={}, total_seconds=1.0, peak_rss_mb=1.0, model=options.model,
+            checkpoint_sha256="", engine="none", label="signature", warnings=["done <b>"],
+        )  # fmt: skip
 
     monkeypatch.setattr(work, "sync", sync)
-    monkeypatch.setattr(work, "asdict", lambda thing: {"of": str(thing)})
     monkeypatch.setattr(work, "verdict", lambda path: {"labelled": True, "words": "Labelled."})
-    monkeypatch.setattr(work, "check_source", lambda *a: None)
     monkeypatch.setattr(work, "check_voice", lambda *a: None)
 
 
@@ -331,37 +403,69 @@ def test_api_options_are_checked():
 def test_a_camera_picture_is_made_smaller(store, tmp_path, monkeypatch):
     import cv2
 
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(work, "find", lambda path, **_: faces(1, ((0, 1),)))
-    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((300, 400, 3), np.uint8))
+    made(monkeypatch)
+    monkeypatch.setattr(work, "find", lambda path, *_, **__: faces(1, ((0, 1),)))
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((300, 400, 3), np.uint8))
+    (tmp_path / "voice.wav").write_text("x")
     job = store.create()
-    work.look(store, Settings(max_height=150), given=tmp_path / "photo.png")(job, lambda p: None, lambda: False)
+    work.keep_input(store, job, "source", tmp_path / "photo.jpg")
+    run = work.make(store, Settings(max_height=150), Options(), given=tmp_path / "voice.wav")  # as the API does
+    run(job, lambda p: None, lambda: False)
     assert (job.facts["preview"]["width"], job.facts["preview"]["height"]) == (200, 150)
     assert job.facts["still"] and job.facts["source"] == "source/photo.png"
-    assert not list((tmp_path / "gradio").iterdir())
+    assert [p.name for p in (store.folder(job.id) / "source").iterdir()] == ["photo.png"]
+    assert "photo.jpg was made smaller, from 400 × 300 to 200 × 150." in job.facts["results"][0]["words"]
     monkeypatch.setattr(work, "MAX_PIXELS", 1000)
-    with pytest.raises(InputError, match="photo.png is 400 × 300"):
-        work.check_source(tmp_path / "photo.png", Settings())
+    with pytest.raises(InputError, match="photo.jpg is 400 × 300"):
+        work.check_source(tmp_path / "photo.jpg", Settings())
+
+
+def test_faces_are_followed_as_the_options_say(store, tmp_path, monkeypatch):
+    made(monkeypatch)
+    asked = []
+    monkeypatch.setattr(work, "find", lambda path, options, **_: asked.append(options.smoothing) or faces(5, ((0, 5),)))
+    job = store.create()
+    work.keep_input(store, job, "source", video(tmp_path / "clip.mp4"))
+    work.keep_input(store, job, "voice", tmp_path / "clip.mp4")
+    work.make(store, Settings(), Options(smoothing="published"))(job, lambda p: None, lambda: False)
+    assert asked == ["published"]
+
+
+def fake_engine(monkeypatch, ready=None):
+    """`made`, with faces that are found once `ready` is set, and a judge who gives every video the same row."""
+    made(monkeypatch)
+
+    def find(path, *_, **__):
+        assert ready is None or ready.wait(5)
+        return faces(5, ((0, 5),))
+
+    def measure(store):
+        def work(job, progress, cancelled):
+            store.update(job.id, measured=job.facts.get("measured", 0) + 1)
+
+        return work
+
+    monkeypatch.setattr(work, "find", find)
+    monkeypatch.setattr(work, "measure", measure)
+
+
+def uploaded(name, write):
+    """A file where gradio puts what a visitor uploads."""
+    path = lending.new_path(name)
+    write(path)
+    return path
+
+
+async def rows(generator):
+    return [row async for row in generator]
 
 
 def test_the_flow_of_a_visitor(store, tmp_path, monkeypatch):
     """Give a face, start before it was found, give another face: the first job goes, a finished one stays."""
-    import asyncio
-    import threading
-
-    from demo.flow import SHOWN, Flow
-
-    made(monkeypatch)
     ready = threading.Event()
-
-    def find(path, **_):
-        ready.wait(5)
-        return faces(5, ((0, 5),))
-
-    monkeypatch.setattr(work, "find", find)
-    monkeypatch.setattr(work, "check_source", lambda path, settings: work.probe(path))
-    clip, voice = video(tmp_path / "clip.mp4"), tmp_path / "voice.wav"
-    voice.write_text("x")
+    fake_engine(monkeypatch, ready)
+    clip, other = uploaded("clip.mp4", video), uploaded("other.mp4", video)
+    voice = uploaded("voice.wav", lambda path: path.write_text("x"))
     flow, t = Flow(store, Settings()), texts.ENGLISH
 
     async def visit():
@@ -369,17 +473,93 @@ def test_the_flow_of_a_visitor(store, tmp_path, monkeypatch):
         job_id, face, which, *view = await anext(taking)
         assert (face, which) == ("largest", "largest") and len(view) == len(SHOWN)
         starting = flow.start(job_id, str(voice), Options(), None, t)
-        assert "say" in (await anext(starting))[SHOWN.index("preview")]
+        first = await anext(starting)
+        assert "say" in first[SHOWN.index("preview")] and first[SHOWN.index("cancel")]["visible"]
         ready.set()
-        rows = [row async for row in starting]
-        assert "<video" in rows[-1][SHOWN.index("results")]
-        assert rows[-1][SHOWN.index("given")]["visible"] and not rows[-1][SHOWN.index("cancel")]["visible"]
-        async for _ in taking:
-            pass
-        second = [row async for row in flow.take(str(clip), job_id, t)][-1][0]
+        seen = await rows(starting)
+        assert "<video" in seen[-1][SHOWN.index("results")]
+        assert seen[-1][SHOWN.index("given")]["visible"] and not seen[-1][SHOWN.index("cancel")]["visible"]
+        assert store.get(job_id).facts["measured"] == 1
+        await rows(taking)
+        second = (await rows(flow.take(str(other), job_id, t)))[-1][0]
         assert store.get(job_id).facts["results"] and second != job_id
-        async for row in flow.take(None, second, t):
+        again = (await rows(flow.take(str(other), second, t)))[-1][0]  # the same upload once more
+        assert store.get(second) is None and work.input_file(store, store.get(again), "source").is_file()
+        for row in await rows(flow.take(None, again, t)):
             assert row[0] == "" and row[3]["visible"]
-        assert store.get(second) is None
+        assert store.get(again) is None and not other.exists() and clip.exists() and voice.exists()
 
     asyncio.run(visit())
+
+
+def test_an_upload_that_is_gone_leaves_the_face_before_it(store, tmp_path, monkeypatch):
+    fake_engine(monkeypatch)
+    flow, clip = Flow(store, Settings()), uploaded("clip.mp4", video)
+    first = asyncio.run(rows(flow.take(str(clip), "", texts.ENGLISH)))[-1][0]
+    (job_id, _, _, *view) = asyncio.run(rows(flow.take(str(tmp_path / "gone.mp4"), first, texts.ENGLISH)))[-1]
+    assert job_id == first and "gone.mp4 is no longer here" in view[SHOWN.index("status")]
+    assert len(list(store.folder_of_all.iterdir())) == 1
+
+
+@pytest.mark.parametrize("task", ["sync", "judge"])
+def test_a_finished_video_outlives_another_face(store, task):
+    job, running = store.create(), threading.Event()
+    (store.folder(job.id) / "result-1.mp4").write_text("video")
+    store.update(job.id, results=[{"file": "result-1.mp4"}])
+
+    def work(job, progress, cancelled):
+        running.set()
+        while not cancelled():
+            time.sleep(0.005)
+        raise Cancelled("stopped")
+
+    store.submit(job.id, task, work)
+    assert running.wait(5)
+    Flow(store, Settings()).leave(job.id)
+    assert store.get(job.id) is not None and (store.folder(job.id) / "result-1.mp4").is_file()
+
+
+def test_a_video_is_measured_for_whoever_opens_its_link(store, monkeypatch):
+    """The visitor reloaded while it was made, or the server was restarted while it was measured."""
+    fake_engine(monkeypatch)
+    flow, job = Flow(store, Settings()), store.create()
+    store.submit(job.id, "sync", lambda *_: time.sleep(0.05))
+    asyncio.run(rows(flow.finish(job.id, "", texts.ENGLISH)))
+    assert job.facts["measured"] == 1
+    asyncio.run(rows(flow.finish(job.id, "", texts.ENGLISH)))
+    assert job.facts["measured"] == 1
+    job.state = "interrupted"
+    asyncio.run(rows(flow.finish(job.id, "", texts.ENGLISH)))
+    assert job.facts["measured"] == 2
+
+
+def test_a_reload_brings_the_voice_and_the_choices_back(store, monkeypatch):
+    fake_engine(monkeypatch)
+    flow, clip = Flow(store, Settings()), uploaded("clip.mp4", video)
+    voice = uploaded("voice.wav", lambda path: path.write_text("x"))
+    job_id = asyncio.run(rows(flow.take(str(clip), "", texts.ENGLISH)))[-1][0]
+    job, options = store.get(job_id), Options(face="20.0,30.0@0.120", model="a", nudge=3, end=2.0)
+    asyncio.run(rows(flow.start(job_id, str(voice), options, "b", texts.ENGLISH)))
+    point, which, compare, end, *values = sync_tab.asked_before(job)
+    assert (point, which, compare, end) == ("20.0,30.0@0.120", "picked", "b", 2.0)
+    again = Options(face=point, end=end, **dict(zip(sync_tab.OPTIONS, values, strict=True)))
+    assert again == options
+    assert sync_tab.lent_voice(store, job) == str(voice)  # gradio has it still: no second copy
+    voice.unlink()
+    lent = sync_tab.lent_voice(store, job)
+    assert lent == sync_tab.lent_voice(store, job) and Path(lent).read_text() == "x" and lent in job.facts["uploads"]
+
+
+def test_the_curve_dips_on_the_side_of_the_repair():
+    """Sound two frames early: the offset is +2, and the dip is where the sound is delayed by 80 ms."""
+    from eval.sync import score
+
+    distances = np.full((60, 15), 9.0) + np.random.default_rng(0).uniform(0, 0.1, (60, 15))
+    distances[:, 7 - 2] = 3.0  # the picture of window i fits the sound of window i - 2
+    found = score(distances)
+    row = {"error": None, "offset": found.offset, "lse_d": 3.0, "lse_c": 6.0, "certainty": 1.0, "judge": "syncnet-lab",
+           "judge_sha256": "0123456789abcdef", "protocol": "short", "curve": found.curve.tolist()}  # fmt: skip
+    html = views.fit(row, texts.ENGLISH)
+    assert found.offset == 2 and "80 ms before the mouth" in html
+    assert float(re.search(r'circle cx="([\d.]+)"', html)[1]) == pytest.approx(10 + 280 * (7 + 2) / 14)
+    assert "LSE-D (syncnet-lab) 3.000" in html and "(sha256 01234567…)" in html and "syncnet_v2.model" in html
