@@ -1,21 +1,26 @@
 # The commands of this project; .ci/run calls the same ones. Each sets up .venv by itself at first use.
-PYTHON ?= python3
 PY := .venv/bin/python
+# The first of these that is 3.11 or 3.12: MediaPipe has no wheels for others.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info[:2] \
+	not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 
 .PHONY: demo test test-fast bench lint
 
 .venv/ready: requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found; name one: make demo PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet torch==2.13.0
 	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps -e .
 	touch .venv/ready
 
-demo: .venv/ready        ## serve the page on http://localhost:7860
+demo: .venv/ready        ## serve the page on http://localhost:7860; installs the libraries OpenCV links where it may
+	@sh tests/prepare.sh demo
 	$(PY) app.py
 
-test: .venv/ready        ## the whole suite; installs Debian's chromium and espeak-ng where it may
-	sh tests/prepare.sh
+test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-ng and a Korean font where it may
+	@sh tests/prepare.sh
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -m "not bench"

@@ -1,0 +1,29 @@
+"""From a checkout to the page: what `make demo` says where something is missing, and what git never takes."""
+
+import shutil
+import subprocess
+
+from tests.live_server import ROOT
+
+
+def test_a_missing_library_ends_the_start_with_one_sentence(tmp_path):
+    for name, says in (("uname", "Linux"), ("id", "1000"), ("ldconfig", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    ran = subprocess.run(
+        ["sh", "tests/prepare.sh", "demo"], cwd=ROOT, env={"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1 and ran.stdout.startswith("Missing: libgl1") and ran.stdout.count("\n") == 1
+
+
+def test_a_missing_python_ends_the_start_with_one_sentence(tmp_path):
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    ran = subprocess.run(["make", "demo", "PYTHON="], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode != 0 and "Python 3.11 or 3.12 is needed" in ran.stdout
+
+
+def test_git_takes_no_visitors_files():
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert "/work/" in ignored  # Settings.work, where `make demo` puts faces and voices
