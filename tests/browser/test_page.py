@@ -185,8 +185,9 @@ def test_from_face_to_deleted_files(address, visit, place):
     link, first = page.url, result_link(page)
     page.reload()
     page.wait_for_selector("#results video")
-    expect(page.locator(".frame .face")).to_be_visible()
+    expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
     expect(page.locator("#go")).to_have_text("Make the video")
+    expect(page.locator("#results .curve")).to_be_visible()  # measured, although nobody waited for it
 
     phone = visit(link, PHONE)  # the link alone finds it, elsewhere too
     shown(phone)
@@ -207,6 +208,10 @@ def test_from_face_to_deleted_files(address, visit, place):
     page.wait_for_selector("#results video")
     second = result_link(page)
     assert second != first
+    page.reload()
+    page.wait_for_selector("#results video")
+    expect(page.locator("#nudge input[type=number]")).to_have_value("5")
+    assert result_link(page) == second
     assert page.request.get(f"{address}/{second}").status == 200
     assert page.request.get(f"{address}/{first}").status == 404
 
@@ -228,6 +233,7 @@ def test_from_face_to_deleted_files(address, visit, place):
 def test_an_upload_is_cancelled_and_made_after_all(address, visit, tmp_path):
     page = visit(address)
     page.set_input_files("#video input[type=file]", film(tmp_path / "clip.mp4", 10))
+    expect(page.locator("#cancel")).to_be_visible()  # already while faces are looked for
     page.wait_for_selector(".frame .face")
     page.set_input_files("#voice input[type=file]", ASSETS / "voice-one.mp3")
     page.wait_for_selector("#voice canvas, #voice wave, #voice [data-testid=waveform-controls]", state="attached")
@@ -253,7 +259,7 @@ def test_two_faces_and_a_picture(address, visit, tmp_path):
     page.set_input_files("#picture input[type=file]", tmp_path / "two.png")
     page.wait_for_selector(".frame .face")
     expect(page.locator(".frame .face")).to_have_count(2)
-    expect(page.locator("#preview")).to_contain_text("2 faces found")
+    expect(page.locator("#preview")).to_contain_text("2 faces in this frame")
     page.click("#other-ways > button, #other-ways .label-wrap")
     page.fill("#words textarea", "One of us speaks.")
     page.click("#speak")
