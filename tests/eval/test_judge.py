@@ -1,6 +1,7 @@
 """The judge: its flat form is the published network, batches change nothing, sound streams, and which is taken."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from eval.judge import BATCH, MFCC_ROWS, Judge, hear, planes, sound_windows
+from eval.judge import BATCH, MFCC_ROWS, Judge, _on_gpu, hear, planes, sound_windows
 from eval.protocols import protocol
 from eval.score import score_file
 from lipsync import audio, checkpoints
@@ -118,6 +119,26 @@ def test_threads_may_share_a_judge():
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(judge.sound, [mfcc] * 8):
             np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_float32_on_a_gpu_is_float32(monkeypatch, fast):
+    """Without a GPU: what cuDNN is allowed while the network runs."""
+    allowed = []
+
+    class Network(torch.nn.Module):
+        def cuda(self):
+            return self
+
+        def forward(self, x):
+            allowed.append(torch.backends.cudnn.allow_tf32)
+            return x
+
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    before = torch.backends.cudnn.allow_tf32
+    _on_gpu(Network(), (1, 2), np.float32, fast)(np.zeros((1, 2), np.float32))
+    assert allowed == [fast] and torch.backends.cudnn.allow_tf32 == before
 
 
 def test_sound_streams_to_the_same_rows(tmp_path):
