@@ -24,9 +24,9 @@ from lipsync.errors import Cancelled
 from lipsync.monitor import Monitor
 from lipsync.shell import Bar, guarded
 
+from .compared import FAMILIES, compared, names
 from .protocols import PROTOCOLS
 
-FAMILIES = ("motion", "image", "identity")
 WIDE = 15  # shifts that `offset` tries to each side where the clip is long enough: 600 ms
 RETRIEVED = 80  # frames of a clip that look for their sound: three seconds
 SYNC = ("offset", "lse_d", "lse_c", "certainty")
@@ -117,7 +117,6 @@ def _judge(args: argparse.Namespace):
 
 def _score(args: argparse.Namespace) -> int:
     from .catalogue import MeasureError
-    from .compared import names
     from .rows import CsvRows
     from .sets import items
     from .table import rows_table, summary_table
@@ -150,25 +149,20 @@ def _score(args: argparse.Namespace) -> int:
 
 def _row(item, judge, protocol, detector, families, monitor, kept):
     """One clip's row: the one that is in the CSV, where its file and settings are the same, else a new one."""
-    from lipsync.fetching import file_sha256
-
     from .catalogue import reason
-    from .compared import compared, names
-    from .rows import VERSION
-    from .score import score_file
+    from .score import score_file, unscored
 
     named = {"identity": item.identity, "system": item.system, "pair": item.pair, "set": item.set,
-             "reference": str(item.reference or "")}  # fmt: skip
-    if kept is not None and item.path.is_file():
-        hashed = protocol.sha(detector or judge.detector, judge.fast)
-        wanted = str(item.path), named["reference"], VERSION, judge.sha256, hashed
-        for row in kept.known.values():
-            same = (row.file, row.reference, row.version, row.judge_sha256, row.protocol_hash) == wanted
-            if same and row.file_sha256 == file_sha256(item.path):
-                return replace(row, **named)
-    row = replace(score_file(item.path, judge, protocol, detector, monitor), **named)
+             "reference": str(item.reference or ""),
+             "reference_sha256": _sha256(item.reference) if families else ""}  # fmt: skip
+    values: dict = dict.fromkeys(names(families))
+    if kept is not None:
+        wanted = replace(unscored(item.path, judge, protocol, detector), **named, values=values)
+        row = kept.known.get(replace(wanted, file_sha256=_sha256(item.path)).key())
+        if row is not None:
+            return replace(row, **named)
+    row = replace(score_file(item.path, judge, protocol, detector, monitor), **named, values=values)
     if families:
-        values: dict = dict.fromkeys(names(families))
         remarks = list(row.remarks)
         try:
             values, said = compared(item.path, item.reference, families, monitor)
@@ -181,6 +175,12 @@ def _row(item, judge, protocol, detector, families, monitor, kept):
     if kept is not None:
         kept.add(row)
     return row
+
+
+def _sha256(path: Path | None) -> str:
+    from lipsync.fetching import file_sha256
+
+    return file_sha256(path) if path is not None and path.is_file() else ""
 
 
 def _offset(args: argparse.Namespace) -> int:

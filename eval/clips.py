@@ -18,9 +18,7 @@ from .catalogue import MeasureError
 from .crops import track_crops, whole
 from .judge import Judge, hear
 from .protocols import FPS, SAMPLES, Protocol
-from .tracks import FaceTrack, shot_tracks
-
-PUBLISHED_MIN_SCENE = 15  # frames, of PySceneDetect 0.5.1
+from .tracks import MIN_SCENE, FaceTrack, shot_tracks
 
 
 def at_25(path: Path, protocol: Protocol, other_sound: bool) -> tuple[VideoInfo, list[str]]:
@@ -81,7 +79,7 @@ def _steady_tracks(reader: FrameReader, protocol: Protocol, detector: str, step)
 
 def _published_tracks(reader: FrameReader, detector: str, step) -> tuple[list[FaceTrack], int]:
     """The published pipeline's: the detector on every frame, shots, greedy tracks."""
-    look, shots = DETECTORS[detector](), ShotFinder(FPS, PUBLISHED_MIN_SCENE)
+    look, shots = DETECTORS[detector](), ShotFinder(FPS, MIN_SCENE)
     found: list[list[np.ndarray]] = []
     cuts: list[int] = []
     try:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+
+from lipsync import detectors, faces
 
 from . import crops, sync, tracks
 from .catalogue import MeasureError
@@ -17,7 +19,8 @@ from .catalogue import MeasureError
 FPS = Fraction(25)
 SAMPLES = 640  # of 16 kHz sound that belong to one frame
 FRAMES = 5  # of a window
-VERSION = 1  # of the arithmetic; it goes into every hash
+SILENT = 1e-3  # peak below which there is no sound to compare with, full scale 1
+VERSION = 2  # of the arithmetic; it goes into every hash
 
 
 @dataclass(frozen=True)
@@ -30,28 +33,42 @@ class Protocol:
     padded: bool  # zeros beyond the ends of the sound, as published
     min_frames: int  # of a track, or of the clip where there are none
 
-    @property
-    def windows_lost(self) -> int:
-        """Windows are fewer than frames by this: the published count leaves the last one out."""
-        return FRAMES
-
     def with_shifts(self, shifts: int | None) -> Protocol:
         """The same protocol at another number of shifts; its hash says so. Raises MeasureError below 1 or above 100."""
         if shifts is None:
             return self
         if not 1 <= shifts <= 100:
             raise MeasureError(f"Shifts to each side must lie between 1 and 100, not {shifts}.")
-        return Protocol(self.name, self.faces, shifts, self.padded, self.min_frames)
+        return replace(self, shifts=shifts)
 
-    def sha(self, detector: str, fast: bool) -> str:
-        """Twelve digits that change with any setting which could change a number."""
+    def detector(self, name: str) -> str:
+        """What a row calls the detector: "none" where the frame is the face."""
+        return "none" if self.faces == "whole" else name
+
+    def sha(self, detector: str, judge) -> str:
+        """Twelve digits that change with any setting which could change a number (the judge's weights have their sum).
+
+        judge  an eval.judge.Judge
+        """
         settings = asdict(self) | {
-            "version": VERSION, "detector": detector, "fast": fast, "fps": str(FPS),
-            "tracks": [tracks.MIN_OVERLAP, tracks.MAX_GAP, tracks.MIN_DETECTIONS, tracks.MIN_SIDE_PX, tracks.MEDIAN,
-                       tracks.MIN_SHOT],
-            "crop": [crops.SCALE, crops.PADDING], "pairs": sync.FEWEST_PAIRS,
+            "version": VERSION, "detector": self.detector(detector), "fps": str(FPS), "silent": SILENT,
+            "judge": [judge.fast, judge.size_px, judge.unit],
+            "sync": [sync.FEWEST_PAIRS, sync.SURE, sync.RESAMPLES, sync.BLOCK, sync.CONFIDENCE_MEDIAN],
+            "crop": [crops.SCALE, crops.PADDING],
         }  # fmt: skip
+        if self.faces == "published":
+            settings["tracks"] = [tracks.MIN_OVERLAP, tracks.MAX_GAP, tracks.MIN_DETECTIONS, tracks.MIN_SIDE_PX,
+                                  tracks.MEDIAN, tracks.MIN_SHOT, tracks.MIN_SCENE, detectors.SHOT_PX,
+                                  faces.SMALL_PX]  # fmt: skip
+        if self.faces == "steady":
+            settings["tracks"] = [faces.SMALL_PX, faces.DETECT_EVERY, faces.FOLLOW_EVERY, faces.BRIDGE, faces.FORGET,
+                                  faces.MIN_FRAMES, detectors.SHOT_PX]  # fmt: skip
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def windows(frames: int, frames_heard: int) -> int:
+    """How many windows so many frames of a face give, so many of which have sound; as published, the last is left out."""
+    return max(min(frames, frames_heard) - FRAMES, 0)
 
 
 PROTOCOLS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .catalogue import MeasureError
 
-VERSION = "1"  # of the measures; a change of any number makes a new one
+VERSION = "2"  # of the measures; a change of any number makes a new one
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class ScoreRow:
     offset     frames of 40 ms, positive: the sound is early; None where the judge cannot tell
     coverage   share of the clip's frames in the scored face tracks, 0..1
     curve      mean distance at each shift of the sound, of the track that decides the offset
-    confidence  the same track's confidence, second by second
+    confidence  the same track's confidence, second by second, from frame `per_track[0]["first"]` on
+    per_track  of each scored face track, the deciding one first: its first frame at 25 a second, how many frames, its
+               offset (None: the judge cannot tell), lse_d and lse_c. Those of the row are means over its tracks
     values     further measures by name (image, motion, identity)
     """
 
@@ -33,6 +35,7 @@ class ScoreRow:
     system: str = ""
     identity: str = ""
     reference: str = ""  # the file that image and motion measures compare with
+    reference_sha256: str = ""
     version: str = VERSION
     judge: str = ""
     judge_sha256: str = ""
@@ -41,6 +44,7 @@ class ScoreRow:
     detector: str = ""
     shifts: int = 0
     fast: bool = False
+    engine: str = ""  # what ran the judge: numbers of two agree within 1e-3, not bit by bit
     offset: int | None = None
     lse_d: float | None = None
     lse_c: float | None = None
@@ -50,14 +54,15 @@ class ScoreRow:
     tracks: int = 0
     curve: list[float] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
+    per_track: list[dict] = field(default_factory=list)
     values: dict[str, float | None] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     error: str | None = None
 
     def key(self) -> tuple[str, ...]:
         """Rows of one key hold the same numbers: what was scored, by what."""
-        return (self.file, self.file_sha256, self.reference, self.version, self.judge_sha256, self.protocol_hash,
-                ",".join(sorted(self.values)))  # fmt: skip
+        return (self.file, self.file_sha256, self.reference, self.reference_sha256, self.version, self.judge_sha256,
+                self.protocol_hash, ",".join(sorted(self.values)))  # fmt: skip
 
     def heading(self) -> str:
         """What made the numbers, as it stands above every table: protocol, judge and its sum, detector, shifts."""

@@ -22,11 +22,9 @@ from .catalogue import MeasureError, reason
 from .clips import MainFace, at_25, find_tracks, too_short
 from .crops import track_crops, whole
 from .judge import BATCH, Judge, hear, planes, sound_windows
-from .protocols import FRAMES, SAMPLES, Protocol
+from .protocols import FRAMES, SAMPLES, SILENT, Protocol, windows
 from .rows import ScoreRow
 from .tracks import FaceTrack
-
-SILENT = 1e-3  # peak of the sound, full scale 1
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,7 @@ def score_file(path: str | Path, judge: Judge, protocol: Protocol, detector: str
     """
     path = Path(path)
     detector = detector or judge.detector
-    empty = ScoreRow(
-        file=str(path), judge=judge.name, judge_sha256=judge.sha256, protocol=protocol.name, shifts=protocol.shifts,
-        protocol_hash=protocol.sha(detector, judge.fast), detector=detector if protocol.faces != "whole" else "none",
-        fast=judge.fast,
-    )  # fmt: skip
+    empty = unscored(path, judge, protocol, detector)
     try:
         empty = replace(empty, file_sha256=file_sha256(path) if path.is_file() else "")
         found = clip_sync(path, judge, protocol, detector, monitor, sound)
@@ -81,8 +75,24 @@ def score_file(path: str | Path, judge: Judge, protocol: Protocol, detector: str
         tracks=len(found.tracks),
         curve=[round(float(v), 5) for v in best.curve],
         confidence=[round(float(np.mean(best.confidence[k : k + 25])), 5) for k in range(0, len(best.confidence), 25)],
+        per_track=[_of_track(t, s) for t, s in zip(found.tracks, found.scores, strict=True)],
         remarks=remarks,
     )
+
+
+def unscored(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None) -> ScoreRow:
+    """The row of a clip before anything is known of it but what would make its numbers."""
+    detector = detector or judge.detector
+    return ScoreRow(
+        file=str(path), judge=judge.name, judge_sha256=judge.sha256, protocol=protocol.name, shifts=protocol.shifts,
+        protocol_hash=protocol.sha(detector, judge), detector=protocol.detector(detector), fast=judge.fast,
+        engine=judge.engine,
+    )  # fmt: skip
+
+
+def _of_track(track: FaceTrack, score: sync.SyncScore) -> dict:
+    return {"first": track.first, "frames": len(track.boxes), "offset": score.offset if score.sure else None,
+            "lse_d": score.lse_d, "lse_c": score.lse_c}  # fmt: skip
 
 
 def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "mediapipe",
@@ -131,8 +141,8 @@ def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "med
 
 def embeddings(face: MainFace, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of picture and sound of all its windows, (N, 1024) each. Raises MeasureError where there are none."""
-    count = min(len(face.crops), face.frames_heard) - FRAMES
-    if count < 1:
+    count = windows(len(face.crops), face.frames_heard)
+    if not count:
         raise MeasureError(f"{len(face.crops)} frames with a face and {face.frames_heard} with sound give no window.")
     crops = np.stack([planes(crop) for crop in face.crops[: count + FRAMES - 1]])
     return judge.faces(crops), judge.sound(sound_windows(face.mfcc, range(count)))
@@ -171,34 +181,33 @@ class _Scorer:
             raise self._broken
         if len(self._crops) >= FRAMES:
             self._embed()
-        windows = self._windows()
-        fewest = 1 if self._protocol.padded else self._protocol.shifts + sync.FEWEST_PAIRS
-        if windows < fewest:
-            raise MeasureError(f"{self.frames} frames with a face and {self._heard} with sound give {max(windows, 0)} "
+        count, fewest = self._windows(), sync.fewest_windows(self._protocol.shifts, self._protocol.padded)
+        if count < fewest:
+            raise MeasureError(f"{self.frames} frames with a face and {max(self._heard, 0)} with sound give {count} "
                                f"windows; the protocol {self._protocol.name} needs {fewest}.")  # fmt: skip
-        self._compare(windows, windows)
+        self._compare(count, count)
         return sync.score(np.concatenate(self._rows))
 
     def _windows(self) -> int:
-        return min(self.frames, self._heard) - self._protocol.windows_lost
+        return windows(self.frames, self._heard)
 
     def _embed(self) -> None:
         self._waiting.append(self._judge.faces(np.stack(self._crops)))
         del self._crops[: 1 - FRAMES]
 
-    def _compare(self, stop: int, windows: int) -> None:
-        """Distances of the waiting windows below `stop`, `windows` being known to exist."""
+    def _compare(self, stop: int, known: int) -> None:
+        """Distances of the waiting windows below `stop`, of which so many are known to exist."""
         if stop <= self._begun or not self._waiting:
             return
         video, shifts = np.concatenate(self._waiting), self._protocol.shifts
         count = min(stop - self._begun, len(video))
-        first, end = max(self._begun - shifts, 0), max(min(self._begun + count + shifts, windows), 0)
+        first, end = max(self._begun - shifts, 0), max(min(self._begun + count + shifts, known), 0)
         self._sound = self._sound[max(first - self._sound_first, 0) :]
         self._sound_first = max(self._sound_first, first)
         missing = range(self._sound_first + len(self._sound), end)
         if missing:
             self._sound = np.concatenate([self._sound, self._judge.sound(sound_windows(self._mfcc, missing))])
-        self._rows.append(sync.distance_rows(video[:count], self._sound, self._begun, self._sound_first, windows,
+        self._rows.append(sync.distance_rows(video[:count], self._sound, self._begun, self._sound_first, known,
                                              shifts, self._protocol.padded))  # fmt: skip
         self._waiting = [video[count:]] if count < len(video) else []
         self._begun += count

@@ -59,13 +59,18 @@ def doubt(certainty: float, shifts: int) -> str:
     )
 
 
+def fewest_windows(shifts: int, padded: bool) -> int:
+    """How many windows a score needs."""
+    return 1 if padded else shifts + FEWEST_PAIRS
+
+
 def validate(video: np.ndarray, audio: np.ndarray, shifts: int, padded: bool) -> None:
     """Raise MeasureError unless embeddings video (N, D) and audio (M, D) can be scored at `shifts` to each side."""
     if video.ndim != 2 or audio.ndim != 2 or video.shape[1] != audio.shape[1]:
         raise MeasureError(f"Embeddings of picture and sound are (N, D) each, not {video.shape} and {audio.shape}.")
     if shifts < 1:
         raise MeasureError(f"At least one shift to each side is needed, not {shifts}.")
-    windows, fewest = min(len(video), len(audio)), 1 if padded else shifts + FEWEST_PAIRS
+    windows, fewest = min(len(video), len(audio)), fewest_windows(shifts, padded)
     if windows < fewest:
         raise MeasureError(
             f"Only {windows} windows of five frames: at {shifts} shifts to each side {fewest} are needed."

@@ -17,6 +17,7 @@ MIN_DETECTIONS = 100  # a track has more
 MIN_SIDE_PX = 100  # mean side of its boxes is above
 MEDIAN = 13  # frames of the median filter, zeros beyond the ends
 MIN_SHOT = 100  # frames; shorter shots are skipped
+MIN_SCENE = 15  # frames from one cut to the next, of PySceneDetect 0.5.1
 
 
 @dataclass(frozen=True)

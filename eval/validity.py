@@ -28,7 +28,7 @@ from .clips import MainFace, main_face
 from .encoders import open_encoder
 from .intervals import bootstrap
 from .judge import Judge, sound_windows
-from .protocols import SAMPLES, Protocol
+from .protocols import SAMPLES, Protocol, windows
 from .score import embeddings, score_file
 
 SHIFTS = tuple(range(16))  # frames
@@ -115,7 +115,7 @@ def _scored(face: MainFace, waveform: np.ndarray, judge: Judge, protocol: Protoc
     if seen is None:
         seen, sound = embeddings(heard, judge)
     else:
-        count = min(len(seen), heard.frames_heard - protocol.windows_lost)
+        count = min(len(seen), windows(len(face.crops), heard.frames_heard))
         sound, seen = judge.sound(sound_windows(heard.mfcc, range(count))), seen[:count]
     try:
         sync.validate(seen, sound, protocol.shifts, protocol.padded)

@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
+from eval import __main__ as cli
 from eval import judge, score
 from eval.__main__ import main
 from eval.protocols import PROTOCOLS
 from eval.repair import fix
-from eval.rows import read_csv
+from eval.rows import VERSION, read_csv
 from lipsync.media import SoundReader
 from tests.conftest import ROOT
 from tests.eval.made import FlashJudge, flash_clip, flashes, lab_judge, talking_clip
@@ -83,10 +84,23 @@ def test_what_changed_is_scored_again(flashing, three, tmp_path):
         shutil.copyfile(three / source, clip)
         assert main(command) == 0
     assert [r.offset for r in read_csv(table)] == [0, -2]
-    old = table.read_text().replace(",1,syncnet-flash", ",0,syncnet-flash")  # an earlier version of the measures
+    old = table.read_text().replace(
+        f",{VERSION},syncnet-flash", ",0,syncnet-flash"
+    )  # an earlier version of the measures
     table.write_text(old, newline="")
     assert main(command) == 0
-    assert [r.version for r in read_csv(table)] == ["0", "0", "1"]
+    assert [r.version for r in read_csv(table)] == ["0", "0", VERSION]
+
+
+def test_a_changed_reference_is_compared_again(flashing, three, tmp_path, monkeypatch):
+    clip, reference, table = three / "clip0.mp4", tmp_path / "clip0.mp4", tmp_path / "rows.csv"
+    asked: list[Path] = []
+    monkeypatch.setattr(cli, "compared", lambda _, reference, families, *__: asked.append(reference) or ({}, []))
+    for source in ("clip1.mp4", "clip1.mp4", "clip2.mp4"):
+        shutil.copyfile(three / source, reference)
+        command = ["score", str(clip), "--reference", str(reference), "--measures", "image", *LRS, "--csv", str(table)]
+        assert main(command) == 0
+    assert len(asked) == 2 and len({r.reference_sha256 for r in read_csv(table)}) == 2
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ FULL = ScoreRow(
     'clips/a, "b"\nc;ü.mp4', "ab" * 32, "set", "pair", "system", "identity", judge="syncnet-lab", judge_sha256="c" * 64,
     protocol="short", protocol_hash="d" * 12, detector="mediapipe", shifts=7, fast=True, offset=-3, lse_d=7.25,
     lse_c=0.1, certainty=0.8525, coverage=1.0, frames=75, tracks=2, curve=[1.5, 2.25, 1e-05], confidence=[0.5, -0.25],
+    per_track=[{"first": 3, "frames": 60, "offset": None, "lse_d": 7.25, "lse_c": 0.1}], engine="torch",
     values={"psnr_mouth": 31.5, "ssim_mouth": None}, remarks=['a, "quoted" remark', "two\nlines", ""], error=None,
 )  # fmt: skip
 BAD = ScoreRow(
@@ -37,7 +38,7 @@ def test_rows_come_back_as_they_were(tmp_path):
     assert read_csv(path) == [FULL, BAD, strange]
     again = CsvRows(path, MEASURES)
     assert list(again.known.values()) == [FULL, BAD, strange] and again.known[FULL.key()] == FULL
-    assert FULL.key() != replace(FULL, file_sha256="").key()
+    assert FULL.key() != replace(FULL, file_sha256="").key() != replace(FULL, reference_sha256="a").key()
 
 
 def test_rows_are_on_the_disk_one_by_one(tmp_path):

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from eval import clips, score, sync
+import eval.protocols
+from eval import clips, score, sync, tracks
 from eval.catalogue import MeasureError
 from eval.clips import main_face
 from eval.protocols import PROTOCOLS, protocol
 from eval.score import clip_sync, embeddings, score_file
 from eval.tracks import FaceTrack
+from lipsync import faces
 from lipsync.errors import Cancelled
 from lipsync.media import FrameReader, VideoWriter, probe
 from lipsync.monitor import Monitor
@@ -43,7 +45,7 @@ def test_a_clip_with_a_voice_gives_a_row(talking):
     row = score_file(talking, lab_judge(), SHORT)
     assert row.error is None and row.file == str(talking) and len(row.file_sha256) == 64
     assert (row.judge, row.protocol, row.shifts, row.detector) == ("syncnet-lab", "short", 7, "mediapipe")
-    assert row.judge_sha256 == lab_judge().sha256 and row.protocol_hash == SHORT.sha("mediapipe", False)
+    assert row.judge_sha256 == lab_judge().sha256 and row.protocol_hash == SHORT.sha("mediapipe", lab_judge())
     assert (row.frames, row.tracks, row.coverage) == (40, 1, 1.0)
     assert len(row.curve) == 15 and row.lse_d == pytest.approx(min(row.curve), abs=1e-5)
     assert row.lse_c == pytest.approx(np.median(row.curve) - min(row.curve), abs=2e-5)
@@ -89,11 +91,13 @@ def test_tracks_are_heard_from_their_own_first_frame_on(flashing, monkeypatch):
         return FaceTrack(first, np.tile(box, (count, 1)), np.tile([[20.0], [28], [28]], count))
 
     monkeypatch.setattr(score, "find_tracks", lambda *_: ([track(15, 70), track(0, 60), track(80, 5)], 100))
-    faces = replace(FLASHES, name="real-video", faces="published")
-    found = clip_sync(flashing, FlashJudge(), faces)
+    published = replace(FLASHES, name="real-video", faces="published")
+    found = clip_sync(flashing, FlashJudge(), published)
     assert [s.offset for s in found.scores] == [0, 0] and [t.first for t in found.tracks] == [15, 0]
     assert [len(s.confidence) for s in found.scores] == [65, 55] and found.coverage == 0.85
-    row = score_file(flashing, FlashJudge(), faces)
+    row = score_file(flashing, FlashJudge(), published)
+    assert [(t["first"], t["frames"], t["offset"]) for t in row.per_track] == [(15, 70, 0), (0, 60, 0)]
+    assert [t["lse_c"] for t in row.per_track] == [s.lse_c for s in found.scores]
     assert row.lse_c == np.mean([s.lse_c for s in found.scores]) and row.tracks == 2 and row.error is None
 
 
@@ -102,8 +106,8 @@ def test_a_track_that_leaves_the_picture_takes_no_other_with_it(flashing, monkey
     box, places = np.array([8.0, 8, 48, 48]), np.tile([[20.0], [28], [28]], 70)
     gone = places.copy()
     gone[1, 40] = 900
-    tracks = [FaceTrack(0, np.tile(box, (70, 1)), p) for p in (gone, places)]
-    monkeypatch.setattr(score, "find_tracks", lambda *_: (tracks, 100))
+    both = [FaceTrack(0, np.tile(box, (70, 1)), p) for p in (gone, places)]
+    monkeypatch.setattr(score, "find_tracks", lambda *_: (both, 100))
     row = score_file(flashing, FlashJudge(), replace(FLASHES, name="real-video", faces="published"))
     assert row.error is None and row.offset == 0 and row.tracks == 1
     assert any("1 of 2 face tracks have no score" in r and "leaves no picture" in r for r in row.remarks)
@@ -268,15 +272,30 @@ def test_the_main_face_and_its_sound(talking):
 
 
 def test_protocols_are_told_apart_by_a_hash():
-    hashes = {p.with_shifts(s).sha(d, f) for p in PROTOCOLS.values() for s in (None, 10)
-              for d in ("mediapipe", "s3fd") for f in (True, False)}  # fmt: skip
-    assert len(hashes) == 3 * 2 * 2 * 2 and all(len(h) == 12 for h in hashes)
+    exact, fast, unit = FlashJudge(), FlashJudge(), FlashJudge()
+    fast.fast, unit.unit = True, True
+    hashes = {p.with_shifts(s).sha(d, j) for p in PROTOCOLS.values() for s in (None, 10)
+              for d in ("mediapipe", "s3fd") for j in (exact, fast, unit)}  # fmt: skip
+    assert len(hashes) == (2 * 2 + 1) * 2 * 3 and all(len(h) == 12 for h in hashes)  # lrs has no detector
     assert [p.shifts for p in PROTOCOLS.values()] == [15, 15, 7]
     for shifts in (0, 101):
         with pytest.raises(MeasureError, match="between 1 and 100"):
             SHORT.with_shifts(shifts)
     with pytest.raises(MeasureError, match="no protocol 'long': choose one of real-video, lrs, short"):
         protocol("long")
+
+
+@pytest.mark.parametrize(
+    ("module", "setting", "protocols"),
+    [(sync, "SURE", 3), (sync, "BLOCK", 3), (sync, "CONFIDENCE_MEDIAN", 3), (eval.protocols, "SILENT", 3),
+     (tracks, "MIN_SCENE", 1), (faces, "DETECT_EVERY", 1), (faces, "SMALL_PX", 2)],
+)  # fmt: skip
+def test_every_setting_changes_the_hash(monkeypatch, module, setting, protocols):
+    """Of the protocols that use it."""
+    before = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    monkeypatch.setattr(module, setting, getattr(module, setting) + 1)
+    after = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == protocols
 
 
 @pytest.mark.slow
@@ -296,10 +315,10 @@ def test_the_published_tracks_need_a_large_face_for_long(tmp_path, monkeypatch):
     monkeypatch.setitem(clips.DETECTORS, "fixed", Look)
     path = write_media(tmp_path / "long.mp4", [np.full((240, 240, 3), 90, np.uint8)] * 120)
     info = replace(probe(path), frames=120)
-    tracks, frames = clips.find_tracks(info, protocol("real-video"), "fixed", Monitor())
+    found, frames = clips.find_tracks(info, protocol("real-video"), "fixed", Monitor())
     assert frames == 120 and looks[-1] == "closed" and looks[0] == (60, 60, 3)
-    assert [(t.first, t.stop) for t in tracks] == [(0, 120)]
-    np.testing.assert_allclose(tracks[0].boxes[0], [40, 40, 160, 160])
+    assert [(t.first, t.stop) for t in found] == [(0, 120)]
+    np.testing.assert_allclose(found[0].boxes[0], [40, 40, 160, 160])
 
 
 PEAK = """
