@@ -24,7 +24,7 @@ FOLLOW_EVERY = 2  # frames from one look of the mesh to the next; boxes and poin
 DETECT_EVERY = 8  # frames between two looks for new faces
 BRIDGE = 8  # frames without the face that are filled by interpolation
 FORGET = 25  # frames after which an unseen face ends its track
-MIN_FRAMES = 3  # shorter tracks are taken for mistakes of the detector
+MIN_FRAMES = 3  # tracks that the mesh saw in fewer frames are taken for mistakes of the detector
 SMALL_PX = 512  # longest side of the picture that the detector sees
 CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
 CHIP_SCALE = 1.7
@@ -60,7 +60,7 @@ class Portrait:
 class Track:
     """One face through one shot.
 
-    number    counts from 0 in order of appearance
+    number    counts from 0 in order of appearance, the larger first of those that appear together
     start     first frame; frames start .. start + T - 1
     boxes     (T, 4) float32, x0 y0 x1 y1 in pixels, square, smoothed
     points    (T, 25, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips (see KEPT)
@@ -142,7 +142,7 @@ def _near(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(apart < 0.5 * size and min(height(a), height(b)) > 0.5 * size)
 
 
-@dataclass
+@dataclass(eq=False)  # one is no other, and arrays have no plain ==
 class _Open:
     """A track while the video is being read."""
 
@@ -153,6 +153,10 @@ class _Open:
     hits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # frame -> box, kept points
     portraits: dict[tuple[int, int, int], Portrait] = field(default_factory=dict)
     last: int = 0
+
+    @property
+    def first_box(self) -> np.ndarray:
+        return self.hits[min(self.hits)][0]
 
     def look(self, index: int, frame: Frame) -> None:
         points = self.mesh(frame, self.box)
@@ -265,8 +269,10 @@ def find_faces(
         for mesh in [t.mesh for t in open_tracks] + spare:
             mesh.close()
     tracks: list[Track] = []
-    for ended in sorted(done + open_tracks, key=lambda t: (t.start, -height(t.box))):
-        if len(ended.hits) >= min(MIN_FRAMES, count):
-            tracks.append(ended.finish(len(tracks), smoothing))
+    enough = min(MIN_FRAMES, -(-count // FOLLOW_EVERY))
+    kept = [t for t in done + open_tracks if len(t.hits) >= enough]
+    # By the first box: the last one depends on how far the video was read, and so would the numbers.
+    for ended in sorted(kept, key=lambda t: (t.start, -height(t.first_box), t.first_box[0])):
+        tracks.append(ended.finish(len(tracks), smoothing))
     bounds = [*shots, count]
     return FaceMap(count, fps, tuple(zip(bounds[:-1], bounds[1:], strict=True)), tuple(tracks))

@@ -115,6 +115,32 @@ def pair():
     return find_faces(two_faces(), FPS)
 
 
+def test_one_of_two_leaves():
+    """Both seen from the same frame on; the smaller one, second in the list, is gone for longer than is waited."""
+    alone = np.hstack([portrait_frame(0, 10), np.full((320, 320, 3), 90, np.uint8)])
+    found = find_faces(two_faces() + [alone] * (FORGET + 6), FPS)
+    assert [t.start for t in found.tracks] == [0, 0]
+    stays, left = sorted((t.stop for t in found.tracks), reverse=True)
+    assert stays == 10 + FORGET + 6 and left <= 10
+
+
+def test_numbers_do_not_depend_on_how_far_was_read():
+    """Both seen from the first frame on; the one that is larger at first is the smaller one in the end."""
+    sizes = np.linspace(0.4, 0.6, 12)
+    frames = [np.hstack([portrait_frame(60, 60, scale=s), portrait_frame(60, 60, scale=1 - s)]) for s in sizes]
+
+    def sides(frames):
+        return [t.boxes[0, 0] > 320 for t in find_faces(frames, FPS).tracks]
+
+    assert sides(frames[:5]) == sides(frames) == [True, False]
+
+
+def test_a_face_in_very_few_frames_is_found():
+    for count in (1, 2, 3, 4):
+        found = find_faces([portrait_frame(30, 10)] * count, FPS)
+        assert [(t.start, t.stop) for t in found.tracks] == [(0, count)]
+
+
 @pytest.mark.slow
 def test_the_published_detector_runs_where_its_file_is(tmp_path, monkeypatch):
     """The way from the registry to detections, with weights of zero: every score is a half, which is no face."""
