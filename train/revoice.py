@@ -38,11 +38,17 @@ def unlike(uppers: np.ndarray, wanted: np.ndarray, gaps: np.ndarray) -> np.ndarr
 
 
 def references_of(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndarray:
-    """(T,) for each of the first T frames another one of them as reference, by the engine's rule, `away` or more frames
-    from it, so that no frame is shown itself."""
+    """(T,) for each of the first T frames another one of them as reference, by the engine's rule: the one in use is
+    kept until another is clearly better. Never one under `away` frames from it, so that no frame is shown itself."""
     uppers, gaps = np.stack([_upper(f) for f in faces]), lip_gaps(arrays, i)[: len(faces)]
-    at = np.arange(len(faces))
-    return np.array([np.where(np.abs(at - t) < away, np.inf, unlike(uppers, uppers[t], gaps)).argmin() for t in at])
+    at, now, picked = np.arange(len(faces)), 0, []
+    for t in at:
+        unfit = np.where(np.abs(at - t) < away, np.inf, unlike(uppers, uppers[t], gaps))
+        best = int(unfit.argmin())
+        if not np.isfinite(unfit[now]) or unfit[best] < 0.85 * unfit[now]:
+            now = best
+        picked.append(now)
+    return np.array(picked)
 
 
 def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
