@@ -76,16 +76,22 @@ def _parser() -> argparse.ArgumentParser:
     frechet.add_argument("--encoder", choices=("auto", "inception", "lab"), default="auto")
     frechet.add_argument("--cache", type=Path, metavar="DIR", help="keep the statistics of sets here")
 
+    frechet.add_argument("--paired", action="store_true", help="each was made from the real one of its name: a better "
+                         "extrapolated value")  # fmt: skip
+    _as_json(frechet)
+
     leak = commands.add_parser("leakage", help="does a re-voiced mouth still follow its old voice?")
     leak.set_defaults(run=_leakage)
     leak.add_argument("file", type=Path)
     leak.add_argument("--foreign", type=Path, metavar="VOICE", help="another voice, to be tried beside silence")
     leak.add_argument("--model", default="", help="a name from `python -m lipsync models`")
+    _as_json(leak)
     _judging(leak, detector=False)
 
     find = commands.add_parser("retrieval", help="does a picture find its own sound among those of all clips?")
     find.set_defaults(run=_retrieval)
     find.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    _as_json(find)
     _judging(find)
 
     valid = commands.add_parser("validity", help="do the measures move as they should? a table and plots")
@@ -95,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     valid.add_argument("--most", type=int, default=12, help="clips at most (%(default)s)")
     _judging(valid, detector=False)
     return parser
+
+
+def _as_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="standard output holds one object, nothing else")
 
 
 def _judging(parser: argparse.ArgumentParser, detector: bool = True) -> None:
@@ -211,13 +221,25 @@ def _offset(args: argparse.Namespace) -> int:
 
 def _frechet(args: argparse.Namespace) -> int:
     from . import frechet
+    from .catalogue import MeasureError
     from .encoders import VARIANTS, open_encoder, set_statistics
     from .sets import items
 
     encoder = open_encoder(args.encoder)
-    real, made = ([i.path for i in items(files)] for files in (args.real, args.generated))
+    if args.paired:  # each generated one beside the real one of its name, so that row i is of the same picture in both
+        pairs = items(args.generated, args.real)
+        real, made = [i.reference for i in pairs], [i.path for i in pairs]
+    else:
+        real, made = ([i.path for i in items(files)] for files in (args.real, args.generated))
     a, b = (set_statistics(paths, encoder, args.crop, args.cache, args.every) for paths in (real, made))
-    found = frechet.evaluate(a, b)
+    if args.paired and (a.notes or b.notes):
+        raise MeasureError(f"The sets cannot be paired: {(*a.notes, *b.notes)[0]}")
+    found = frechet.evaluate(a, b, args.paired)
+    if args.json:
+        facts = {"encoder": encoder.name, "encoder_sha256": encoder.sha256, "title": encoder.title,
+                 "crop": VARIANTS[args.crop], "paired": args.paired, "notes": [*a.notes, *b.notes]}  # fmt: skip
+        print(json.dumps(facts | found, indent=1))
+        return 1 if a.notes or b.notes else 0
     print(f"{encoder.title} ({VARIANTS[args.crop]}; {encoder.name} {encoder.sha256[:8]}): {found['frechet']:.3f} with "
           f"{found['n_a']} real and {found['n_b']} generated pictures")  # fmt: skip
     print(f"extrapolated to endless sets: {_said(found['frechet_extrapolated'])}; KID: {_said(found['kid'], 5)}"
@@ -226,21 +248,20 @@ def _frechet(args: argparse.Namespace) -> int:
         print("This is no FID: `python -m lipsync fetch inception` brings the network that FID is defined by.")
     for note in (*a.notes, *b.notes):
         print(note)
-    return 0
+    return 1 if a.notes or b.notes else 0
 
 
 def _said(value: float | None, digits: int = 3) -> str:
-    return "cannot be told from so few" if value is None else f"{value:.{digits}f}"
+    return "cannot be told" if value is None else f"{value:.{digits}f}"
 
 
 def _leakage(args: argparse.Namespace) -> int:
     from . import leakage
-    from .table import title
+    from .score import unscored
 
     judge, protocol = _judge(args)
-    found = leakage.evaluate(args.file, judge, protocol, args.foreign, args.model)
-    for measure in leakage.MEASURES:
-        print(f"{title(measure, judge.name)}: {_said(found[measure.name])}")
+    found = leakage.measured(args.file, judge, protocol, args.foreign, args.model)
+    _print_values(unscored(args.file, judge, protocol), leakage.MEASURES, found, args.json)
     return 0
 
 
@@ -248,7 +269,7 @@ def _retrieval(args: argparse.Namespace) -> int:
     from . import retrieval
     from .catalogue import reason
     from .clips import main_face
-    from .score import embeddings
+    from .score import embeddings, unscored
     from .sets import items
 
     judge, protocol = _judge(args)
@@ -262,9 +283,24 @@ def _retrieval(args: argparse.Namespace) -> int:
             continue
         video.append(seen)
         audio.append(heard)
-    found = retrieval.evaluate(retrieval.distances(video, audio))
-    print(json.dumps({"clips": len(video), "judge": judge.name} | found, indent=1))
+    found = retrieval.evaluate(retrieval.distances(video, audio)) | {"clips": len(video)}
+    _print_values(unscored(Path(), judge, protocol, args.detector), retrieval.MEASURES, found, args.json)
     return 1 if left_out else 0
+
+
+def _print_values(made_by, measures, found: dict, as_json: bool) -> None:
+    """Values under the heading of what made them, a row without scores; or all as one JSON object."""
+    from .table import title
+
+    if as_json:
+        facts = ("judge", "judge_sha256", "protocol", "protocol_hash", "detector", "shifts", "fast", "engine")
+        print(json.dumps({name: getattr(made_by, name) for name in facts} | found, indent=1))
+        return
+    print(made_by.heading())
+    if "clips" in found:
+        print(f"{found['clips']} clips")
+    for measure in measures:
+        print(f"{title(measure, made_by.judge)}: {_said(found[measure.name])}")
 
 
 def _validity(args: argparse.Namespace) -> int:

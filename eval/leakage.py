@@ -2,6 +2,8 @@
 
 A system that looks at the frame's own mouth, or at a reference too near in time, copies it. So a clip is re-voiced with
 silence, and with foreign speech, and its new picture is scored against its own old sound: nothing should be found.
+
+`evaluate` works on the scores of such clips, `measured` makes and scores them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from lipsync.media import probe
 from .catalogue import Measure, MeasureError
 from .judge import Judge
 from .protocols import Protocol
-from .score import score_file
+from .score import clip_sync
+from .sync import SyncScore
 
 _SOURCE = "ours: docs/metrics.md"
 MEASURES = (
@@ -29,54 +32,60 @@ MEASURES = (
 )  # fmt: skip
 
 
-def validate(video: Path, foreign: Path | None) -> None:
-    """Raise InputError where a file cannot be read, MeasureError where the video has no sound of its own."""
+def validate(own: SyncScore, silence: SyncScore, foreign: SyncScore | None = None) -> None:
+    """Raise MeasureError where these were not scored alike: at another number of shifts."""
+    lengths = {len(score.curve) for score in (own, silence, foreign) if score is not None}
+    if len(lengths) > 1:
+        raise MeasureError(f"Scores at {sorted(n // 2 for n in lengths)} shifts to each side cannot be compared.")
+
+
+def found_again(own: SyncScore, again: SyncScore) -> bool:
+    """Is the judge sure, in the re-voiced clip, of the offset it found in the untouched one, within a frame?"""
+    return own.sure and again.sure and abs(again.offset - own.offset) <= 1
+
+
+def evaluate(own: SyncScore, silence: SyncScore, foreign: SyncScore | None = None) -> dict[str, float | None]:
+    """Every name of MEASURES, from the scores against a clip's own sound: untouched, re-voiced with each voice.
+
+    `leaks` is 1 where the old offset is found again with any of these voices, and None where the judge is not sure of
+    it in the untouched clip; `leak_foreign` is None where no foreign voice was tried. Raises MeasureError.
+    """
+    validate(own, silence, foreign)
+    voices = [score for score in (silence, foreign) if score is not None]
+    return {
+        "own_lse_c": own.lse_c,
+        "leak_silence": silence.lse_c,
+        "leak_foreign": None if foreign is None else foreign.lse_c,
+        "leaks": float(any(found_again(own, score) for score in voices)) if own.sure else None,
+    }
+
+
+def measured(video: Path, judge: Judge, protocol: Protocol, foreign: Path | None = None, model: str = "",
+             engine: str = "auto") -> dict[str, float | None]:  # fmt: skip
+    """Re-voice a clip with a model of ours and evaluate the new mouth, of its deciding track, against the old sound.
+
+    foreign  another voice; None: silence alone is tried
+    Raises what lipsync.sync raises, and MeasureError where a clip cannot be scored.
+    """
     info = probe(video)
     if not info.has_video or not info.has_audio:
         raise MeasureError(f"{video.name} has no {'sound' if info.has_video else 'picture'} of its own to leak.")
     if foreign is not None and not probe(foreign).has_audio:
         raise MeasureError(f"{foreign.name} holds no sound: a foreign voice is needed.")
-
-
-def evaluate(video: Path, judge: Judge, protocol: Protocol, foreign: Path | None = None, model: str = "",
-             engine: str = "auto") -> dict[str, float | None]:  # fmt: skip
-    """Re-voice a clip with a model of ours and score the new mouth against the old sound.
-
-    foreign  another voice; None: silence alone is tried, and leak_foreign is None
-    returns  every name of MEASURES; `leaks` is 1 where, with any of these voices, the judge is sure of the offset it
-             found in the untouched clip, within a frame; None where it is not sure of that one
-    Raises what lipsync.sync raises, and MeasureError where the untouched clip cannot be scored.
-    """
-    validate(video, foreign)
-    own = score_file(video, judge, protocol)
-    if own.error:
-        raise MeasureError(own.error)
-    values: dict[str, float | None] = {
-        "own_lse_c": own.lse_c,
-        "leak_silence": None,
-        "leak_foreign": None,
-        "leaks": None,
-    }
-    found = []
+    scores = [clip_sync(video, judge, protocol, judge.detector).scores[0]]
     with tempfile.TemporaryDirectory(prefix="lipsync-leak-") as folder:
-        voices = {"leak_silence": silence(Path(folder, "silence.wav"), probe(video).duration_s)}
+        voices = {"silence": silent_voice(Path(folder, "silence.wav"), info.duration_s)}
         if foreign is not None:
-            voices["leak_foreign"] = foreign
+            voices["foreign"] = foreign
         for name, voice in voices.items():
             out = Path(folder, f"{name}.mp4")
             options = lipsync.Options(engine=engine, shorter="keep", **({"model": model} if model else {}))
             lipsync.sync(video, voice, out, options)
-            row = score_file(out, judge, protocol, sound=video)
-            if row.error:
-                raise MeasureError(row.error)
-            values[name] = row.lse_c
-            found.append(row.offset is not None and own.offset is not None and abs(row.offset - own.offset) <= 1)
-    if own.offset is not None:
-        values["leaks"] = float(any(found))
-    return values
+            scores.append(clip_sync(out, judge, protocol, judge.detector, sound=video).scores[0])
+    return evaluate(*scores)
 
 
-def silence(path: Path, seconds: float) -> Path:
+def silent_voice(path: Path, seconds: float) -> Path:
     """Write a silent WAV file of some seconds."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
 from eval import __main__ as cli
-from eval import judge, score
+from eval import encoders, frechet, judge, score
 from eval.__main__ import main
 from eval.protocols import PROTOCOLS
 from eval.repair import fix
@@ -201,11 +202,38 @@ def test_retrieval_finds_each_clip_its_sound(flashing, tmp_path, capsys):
     for k in range(3):
         flash_clip(tmp_path / f"{k}.mp4", 60, seed=k)
     (tmp_path / "broken.mp4").write_text("no video")
-    assert main(["retrieval", str(tmp_path), *LRS]) == 1  # one was left out
+    assert main(["retrieval", str(tmp_path), *LRS, "--json"]) == 1  # one was left out
     both = capsys.readouterr()
     found = json.loads(both.out)
     assert found["clips"] == 3 and found["judge"] == "syncnet-flash" and "left out: " in both.err
-    assert found["recall_at_1"] == 1 and found["median_rank"] == 1 and found["chance_at_1"] == pytest.approx(1 / 3)
+    assert (
+        found["protocol"] == "lrs"
+        and found["recall_at_1"] == 1
+        and found["median_rank"] == 1
+        and found["chance_at_1"] == pytest.approx(1 / 3)
+    )
+
+
+def test_paired_sets_are_laid_side_by_side_by_name(tmp_path, monkeypatch):
+    """And the fit takes the same rows of both."""
+    for folder in ("real", "made"):
+        (tmp_path / folder).mkdir()
+        for name in ("a.mp4", "b.mp4"):
+            (tmp_path / folder / name).touch()
+    asked: list[list[Path]] = []
+    rows = np.random.default_rng(0).standard_normal((50, 4))
+    monkeypatch.setattr(encoders, "open_encoder", lambda _: SimpleNamespace(name="lab", sha256="a" * 64, title="F"))
+    monkeypatch.setattr(
+        encoders, "set_statistics", lambda paths, *_: asked.append(list(paths)) or frechet.Statistics.of(rows)
+    )
+    pairing: list[bool] = []
+    evaluate = frechet.evaluate
+    monkeypatch.setattr(frechet, "evaluate", lambda a, b, paired: pairing.append(paired) or evaluate(a, b, paired))
+    made = [tmp_path / "made" / "b.mp4", tmp_path / "made" / "a.mp4"]
+    args = ["frechet", str(tmp_path / "real"), "--generated", *map(str, made)]
+    assert main([*args, "--paired"]) == 0 and main(args) == 0
+    assert asked[0] == [tmp_path / "real" / "b.mp4", tmp_path / "real" / "a.mp4"] and asked[1] == made
+    assert pairing == [True, False]
 
 
 @pytest.mark.slow
@@ -226,6 +254,9 @@ def test_frechet_of_a_set_with_itself(clip, tmp_path, capsys):
     text = said(capsys)
     assert "10 real and 10 generated pictures" in text and "This is no FID" in text
     assert float(text.split("): ")[1].split(" ")[0]) == pytest.approx(0, abs=1e-3)
+    assert main([*args, "--paired", "--json"]) == 0
+    found = json.loads(said(capsys))
+    assert found["paired"] and found["n_a"] == 10 and found["encoder"] == "lab" and found["notes"] == []
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import importlib
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from eval import frechet, identity, image, leakage, motion, retrieval, sync
 from eval.catalogue import Measure, MeasureError
-from eval.leakage import MEASURES, evaluate, silence, validate
+from eval.leakage import MEASURES, evaluate, measured, silent_voice
 from eval.protocols import protocol
 from eval.table import title
 from lipsync.errors import InputError
@@ -32,12 +33,15 @@ def found_by(name: str) -> dict:
         return motion.evaluate(rng.random((5, 40, 2)) * 50, np.tile([0.0, 0, 100, 100], (5, 1)), None, 25)
     if name == "identity":
         return identity.evaluate(None, None)
+    if name == "leakage":
+        rows = sync.distance_rows(*rng.standard_normal((2, 30, 8)).astype(np.float32))
+        return leakage.evaluate(sync.score(rows), sync.score(rows))
     if name == "retrieval":
         return retrieval.evaluate(rng.random((3, 3)))
     return frechet.evaluate(*(frechet.Statistics.of(rng.standard_normal((50, 4))) for _ in "ab"))
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n != "leakage"])
+@pytest.mark.parametrize("name", MODULES)
 def test_evaluate_gives_every_measure_within_its_range(name):
     found = found_by(name)
     for measure in importlib.import_module(f"eval.{name}").MEASURES:
@@ -67,8 +71,19 @@ def test_a_narrow_judge_stands_beside_its_numbers():
     assert title(lse_d, "syncnet-v2") == "LSE-D" and title(lse_d, "syncnet-lab") == "LSE-D (syncnet-lab)"
 
 
+def test_leakage_by_hand():
+    own = sync.SyncScore(2, 5.0, 3.0, 1.0, np.zeros(15), np.zeros(9))
+    near, far, unsure = replace(own, offset=3), replace(own, offset=5, lse_c=1.0), replace(own, certainty=0.5)
+    assert list(evaluate(own, far)) == [m.name for m in MEASURES]
+    assert evaluate(own, far) == {"own_lse_c": 3, "leak_silence": 1, "leak_foreign": None, "leaks": 0}
+    assert evaluate(own, unsure)["leaks"] == 0 and evaluate(own, far, near)["leaks"] == 1
+    assert evaluate(unsure, near)["leaks"] is None
+    with pytest.raises(MeasureError, match="7, 15"):
+        evaluate(own, replace(own, curve=np.zeros(31)))
+
+
 def test_silence_is_silent(tmp_path):
-    with wave.open(str(silence(tmp_path / "silence.wav", 1.5))) as file:
+    with wave.open(str(silent_voice(tmp_path / "silence.wav", 1.5))) as file:
         assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (24_000, 16_000, 1)
         assert not any(file.readframes(24_000))
 
@@ -77,14 +92,14 @@ def test_silence_is_silent(tmp_path):
 def test_what_cannot_leak_is_a_sentence(tmp_path):
     mute = write_media(tmp_path / "mute.mp4", count_up(5))
     with pytest.raises(MeasureError, match="mute.mp4 has no sound of its own"):
-        validate(mute, None)
+        measured(mute, FlashJudge(), FLASHES)
     with pytest.raises(InputError, match="gone.mp4 does not exist"):
-        validate(tmp_path / "gone.mp4", None)
+        measured(tmp_path / "gone.mp4", FlashJudge(), FLASHES)
     loud = write_media(tmp_path / "loud.mp4", count_up(5), sound=clicks(0.2, [0.1]))
     with pytest.raises(MeasureError, match="mute.mp4 holds no sound: a foreign voice"):
-        validate(loud, mute)
+        measured(loud, FlashJudge(), FLASHES, mute)
     with pytest.raises(MeasureError, match="is silent"):
-        evaluate(write_media(tmp_path / "still.mp4", count_up(30), sound=np.zeros(57_600, np.float32)), FlashJudge(),
+        measured(write_media(tmp_path / "still.mp4", count_up(30), sound=np.zeros(57_600, np.float32)), FlashJudge(),
                  FLASHES)  # fmt: skip
 
 
@@ -106,23 +121,23 @@ def voiced(monkeypatch):
 def test_a_copied_mouth_leaks_and_another_does_not(tmp_path, voiced):
     asked, made = voiced
     clip, other = flash_clip(tmp_path / "clip.mp4", late=2), flash_clip(tmp_path / "other.mp4", seed=7)
-    found = evaluate(clip, FlashJudge(), FLASHES, model="a-model")
+    found = measured(clip, FlashJudge(), FLASHES, model="a-model")
     assert list(found) == [m.name for m in MEASURES]
     assert found["leaks"] == 1 and found["leak_silence"] == found["own_lse_c"] > 1.5 and found["leak_foreign"] is None
     ((video, voice, options),) = asked
     assert video == clip and voice.name == "silence.wav" and not voice.exists()
     assert options.model == "a-model" and options.shorter == "keep"
-    made |= {"leak_silence": other, "leak_foreign": other}
-    found = evaluate(clip, FlashJudge(), FLASHES, foreign=other)
+    made |= {"silence": other, "foreign": other}
+    found = measured(clip, FlashJudge(), FLASHES, foreign=other)
     assert found["leaks"] == 0 and found["leak_silence"] == found["leak_foreign"] < 0.5 * found["own_lse_c"]
-    made["leak_foreign"] = clip  # one voice that leaks is enough
-    assert evaluate(clip, FlashJudge(), FLASHES, foreign=other)["leaks"] == 1
+    made["foreign"] = clip  # one voice that leaks is enough
+    assert measured(clip, FlashJudge(), FLASHES, foreign=other)["leaks"] == 1
 
 
 @pytest.mark.slow
 def test_without_an_offset_of_its_own_nothing_can_be_said(tmp_path, voiced):
     clip = talking_clip(tmp_path / "talks.mp4", 40)
-    found = evaluate(clip, FlashJudge(), FLASHES)
+    found = measured(clip, FlashJudge(), FLASHES)
     assert found["leaks"] is None and found["leak_silence"] is not None
 
 
@@ -131,6 +146,6 @@ def test_our_model_is_asked(tmp_path):
     """The whole way: the shipped model re-voices two seconds, the shipped judge hears the old voice."""
     clip = talking_clip(tmp_path / "talks.mp4", 50)
     voice = talking_clip(tmp_path / "other.mp4", 50, words="And now for something else: a window wide open.")
-    found = evaluate(clip, lab_judge(), protocol("short"), voice)
+    found = measured(clip, lab_judge(), protocol("short"), voice)
     assert all(found[name] >= 0 for name in ("own_lse_c", "leak_silence", "leak_foreign"))
     assert found["leaks"] in (None, 0, 1)
