@@ -93,10 +93,9 @@ class S3FDDetector:
         self._net = checkpoints.load("s3fd")
 
     def detect(self, frame: Frame) -> list[Detection]:
-        """Faces of one picture, (H, W, 3) uint8 RGB, largest first."""
+        """Faces of one picture, (H, W, 3) uint8 RGB, best first: the published tracks depend on that order."""
         boxes, scores = self._net.detect(frame)
-        found = [Detection(np.asarray(b, np.float32), float(s)) for b, s in zip(boxes, scores, strict=True)]
-        return sorted(found, key=lambda d: -height(d.box))
+        return [Detection(np.asarray(b, np.float32), float(s)) for b, s in zip(boxes, scores, strict=True)]
 
     def close(self) -> None:
         pass

@@ -1,11 +1,14 @@
 """Face tracks of the published scoring: the golden vector, and every rule that makes or drops a track."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from eval.tracks import MAX_GAP, MEDIAN, MIN_DETECTIONS, overlap, published_tracks, shot_tracks, steadied
+from lipsync import checkpoints
+from lipsync.detectors import S3FDDetector
 
 BOX = np.array([100.0, 80, 260, 240])
 
@@ -25,6 +28,14 @@ def test_golden_tracks(golden):
             np.testing.assert_allclose(track.boxes[-1], wanted["bbox_last"], atol=1e-3)
             for values, name in zip(track.crops, ("crop_s", "crop_x", "crop_y"), strict=True):
                 np.testing.assert_allclose(values[::10], wanted[name], atol=1e-3)
+
+
+def test_s3fd_gives_its_faces_in_the_published_order(monkeypatch):
+    """Best first, however small: the greedy pass takes them as they come."""
+    found = np.array([[0, 0, 20, 20], [50, 50, 150, 150]], np.float32), np.array([0.99, 0.95], np.float32)
+    monkeypatch.setattr(checkpoints, "load", lambda _: SimpleNamespace(detect=lambda _: found))
+    hits = S3FDDetector().detect(np.zeros((200, 200, 3), np.uint8))
+    assert [round(hit.score, 2) for hit in hits] == [0.99, 0.95]
 
 
 @pytest.mark.parametrize(("count", "tracks"), [(MIN_DETECTIONS, 0), (MIN_DETECTIONS + 1, 1)])
