@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lipsync import checkpoints
 from lipsync.choose import choose
 from lipsync.crop import CropRule, cut
-from lipsync.errors import ModelError, NoFaceError
+from lipsync.errors import Cancelled, LipsyncError, ModelError, NoFaceError
 from lipsync.fetching import SOURCES, file_sha256
 from lipsync.media import FrameReader, probe
 from lipsync.networks.inception import SIZE_PX, Inception
@@ -175,8 +175,8 @@ def set_statistics(
     variant, every  as in `pictures_of`
     cache           folder for results, made where it is not; found there by the sums of the files in their order, the
                     encoder's sum, the crop and `every`. None: none
-    A file in which no face is found is left out, with a sentence in the notes; any other that cannot be used is an
-    InputError. MeasureError: a file that is not there, a set without a picture, a damaged cache.
+    A file that cannot be read to its end, or in which no face is found, is left out from there on, with a sentence in
+    the notes. MeasureError: a file that is not there, a set without a picture, a damaged cache.
     """
     pictures_of(Path(), variant, every)  # complains before anything is read
     try:
@@ -200,9 +200,11 @@ def set_statistics(
 
 
 def _all_pictures(paths: list[Path], variant: str, every: int, notes: list[str]) -> Iterator[np.ndarray]:
-    """The pictures of all files, one after the other; a sentence is added to `notes` for each without a face."""
+    """The pictures of all files, one after the other; a sentence is added to `notes` for each that gave out."""
     for path in paths:
         try:
             yield from pictures_of(path, variant, every)
-        except NoFaceError as error:
+        except Cancelled:
+            raise
+        except LipsyncError as error:
             notes.append(f"{error} It was left out.")
