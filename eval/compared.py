@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,28 +36,39 @@ def compared(path: Path, reference: Path | None, families: list[str],
     reference  the video that `path` should look like, frame by frame: its face boxes are used for both
     Raises InputError, MeasureError (no face, another size or rate than the reference), Cancelled.
     """
+    monitor = monitor or Monitor()
     values: dict[str, float | None] = dict.fromkeys(names(families))
     remarks: list[str] = []
     info = probe(path)
-    faces = find(path)
+    faces = _found(path, monitor)
     track = _main(faces, path)
-    other = _beside(info, reference) if reference is not None else None
+    other = _beside(info, reference, monitor) if reference is not None else None
     if "motion" in families:
-        values |= _motion(info, faces, track, other)
+        values |= _motion(info, faces, track, other, monitor)
     if "image" in families or "identity" in families:
         if other is None:
             remarks.append("Image and identity measures compare with a reference: give one with --reference.")
         else:
             embed = identity.embedder() if "identity" in families else None
-            found, before, after = _pictures(info, other[0], other[1], embed)
+            found, before, after = _pictures(info, other[0], other[1], embed, monitor)
             if "image" in families:
                 values |= found
             if "identity" in families:
                 values |= identity.evaluate(before, after)
                 remarks += [] if embed else [identity.REASON]
-    if monitor is not None:
-        monitor.step("compare", 1, 1)
     return values, remarks
+
+
+def _found(path: Path, monitor: Monitor) -> FaceMap:
+    """The faces of a video, which may be stopped while they are looked for."""
+    return find(path, progress=lambda p: monitor.step(f"faces of {path.name}", p.done, p.total))
+
+
+def _told(frames: Iterable[np.ndarray], stage: str, total: int, monitor: Monitor) -> Iterator[np.ndarray]:
+    """The same frames; each is a step of the work, at which it may be stopped."""
+    for done, frame in enumerate(frames, 1):
+        monitor.step(stage, min(done, total), total)
+        yield frame
 
 
 def _main(faces: FaceMap, path: Path) -> Track:
@@ -66,7 +78,7 @@ def _main(faces: FaceMap, path: Path) -> Track:
     return max(choose(faces, "largest", None, faces.fps), key=lambda t: len(t.boxes) * t.size_px**2)
 
 
-def _beside(info: VideoInfo, reference: Path) -> tuple[VideoInfo, Track, FaceMap]:
+def _beside(info: VideoInfo, reference: Path, monitor: Monitor) -> tuple[VideoInfo, Track, FaceMap]:
     """The reference, found to be comparable frame by frame."""
     other = probe(reference)
     if (other.width, other.height) != (info.width, info.height) or other.fps != info.fps:
@@ -74,20 +86,21 @@ def _beside(info: VideoInfo, reference: Path) -> tuple[VideoInfo, Track, FaceMap
             f"{info.path.name} ({info.width} × {info.height}, {float(info.fps):.5g} frames a second) cannot be laid "
             f"over {reference.name} ({other.width} × {other.height}, {float(other.fps):.5g}): both must be the same."
         )
-    faces = find(reference)
+    faces = _found(reference, monitor)
     return other, _main(faces, reference), faces
 
 
-def _motion(info: VideoInfo, faces: FaceMap, track: Track, other: tuple[VideoInfo, Track, FaceMap] | None) -> dict:
+def _motion(info: VideoInfo, faces: FaceMap, track: Track, other: tuple[VideoInfo, Track, FaceMap] | None,
+            monitor: Monitor) -> dict:  # fmt: skip
     with FrameReader(info) as reader:
-        lips = lips_of(reader, faces, track.number)
+        lips = lips_of(_told(reader, "lips", info.frames, monitor), faces, track.number)
     speech = None
     if info.has_audio:
         speech = audio.loud_frames(read_waveform(info.path), info.fps, faces.frames)[lips.start :][: len(lips.lips)]
     if other is None:
         return motion.evaluate(lips.lips, lips.boxes, speech, info.fps)
     with FrameReader(other[0]) as reader:
-        truth = lips_of(reader, other[2], other[1].number)
+        truth = lips_of(_told(reader, "lips of reference", other[0].frames, monitor), other[2], other[1].number)
     start, stop = max(lips.start, truth.start), min(lips.start + len(lips.lips), truth.start + len(truth.lips))
     if stop <= start:
         raise MeasureError(f"The faces of {info.path.name} and {other[0].path.name} are never seen at the same time.")
@@ -97,7 +110,7 @@ def _motion(info: VideoInfo, faces: FaceMap, track: Track, other: tuple[VideoInf
 
 
 def _pictures(
-    info: VideoInfo, other: VideoInfo, track: Track, embed
+    info: VideoInfo, other: VideoInfo, track: Track, embed, monitor: Monitor
 ) -> tuple[dict, np.ndarray | None, np.ndarray | None]:
     """Image measures over the frames that both have and in which the reference's face is seen."""
     sums, before, after = image.ImageSums(), [], []
@@ -115,7 +128,9 @@ def _pictures(
             theirs.clear()
 
     with FrameReader(info) as frames, FrameReader(other) as references:
-        for index, (frame, truth) in enumerate(zip(frames, references, strict=False)):
+        for index, (frame, truth) in enumerate(
+            zip(_told(frames, "pictures", info.frames, monitor), references, strict=False)
+        ):
             if not track.has(index):
                 continue
             region = RULE.region(track.boxes[index - track.start])

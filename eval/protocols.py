@@ -67,7 +67,7 @@ class Protocol:
 
 
 def windows(frames: int, frames_heard: int) -> int:
-    """How many windows so many frames of a face give, so many of them with sound. As published, the last is left out."""
+    """How many windows so many frames of a face give, so many of them with sound; as published, one is left out."""
     return max(min(frames, frames_heard) - FRAMES, 0)
 
 

@@ -21,7 +21,9 @@ from eval.__main__ import main
 from eval.protocols import PROTOCOLS
 from eval.repair import fix
 from eval.rows import VERSION, read_csv
+from lipsync.errors import Cancelled
 from lipsync.media import SoundReader
+from lipsync.monitor import Monitor
 from tests.conftest import ROOT
 from tests.eval.made import FlashJudge, flash_clip, flashes, lab_judge, talking_clip
 from tests.media_maker import click_times
@@ -117,6 +119,17 @@ def test_other_measures_beside_sync(flashing, clip, tmp_path, capsys):
     (row,) = json.loads(said(capsys))
     assert row["values"]["box_jitter"] is not None and row["values"]["psnr_mouth"] is None
     assert any("--reference" in r for r in row["remarks"])
+
+
+def test_comparing_can_be_stopped(clip):
+    steps: list[int] = []
+
+    def cancelled() -> bool:
+        steps.append(1)
+        return len(steps) > 2
+
+    with pytest.raises(Cancelled):
+        cli.compared(clip, None, ["motion"], Monitor(cancelled=cancelled))
 
 
 def test_a_list_names_people_and_systems(flashing, three, tmp_path, capsys):
