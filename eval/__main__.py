@@ -304,11 +304,11 @@ def _print_values(made_by, measures, found: dict, as_json: bool) -> None:
 
 
 def _validity(args: argparse.Namespace) -> int:
-    from .sets import items
+    from .sets import items, spread
     from .validity import validity
 
     judge, protocol = _judge(args)
-    table = validity([i.path for i in items(args.files)][: args.most], judge, protocol, args.out)
+    table = validity(spread([i.path for i in items(args.files)], args.most), judge, protocol, args.out)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
         raise InputError(f"There is no reference of the same name for {', '.join(lacking[:3])}"
                          f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}.")  # fmt: skip
     return [replace(i, reference=i.reference or known[i.path.stem]) for i in out]
+
+
+def spread(things: Sequence, most: int) -> list:
+    """At most so many of them, evenly from the first to the last: the first few of a folder are often one person's."""
+    count = min(len(things), most)
+    return [things[k * (len(things) - 1) // max(count - 1, 1)] for k in range(count)]
 
 
 def _videos(folder: Path) -> list[Path]:

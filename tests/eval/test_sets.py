@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.sets import Item, items
+from eval.sets import Item, items, spread
 from lipsync.errors import InputError
 
 
@@ -90,3 +90,8 @@ def test_a_missing_reference_is_named(folder, tmp_path):
     clips = [folder / f"{k}.mp4" for k in range(6)]
     with pytest.raises(InputError, match="0.mp4, 1.mp4, 2.mp4 and 3 more"):
         items(clips, [folder / "b.mp4", folder / "a.MP4"])
+
+
+def test_a_spread_reaches_from_first_to_last():
+    assert spread(range(100), 4) == [0, 33, 66, 99] and spread(range(3), 12) == [0, 1, 2]
+    assert spread(range(5), 1) == [0] and spread([], 3) == []
