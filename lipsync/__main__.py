@@ -11,6 +11,7 @@ Exit codes: 0 done, 1 a file, a checkpoint or a label is not as it should be, 2 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -68,7 +69,9 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("faces")
     group.add_argument("--face", default=default["face"], help="largest, all, X,Y@SECOND or numbers 0,2 (%(default)s)")
     group.add_argument("--voice", action="append", metavar="N=FILE", help="give face number N this voice; repeat it")
-    group.add_argument("--detector", default=default["detector"], help="mediapipe or s3fd (%(default)s)")
+    group.add_argument(
+        "--detector", choices=("mediapipe", "s3fd"), default=default["detector"], help="of faces (%(default)s)"
+    )
     group.add_argument("--smoothing", choices=SMOOTHING, default=default["smoothing"], help="of the box (%(default)s)")
     group.add_argument(
         "--pad", type=float, default=default["pad"], help="enlarge the face box, share a side (%(default)s)"
@@ -93,7 +96,12 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sync(args: argparse.Namespace) -> int:
-    options = Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
+    try:
+        options = Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
+    except InputError as error:
+        args.parser.error(str(error))
+    if args.preview is not None and not math.isfinite(args.preview):
+        args.parser.error(f"--preview wants a second of the video, as in 1.5, not {args.preview}")
     if args.preview is not None:
         return _preview(args, options)
     if args.audio is None and not args.voice and args.video.suffix.lower() != ".csv":
@@ -117,10 +125,10 @@ def _sync(args: argparse.Namespace) -> int:
 
 def _voices(args: argparse.Namespace) -> dict[int, Path]:
     pairs = [text.partition("=") for text in args.voice]
-    wrong = next((n + e + f for n, e, f in pairs if not (n.isdigit() and f)), None)
+    wrong = next((n + e + f for n, e, f in pairs if not (n.isdecimal() and f)), None)
     if wrong is not None:
         args.parser.error(f"--voice wants NUMBER=FILE, as in 0=anna.wav, not {wrong!r}")
-    if len({n for n, _, _ in pairs}) < len(pairs):
+    if len({int(n) for n, _, _ in pairs}) < len(pairs):
         args.parser.error("--voice names the same face twice")
     return {int(number): Path(file) for number, _, file in pairs}
 

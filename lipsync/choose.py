@@ -1,47 +1,67 @@
-"""Which faces are to speak: the largest of each shot, all, the one under a point, or given track numbers."""
+"""Which faces are to speak: the largest of each shot, all, the one under a point, or given track numbers.
+
+A person has a new number in each shot, and after each loss of more than a second (faces.FORGET). Who was chosen by a
+point or a number is followed over the losses of that shot: before and after it, the tracks that begin or end near the
+place where it was lost belong to it. Over a cut nobody is followed: nothing here knows a face again.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from .errors import InputError
 from .faces import FaceMap, Track
+from .records import FACE
 
 
 def choose(faces: FaceMap, face: str, voiced: Sequence[int] | None, fps: Fraction) -> list[Track]:
     """Pick the tracks that a voice will move.
 
-    face    largest | all | "X,Y@SECOND" (pixels; the track under the point and what follows it in its shot) | "0,2"
+    face    largest | all | "X,Y@SECOND" (pixels; the track under the point) | "0,2"; see Options.face
     voiced  track numbers that have a voice each; they replace `face`. None: one voice for all chosen
     Raises InputError for a number or point where no face is.
     """
-    numbers = {t.number: t for t in faces.tracks}
     if voiced is not None:
-        return _by_number(numbers, voiced)
+        return _by_number(faces, voiced)
     if face == "all":
         return list(faces.tracks)
     if face == "largest":
         return _largest(faces)
-    if re.fullmatch(r"\d+(,\d+)*", face) and "@" not in face:
-        return _by_number(numbers, [int(n) for n in face.split(",")])
-    match = re.fullmatch(r"([\d.]+),([\d.]+)@([\d.]+)", face)
+    match = FACE.fullmatch(face)
     if match is None:
         raise InputError(
-            f'A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by "{face}".'
+            f"A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by {face!r}."
         )
-    return _at_point(faces, float(match[1]), float(match[2]), round(float(match[3]) * fps))
+    if match["numbers"]:
+        return _by_number(faces, [int(n) for n in face.split(",")])
+    return _at_point(faces, float(match["x"]), float(match["y"]), round(float(match["second"]) * fps))
 
 
-def _by_number(numbers: dict[int, Track], wanted: Sequence[int]) -> list[Track]:
+def speakers(faces: FaceMap, wanted: Sequence[int]) -> dict[int, int]:
+    """Who lends each track its voice: the number of a track -> the one of `wanted` that it is taken to go on from.
+
+    Raises InputError for a number that no face has.
+    """
+    numbers = {t.number: t for t in faces.tracks}
     missing = [n for n in wanted if n not in numbers]
     if missing:
         raise InputError(
             f"There is no face number {missing[0]} in this video: it has {len(numbers)} face(s), "
             f"numbered from 0 to {max(numbers)} (a preview shows them)."
         )
-    return [numbers[n] for n in wanted]
+    lent = {n: n for n in wanted}
+    for number in dict.fromkeys(wanted):
+        free = [t for t in faces.tracks if t.number not in lent]
+        lent |= {t.number: number for t in _lost_and_found(numbers[number], free)}
+    return lent
+
+
+def _by_number(faces: FaceMap, wanted: Sequence[int]) -> list[Track]:
+    numbers = {t.number: t for t in faces.tracks}
+    return [numbers[n] for n in speakers(faces, wanted)]
 
 
 def _largest(faces: FaceMap) -> list[Track]:
@@ -66,11 +86,32 @@ def _at_point(faces: FaceMap, x: float, y: float, frame: int) -> list[Track]:
     if not under:
         seen = ", ".join(str(t.number) for t in here) or "none"
         raise InputError(f"There is no face at {x:g},{y:g} in frame {frame} (faces seen in it: {seen}).")
-    chosen = [min(under, key=distance)]
-    # The same face, lost for a while and found again near the place where it was lost.
-    for track in faces.tracks:
-        last = chosen[-1]
-        gap = abs(track.boxes[0] - last.boxes[-1]).max()
-        if track.shot == last.shot and track.start >= last.stop and gap < last.size_px:
-            chosen.append(track)
-    return chosen
+    return _by_number(faces, [min(under, key=distance).number])
+
+
+def _lost_and_found(track: Track, others: Sequence[Track]) -> list[Track]:
+    """Those of `others` that show the face of `track` before it was first found and after it was last lost."""
+    found: list[Track] = []
+    for forward in (True, False):
+        last: Track | None = track
+        while last is not None:
+            last = _next(last, others, forward)
+            found += [last] if last is not None else []
+    return found
+
+
+def _next(last: Track, others: Sequence[Track], forward: bool) -> Track | None:
+    """The soonest track after `last` (or before it) near the place of its loss; of several at once the nearest."""
+
+    def wait(track: Track) -> int:
+        return track.start - last.stop if forward else last.start - track.stop
+
+    def gap(track: Track) -> float:
+        ends = (track.boxes[0], last.boxes[-1]) if forward else (track.boxes[-1], last.boxes[0])
+        return float(np.abs(ends[0] - ends[1]).max())
+
+    near = [t for t in others if t.shot == last.shot and wait(t) >= 0 and gap(t) < last.size_px]
+    if not near:
+        return None
+    soonest = min(near, key=wait)
+    return min((t for t in near if t.start < soonest.stop and soonest.start < t.stop), key=gap)

@@ -23,7 +23,13 @@ class Wav2LipModel:
 
     def __init__(self, name: str, engine: str = "auto") -> None:
         self.card = checkpoints.cards()[name]
-        self.rule = CropRule.from_card(self.card.crop)
+        try:
+            self.rule = CropRule.from_card(self.card.crop)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"The card of {name} does not say how faces are cut (its crop is {self.card.crop!r}): "
+                f"take the card of a model like it as an example."
+            ) from error
         self.sha256 = checkpoints.sha256(name)
         self._engine = open_engine(name, engine)
         self.engine = self._engine.name

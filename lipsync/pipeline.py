@@ -7,6 +7,7 @@ jaw-shaped mask instead of a rectangle, a reference picture at rest instead of t
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -18,9 +19,9 @@ import cv2
 import numpy as np
 
 from . import label
-from .choose import choose
+from .choose import choose, speakers
 from .errors import InputError, NoFaceError
-from .faces import FaceMap, find_faces, runs
+from .faces import FaceMap, Track, find_faces, runs
 from .media import Frame, FrameReader, VideoInfo, probe, read_waveform
 from .models import open_model
 from .monitor import Monitor
@@ -57,7 +58,7 @@ def sync(
     monitor = Monitor(progress, cancelled)
     with monitor.timed("load"):
         info = _need_video(video)
-        voices = {k: Path(v) for k, v in voice.items()} if isinstance(voice, Mapping) else {None: Path(voice)}
+        voices = _need_voices(voice)
         _check_target(out, [Path(video), *voices.values()])
         waveforms = {k: read_waveform(p) for k, p in voices.items()}
         warnings = [*info.notes, *_voice_warnings(voices, waveforms)]
@@ -73,7 +74,10 @@ def sync(
     timeline = plan(faces.frames, info.fps, seconds, options)
     chosen = choose(faces, options.face, None if None in voices else list(voices), info.fps)
     mels = {k: model.hear(waveforms.pop(k)) for k in list(waveforms)}  # the waveforms are the largest thing in memory
-    heard = {t.number: mels[t.number if t.number in mels else None] for t in chosen}
+    lent = None if None in voices else speakers(faces, list(voices))
+    heard = {t.number: mels[None if lent is None else lent[t.number]] for t in chosen}
+    if options.face not in ("largest", "all") or lent is not None:
+        warnings += _other_shots(faces, chosen)
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent) as folder:
         plain, signed = Path(folder, "plain.mp4"), Path(folder, "signed.mp4")
@@ -149,10 +153,20 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
 
 
 def _need_video(video: str | os.PathLike) -> VideoInfo:
+    if video is None:
+        raise InputError("No video was given: name a video or an image.")
     info = probe(video)
     if not info.has_video:
         raise InputError(f"{info.path.name} holds no picture: a video or an image is needed.")
     return info
+
+
+def _need_voices(voice: Voice) -> dict[int | None, Path]:
+    """Track number -> file; the one voice of all under None."""
+    files = dict(voice) if isinstance(voice, Mapping) else {None: voice}
+    if not files or any(file is None for file in files.values()):
+        raise InputError("No voice was given: name one file, or one for each face.")
+    return {number: Path(file) for number, file in files.items()}
 
 
 def _check_target(out: Path, sources: list[Path]) -> None:
@@ -164,10 +178,19 @@ def _check_target(out: Path, sources: list[Path]) -> None:
         raise InputError(f"The result {out} would overwrite what it is made from: choose another name.")
 
 
+def _other_shots(faces: FaceMap, chosen: list[Track]) -> list[str]:
+    """A sentence where a face was chosen by number or place, which hold for one shot, and others show faces too."""
+    mine = sorted({t.shot for t in chosen})
+    if mine == sorted({t.shot for t in faces.tracks}):
+        return []
+    spans = [f"{float(a / faces.fps):.2f} to {float(b / faces.fps):.2f} s" for a, b in (faces.shots[n] for n in mine)]
+    return [
+        f"Who was chosen speaks from {', '.join(spans)}: a cut ends that shot, and after it a face has a new number."
+    ]
+
+
 def _voice_warnings(voices: Mapping[int | None, Path], waveforms: Mapping[int | None, np.ndarray]) -> list[str]:
     """Sentences on silent voices. Raises InputError where there is no sound at all."""
-    if not voices:
-        raise InputError("No voice was given: name one file, or one for each face.")
     said = []
     for key, waveform in waveforms.items():
         if not len(waveform):
@@ -182,6 +205,8 @@ def preview(info: VideoInfo, second: float, faces: FaceMap) -> Frame:
 
     second  clipped to the video's length; numbers are those that `Options.face` and `{number: voice}` take
     """
+    if not math.isfinite(second):
+        raise InputError(f"A preview shows one second of the video, like 1.5, not {second}.")
     index = int(np.clip(round(second * info.fps), 0, faces.frames - 1))
     with FrameReader(info, [(index, index + 1)]) as reader:
         frame = next(iter(reader), None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,11 @@ ENGINES = ("auto", "torch", "openvino")
 LONGER = ("pingpong", "loop", "hold", "cut", "stretch")
 SHORTER = ("cut", "keep")
 SMOOTHING = ("steady", "published")
+MOST_NUDGE = 1000  # frames either way; sound that is so far off belongs to another part of the video
+_NUMBER = r"\d{1,9}(?:\.\d{0,9})?"
+FACE = re.compile(
+    rf"largest|all|(?P<numbers>\d{{1,9}}(?:,\d{{1,9}})*)|(?P<x>{_NUMBER}),(?P<y>{_NUMBER})@(?P<second>{_NUMBER})"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Options:
     quality: int = 18  # x264 constant rate factor, 0 (best) .. 51
     start: float = 0.0  # seconds: where the part to sync begins
     end: float | None = None  # seconds: where it ends; None: the end
-    nudge: int = 0  # frames by which the new sound is delayed in the result (negative: earlier)
+    nudge: int = 0  # frames by which the new sound is delayed in the result (negative: earlier), -1000..1000
     background: float = 0.0  # level of the clip's own sound under the voice, 0..1
     visible_label: bool = True  # the stamp; the signature is always made
 
@@ -41,8 +48,12 @@ class Options:
             if not ok:
                 raise InputError(sentence)
 
-        kind = self.engine.split()[0] if self.engine else ""
+        kind = self.engine.partition(" ")[0]
         need(kind in ENGINES, f"There is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}.")
+        need(
+            FACE.fullmatch(self.face) is not None,
+            f"A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by {self.face!r}.",
+        )
         need(
             self.longer in LONGER,
             f"A longer voice can be met by {', '.join(LONGER)}, not by {self.longer!r}.",
@@ -55,10 +66,21 @@ class Options:
         need(-0.2 <= self.pad <= 0.5, f"The face padding must lie between -0.2 and 0.5, not {self.pad}.")
         need(0 <= self.softness <= 0.2, f"The mask softness must lie between 0 and 0.2, not {self.softness}.")
         need(0 <= self.quality <= 51, f"The quality (x264 crf) must lie between 0 and 51, not {self.quality}.")
-        need(self.start >= 0, f"The part to sync cannot start before the video, at {self.start} s.")
+        need(
+            0 <= self.start < math.inf,
+            f"The part to sync starts at a second of the video, 0 or later, not at {self.start}.",
+        )
+        need(
+            self.end is None or math.isfinite(self.end),
+            f"The part to sync ends at a second of the video, not at {self.end} (none means its end).",
+        )
         need(
             self.end is None or self.end > self.start,
             f"The part to sync ends at {self.end} s, before it starts at {self.start} s.",
+        )
+        need(
+            abs(self.nudge) <= MOST_NUDGE,
+            f"The sound can be nudged by {MOST_NUDGE} frames at most, either way, not by {self.nudge}.",
         )
         need(
             0 <= self.background <= 1,

@@ -92,8 +92,8 @@ class _Tap:
     def __init__(self, path: Path, skip: int = 0) -> None:
         self._reader = SoundReader(path, SOUND_RATE, 2)
         self._held = np.zeros((0, 2), np.float32)
-        if skip > 0:
-            self.read(skip)
+        for at in range(0, skip, SOUND_RATE):  # in pieces: what is skipped may be long
+            self.read(min(SOUND_RATE, skip - at))
 
     def read(self, count: int) -> np.ndarray:
         pieces, have = [self._held], len(self._held)

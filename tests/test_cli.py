@@ -46,6 +46,12 @@ def test_a_missing_file_is_one_sentence(voice, tmp_path, capsys):
         ["sync", "clip.mp4", "v.wav", "--voice", "0=v.wav", "--out", "out.mp4"],
         ["sync", "clip.mp4", "--voice", "v.wav", "--out", "out.mp4"],
         ["sync", "clip.mp4", "v.wav", "--longer", "never", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "--voice", "²=v.wav", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "--voice", "0=v.wav", "--voice", "00=w.wav", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "v.wav", "--engine", "x", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "v.wav", "--detector", "x", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "v.wav", "--pad", "9", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "--preview", "nan", "--out", "out.png"],
         ["nonsense"],
     ],
 )
@@ -55,8 +61,10 @@ def test_wrong_usage_is_2(args, capsys):
     assert stopped.value.code == 2
 
 
-def test_a_value_out_of_range_is_1(capsys):
-    assert main(["sync", "clip.mp4", "v.wav", "--out", "out.mp4", "--quality", "99"]) == 1
+def test_a_value_out_of_range_says_the_range(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["sync", "clip.mp4", "v.wav", "--out", "out.mp4", "--quality", "99"])
+    assert stopped.value.code == 2
     assert "between 0 and 51" in capsys.readouterr().err
 
 

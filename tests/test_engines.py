@@ -1,9 +1,11 @@
 """What runs a generator: agreement, choice, errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lipsync import engines
+from lipsync import checkpoints, engines
 from lipsync.engines import candidates, compare, open_engine, probe_input
 from lipsync.errors import EngineError, ModelError
 from lipsync.models import open_model
@@ -73,6 +75,13 @@ def test_a_model_that_is_not_here():
         open_model("syncnet-v2")
     with pytest.raises(ModelError, match="fetch wav2lip-gan"):
         open_model("wav2lip-gan")
+
+
+def test_a_card_without_a_crop(monkeypatch):
+    card = replace(checkpoints.cards()[MODEL], crop={})
+    monkeypatch.setattr(checkpoints, "cards", lambda: {MODEL: card})
+    with pytest.raises(ModelError, match="does not say how faces are cut"):
+        open_model(MODEL)
 
 
 @pytest.mark.slow

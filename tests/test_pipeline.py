@@ -16,8 +16,9 @@ import lipsync
 from lipsync import render
 from lipsync.crop import CropRule, mouth_mask
 from lipsync.errors import Cancelled, InputError, ModelError, NoFaceError
+from lipsync.faces import FaceMap, Track
 from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
-from lipsync.pipeline import find, preview, sync
+from lipsync.pipeline import _other_shots, find, preview, sync
 from lipsync.records import Options
 
 from .conftest import make_clip, make_voice, portrait_frame
@@ -183,6 +184,16 @@ def test_a_preview_numbers_the_faces(clip):
     with FrameReader(probe(clip), [(12, 13)]) as reader:
         plain = next(iter(reader))
     assert shown.shape == plain.shape and (shown != plain).any(2).sum() > 300
+    with pytest.raises(InputError, match="not nan"):
+        preview(probe(clip), float("nan"), faces)
+
+
+def test_it_is_said_where_a_number_does_not_hold():
+    boxes = np.tile(np.float32([10, 10, 50, 50]), (20, 1))
+    tracks = [Track(n, n, 20 * n, boxes, np.zeros((20, 25, 2), np.float32), np.ones(20, bool)) for n in range(2)]
+    faces = FaceMap(40, Fraction(25), ((0, 20), (20, 40)), tuple(tracks))
+    assert _other_shots(faces, tracks) == []
+    assert "from 0.80 to 1.60 s" in _other_shots(faces, tracks[1:])[0]
 
 
 def left(folder):
@@ -222,6 +233,11 @@ def test_errors_before_any_work(clip, voice, tmp_path):
         sync(voice, voice, tmp_path / "out.mp4")
     with pytest.raises(InputError, match="between 0 and 51"):
         replace(Options(), quality=99)
+    with pytest.raises(InputError, match="No video was given"):
+        sync(None, voice, tmp_path / "out.mp4")
+    for none in (None, {}, {0: None}):
+        with pytest.raises(InputError, match="No voice was given"):
+            sync(clip, none, tmp_path / "out.mp4")
     assert left(tmp_path) == []
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lipsync import timeline
 from lipsync.errors import InputError
 from lipsync.records import LONGER, SHORTER, Options
-from lipsync.timeline import Timeline, plan
+from lipsync.timeline import SOUND_RATE, Timeline, plan
 
 FPS = Fraction(25)
 
@@ -50,6 +51,39 @@ def test_a_part_keeps_the_rest_of_the_video():
 def test_a_part_outside_the_video_is_an_error():
     with pytest.raises(InputError, match="outside the video"):
         plan(100, FPS, 1.0, Options(start=4.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"nudge": -1_000_000}, "1000 frames at most"),
+        ({"end": float("inf")}, "ends at a second of the video, not at inf"),
+        ({"start": float("nan")}, "starts at a second"),
+        ({"engine": " "}, "no engine ' '"),
+        ({"face": "1.2.3,4@5"}, "not by '1.2.3,4@5'"),
+        ({"face": "1,2@" + "9" * 400}, "chosen by largest"),
+        ({"face": "9" * 5000}, "chosen by largest"),
+    ],
+)
+def test_a_value_that_is_none_is_a_sentence(values, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Options(**values)
+
+
+def test_skipping_keeps_no_more_than_a_piece(monkeypatch):
+    class Silence:
+        def __init__(self, *_):
+            pass
+
+        def __next__(self):
+            return np.zeros((SOUND_RATE, 2), np.float32)
+
+    asked = []
+    read = timeline._Tap.read
+    monkeypatch.setattr(timeline, "SoundReader", Silence)
+    monkeypatch.setattr(timeline._Tap, "read", lambda tap, n: asked.append(n) or read(tap, n))
+    timeline._Tap("voice.wav", skip=40 * SOUND_RATE + 7)
+    assert sum(asked) == 40 * SOUND_RATE + 7 and max(asked) <= SOUND_RATE
 
 
 @given(
