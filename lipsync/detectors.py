@@ -1,12 +1,15 @@
 """The eyes of faces.py: face detectors behind one small interface, the face mesh, the shot finder.
 
-A detector has a `name`, `detect(frame) -> list[Detection]` and `close()`; put another one into DETECTORS.
+A detector has a `name`, `detect(frame) -> list[Detection]`, `close()`, and `longest_px`: callers give it pictures whose
+longest side is no longer (`shrink`). Put another one into DETECTORS.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,25 +36,30 @@ class Detection:
     score: float
 
 
+_HUSHED = threading.Lock()  # two at once would keep each other's nowhere as the standard error
+
+
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Keep mediapipe's start-up chatter, which it writes past Python, off the standard error."""
     os.environ.setdefault("GLOG_minloglevel", "3")
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    with _HUSHED:
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 class MediapipeDetector:
     """mediapipe's full-range face detector; a second look with a wide border finds faces that fill the picture."""
 
     name = "mediapipe"
+    longest_px = 512
 
     def __init__(self, min_score: float = 0.5) -> None:
         with _hushed():
@@ -86,6 +94,7 @@ class S3FDDetector:
     """The detector of the published scoring; runs where `python -m lipsync fetch s3fd` has put its file."""
 
     name = "s3fd"
+    longest_px = math.inf  # it makes the picture four times smaller by itself, as published
 
     def __init__(self) -> None:
         from . import checkpoints
@@ -154,7 +163,7 @@ def cut_square(frame: Frame, x: float, y: float, half: float, size_px: int) -> F
     return cv2.warpAffine(frame, move, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def shrink(frame: Frame, longest_px: int) -> Frame:
+def shrink(frame: Frame, longest_px: float) -> Frame:
     """The picture with its longest side at most `longest_px`."""
     scale = longest_px / max(frame.shape[:2])
     if scale >= 1:

@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .detectors import DETECTORS, Mesh, ShotFinder, cut_square, height, shrink
+from .detectors import DETECTORS, MediapipeDetector, Mesh, ShotFinder, cut_square, height, shrink
 from .errors import InputError
 from .media import Frame
 
@@ -25,7 +25,7 @@ DETECT_EVERY = 8  # frames between two looks for new faces
 BRIDGE = 8  # frames without the face that are filled by interpolation
 FORGET = 25  # frames after which an unseen face ends its track
 MIN_FRAMES = 3  # tracks that the mesh saw in fewer frames are taken for mistakes of the detector
-SMALL_PX = 512  # longest side of the picture that the detector sees
+SMALL_PX = MediapipeDetector.longest_px
 CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
 CHIP_SCALE = 1.7
 PORTRAITS = 16  # remembered pictures a track, one for each
@@ -249,7 +249,7 @@ def find_faces(
                 done.append(track)
                 spare.append(track.mesh)
             if cut or index % DETECT_EVERY == 0:
-                small = shrink(frame, SMALL_PX)
+                small = shrink(frame, look.longest_px)
                 scale = frame.shape[1] / small.shape[1]
                 for hit in look.detect(small):
                     box = hit.box * scale

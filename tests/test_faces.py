@@ -1,6 +1,8 @@
 """Shots, tracks, boxes: on the astronaut moved about, and on real clips where they are there."""
 
 import json
+import os
+import threading
 from fractions import Fraction
 
 import cv2
@@ -9,10 +11,10 @@ import pytest
 from safetensors.torch import save_file
 
 from lipsync.checkpoints import write_card
-from lipsync.choose import choose
-from lipsync.detectors import DETECTORS
+from lipsync.choose import choose, speakers
+from lipsync.detectors import DETECTORS, _hushed
 from lipsync.errors import InputError
-from lipsync.faces import BRIDGE, FORGET, box_from_points, find_faces, smooth_published
+from lipsync.faces import BRIDGE, FORGET, FaceMap, Track, box_from_points, find_faces, smooth_published
 from lipsync.media import FrameReader, probe
 from lipsync.networks.sfd import S3FD
 
@@ -106,6 +108,48 @@ def test_an_unknown_detector():
         find_faces([], FPS, detector="dlib")
 
 
+def test_a_detector_sees_pictures_as_large_as_it_asks_for(monkeypatch):
+    seen = []
+
+    class Look:
+        longest_px = DETECTORS["s3fd"].longest_px
+
+        def detect(self, frame):
+            seen.append(frame.shape)
+            return []
+
+        def close(self):
+            pass
+
+    monkeypatch.setitem(DETECTORS, "fixed", Look)
+    find_faces([np.zeros((720, 1280, 3), np.uint8)], FPS, detector="fixed")
+    assert seen == [(720, 1280, 3)]
+
+
+def test_two_threads_that_hush_leave_the_standard_error_as_it_was():
+    before = os.fstat(2)
+    inside, both_inside, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first():
+        with _hushed():
+            inside.set()
+            both_inside.wait(0.3)
+        first_out.set()
+
+    def second():
+        inside.wait(5)
+        with _hushed():
+            both_inside.set()
+            first_out.wait(5)
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert os.fstat(2).st_ino == before.st_ino
+
+
 def two_faces() -> list[np.ndarray]:
     return [np.hstack([portrait_frame(0, 10), portrait_frame(60, 60, scale=0.4)])] * 10
 
@@ -170,6 +214,24 @@ def test_two_faces_and_how_to_choose(pair):
 def test_a_face_that_is_not_there(pair, face, voiced, sentence):
     with pytest.raises(InputError, match=sentence):
         choose(pair, face, voiced, FPS)
+
+
+def track(number, start, stop, x, shot=0):
+    """A face of 40 px that stands at x."""
+    count = stop - start
+    box = np.tile(np.float32([x, 20, x + 40, 60]), (count, 1))
+    return Track(number, shot, start, box, np.zeros((count, 25, 2), np.float32), np.ones(count, bool))
+
+
+def test_a_face_that_was_lost_speaks_on_when_it_is_found():
+    """Two people, both lost twice, then a cut: a number or a click stands for all of a person's tracks in the shot."""
+    tracks = [track(0, 0, 20, 10), track(1, 0, 20, 90), track(2, 60, 80, 88), track(3, 62, 80, 12)]
+    tracks += [track(4, 120, 140, 15), track(5, 150, 170, 10, shot=1)]
+    faces = FaceMap(170, FPS, ((0, 150), (150, 170)), tuple(tracks))
+    assert speakers(faces, [0, 1]) == {0: 0, 1: 1, 2: 1, 3: 0, 4: 0}
+    for asked in ("0", "3", "4", "30,40@0.4", "30,40@5"):
+        assert sorted(t.number for t in choose(faces, asked, None, FPS)) == [0, 3, 4], asked
+    assert [t.number for t in choose(faces, "5,5", None, FPS)] == [5]
 
 
 @pytest.mark.slow
