@@ -22,20 +22,19 @@ from rich.table import Table
 from . import __version__
 from .errors import InputError
 from .records import ENGINES, LONGER, SHORTER, SMOOTHING, Options, Progress
-from .shell import Bar, guarded
-
-STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signing"}
+from .shell import SYNC_STAGES, Bar, guarded
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = _parser().parse_args(argv)
-    return guarded("lipsync", lambda: args.run(args), "Stopped; nothing was left behind.")
+    return guarded("lipsync", lambda: args.run(args), args.stopped)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lipsync", description="Make a mouth follow a voice.")
     parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(stopped="Stopped; nothing was left behind.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _sync_arguments(commands.add_parser("sync", help="sync a video to a voice"))
     models = commands.add_parser("models", help="list the checkpoints: licence, origin, whether they are here")
@@ -44,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", help="a name from `models`")
     fetch.add_argument("--from", dest="source", type=Path, metavar="PATH", help="take this file instead of downloading")
     fetch.add_argument("--any-version", action="store_true", help="accept a file whose sha256 is not the published one")
-    fetch.set_defaults(run=_fetch)
+    fetch.set_defaults(run=_fetch, stopped="Stopped; what was downloaded so far is kept for the next try.")
     verify = commands.add_parser("verify", help="read the label of a video: 0 labelled and intact, 1 anything else")
     verify.add_argument("file", type=Path)
     verify.set_defaults(run=_verify)
@@ -108,14 +107,19 @@ def _sync(args: argparse.Namespace) -> int:
         args.parser.error("a voice is needed: a second file, or --voice N=FILE for each face")
     if args.audio is not None and args.voice:
         args.parser.error("give one voice, or --voice N=FILE for each face, not both")
-    if args.video.is_dir() or args.video.suffix.lower() == ".csv":
+    is_list = args.video.suffix.lower() == ".csv"
+    if args.video.is_dir() or is_list:
+        if args.voice or (is_list and args.audio):
+            args.parser.error("a folder takes one voice, a second file; a CSV names its voices in its column voice")
         from .batch import run_batch
 
         return run_batch(args.video, args.audio, args.out, args.report, options)
     from .pipeline import sync
 
     voice = _voices(args) if args.voice else args.audio
-    with Bar(STAGES) as show:
+    if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
+        raise InputError(f"The report cannot be written to {args.report}: it must be a file in an existing folder.")
+    with Bar(SYNC_STAGES) as show:
         report = sync(args.video, voice, args.out, options, progress=show)
     if args.report:
         report.save(args.report)
@@ -139,11 +143,14 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
     from .media import probe
     from .pipeline import find, preview
 
-    with Bar(STAGES) as show:
+    unfit = InputError(f"The preview cannot be written to {args.out}: it must be a .png file in an existing folder.")
+    if args.out.suffix.lower() != ".png" or not args.out.parent.is_dir():
+        raise unfit
+    with Bar(SYNC_STAGES) as show:
         faces = find(args.video, options, progress=show)
     frame = preview(probe(args.video), args.preview, faces)
-    if args.out.suffix.lower() != ".png" or not cv2.imwrite(str(args.out), frame[..., ::-1]):
-        raise InputError(f"The preview cannot be written to {args.out}: it must be a .png file in an existing folder.")
+    if not cv2.imwrite(str(args.out), frame[..., ::-1]):
+        raise unfit
     for track in faces.tracks:
         begin, end = float(track.start / faces.fps), float(track.stop / faces.fps)
         print(f"face {track.number}: {begin:.2f} to {end:.2f} s, shot {track.shot}, {track.size_px:.0f} px high")
@@ -166,7 +173,7 @@ def _models(args: argparse.Namespace) -> int:
 def _fetch(args: argparse.Namespace) -> int:
     from .checkpoints import fetch
 
-    with Bar(STAGES) as show:
+    with Bar(SYNC_STAGES) as show:
         path = fetch(
             args.name,
             source=args.source,

@@ -1,7 +1,7 @@
 """Video and voice in, H.264 and AAC out, through PyAV.
 
-What visitors give is never opened in this process: `probe`, `FrameReader`, `SoundReader` and `read_waveform`
-start the child in decoder.py, read its pipe, and turn its crash, its silence or its complaint into one
+What visitors give is never opened in this process: `probe`, `FrameReader`, `SoundReader`, `read_sound` and
+`read_waveform` start the child in decoder.py, read its pipe, and turn its crash, its silence or its complaint into one
 InputError sentence. Frames are counted at one constant rate, whatever the container's clock does; sound
 starts at the moment of the first frame. Only writer.py, which gets our own frames, works in place.
 Set LIPSYNC_DEBUG to see what the child prints.
@@ -29,7 +29,7 @@ import numpy as np
 from .errors import InputError
 from .writer import SOUND_RATE, VideoWriter
 
-__all__ = ["Frame", "FrameReader", "SoundReader", "VideoInfo", "VideoWriter", "probe", "read_waveform"]
+__all__ = ["Frame", "FrameReader", "SoundReader", "VideoInfo", "VideoWriter", "probe", "read_sound", "read_waveform"]
 
 Frame = np.ndarray  # (H, W, 3) uint8 RGB
 
@@ -183,8 +183,13 @@ def read_waveform(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
 
     returns  (S,) float32, -1..1
     """
+    return read_sound(path, sample_rate)[0]
+
+
+def read_sound(path: str | Path, sample_rate: int = 16_000) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As read_waveform, with the sentences on what was damaged."""
     with SoundReader(path, sample_rate, channels=1) as reader:
-        return np.concatenate(list(reader))[:, 0]
+        return np.concatenate(list(reader))[:, 0], reader.notes
 
 
 class _Child:

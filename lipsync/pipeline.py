@@ -22,7 +22,7 @@ from . import label
 from .choose import choose, speakers
 from .errors import InputError, NoFaceError
 from .faces import FaceMap, Track, find_faces, runs
-from .media import Frame, FrameReader, VideoInfo, probe, read_waveform
+from .media import Frame, FrameReader, VideoInfo, probe, read_sound
 from .models import open_model
 from .monitor import Monitor
 from .records import Options, Progress, Report
@@ -46,7 +46,7 @@ def sync(
 
     video     any video or still image that PyAV reads
     voice     any file with sound, or {track number: file} to give several faces a voice each
-    out       the MP4 to write; nothing is left there if the work fails or is stopped
+    out       the MP4 to write, NAME.mp4; nothing is left there if the work fails or is stopped
     faces     the FaceMap of this very video, where it was found before (saves the first pass)
     progress  called with a Progress about ten times a second; cancelled: asked as often whether to stop
 
@@ -60,8 +60,11 @@ def sync(
         info = _need_video(video)
         voices = _need_voices(voice)
         _check_target(out, [Path(video), *voices.values()])
-        waveforms = {k: read_waveform(p) for k, p in voices.items()}
-        warnings = [*info.notes, *_voice_warnings(voices, waveforms)]
+        warnings, waveforms = list(info.notes), {}
+        for key, path in voices.items():
+            waveforms[key], notes = read_sound(path)
+            warnings += [f"{path.name}: {note}" for note in notes]
+        warnings += _voice_warnings(voices, waveforms)
         seconds = max(len(w) for w in waveforms.values()) / 16_000
         model = open_model(options.model, options.engine)
     if faces is None:
@@ -148,7 +151,7 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
     notes = reader.notes
     if reader.missing:
-        notes += (f"The file promises {total} frames, but only {found.frames} could be read.",)
+        notes += (f"The file promises {info.frames} frames, but only {found.frames} could be read.",)
     return replace(found, notes=notes)
 
 
@@ -174,8 +177,14 @@ def _check_target(out: Path, sources: list[Path]) -> None:
         raise InputError(f"The result cannot be written to {out}: there is no folder {out.parent}.")
     if out.is_dir():
         raise InputError(f"The result cannot be written to {out}: that is a folder.")
+    if out.suffix.lower() != ".mp4":
+        raise InputError(f"The result is an MP4, which {out} does not say: give it a name that ends in .mp4.")
     if out.resolve() in {p.resolve() for p in sources}:
         raise InputError(f"The result {out} would overwrite what it is made from: choose another name.")
+    try:
+        tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent).cleanup()
+    except OSError as error:
+        raise InputError(f"The result cannot be written to {out}: {error.strerror}.") from error
 
 
 def _other_shots(faces: FaceMap, chosen: list[Track]) -> list[str]:

@@ -15,6 +15,13 @@ from rich.progress import Progress as RichBar
 from .errors import Cancelled, LipsyncError
 from .records import Progress
 
+SYNC_STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signing"}
+
+
+def sentence(error: LipsyncError | OSError) -> str:
+    """What is printed of an error."""
+    return f"{error.strerror or error}: {error.filename or ''}" if isinstance(error, OSError) else str(error)
+
 
 def guarded(name: str, run: Callable[[], int], stopped: str) -> int:
     """Run a command and return its exit code: its own, 1 after an error, said in a sentence, 130 when stopped.
@@ -30,8 +37,7 @@ def guarded(name: str, run: Callable[[], int], stopped: str) -> int:
     except (LipsyncError, OSError) as error:
         if os.environ.get("LIPSYNC_DEBUG"):
             traceback.print_exc()
-        said = error if isinstance(error, LipsyncError) else f"{error.strerror or error}: {error.filename or ''}"
-        print(f"{name}: {said}", file=sys.stderr)
+        print(f"{name}: {sentence(error)}", file=sys.stderr)
         return 1
 
 

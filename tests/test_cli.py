@@ -1,8 +1,10 @@
 """The command line as a stranger uses it: exit codes, sentences, what is left behind."""
 
 import csv
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,9 @@ import time
 import cv2
 import pytest
 
+from lipsync import batch, checkpoints
 from lipsync.__main__ import main
+from lipsync.errors import InputError
 
 from .conftest import ROOT, make_clip, make_voice
 
@@ -52,6 +56,8 @@ def test_a_missing_file_is_one_sentence(voice, tmp_path, capsys):
         ["sync", "clip.mp4", "v.wav", "--detector", "x", "--out", "out.mp4"],
         ["sync", "clip.mp4", "v.wav", "--pad", "9", "--out", "out.mp4"],
         ["sync", "clip.mp4", "--preview", "nan", "--out", "out.png"],
+        ["sync", str(ROOT), "--voice", "0=v.wav", "--out", "out"],
+        ["sync", "pairs.csv", "v.wav", "--out", "out"],
         ["nonsense"],
     ],
 )
@@ -106,6 +112,73 @@ def test_a_list_without_columns(tmp_path, capsys):
     (tmp_path / "pairs.csv").write_text("a,b\n1,2\n")
     assert main(["sync", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out")]) == 1
     assert "columns video and voice" in capsys.readouterr().err
+
+
+def made_up(monkeypatch, does):
+    """Batches whose syncs do this and nothing else; returns what each was asked to write."""
+    asked = []
+
+    def sync(video, voice, out, options, progress):
+        asked.append(out.name)
+        does(video)
+        raise InputError("no result")
+
+    monkeypatch.setattr(batch, "sync", sync)
+    return asked
+
+
+def test_a_folder_with_names_alike_and_hidden_files(tmp_path, monkeypatch, capsys):
+    for name in ("a.mov", "a.mp4", "b.mp4", ".DS_Store"):
+        (tmp_path / name).touch()
+
+    def full_disk(video):
+        if video.name == "a.mov":
+            raise OSError(errno.ENOSPC, "No space left on device", str(video))
+
+    asked = made_up(monkeypatch, full_disk)
+    assert main(["sync", str(tmp_path), "v.wav", "--out", str(tmp_path / "out")]) == 1
+    assert asked == ["a.mov.mp4", "a.mp4.mp4", "b.mp4"]
+    said = capsys.readouterr()
+    assert "a.mov: FAILED: No space left on device" in said.out and "3 of 3 pairs failed" in said.err
+
+
+def test_a_batch_that_is_stopped_says_what_is_kept(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.mp4").touch()
+
+    def stop(video):
+        raise KeyboardInterrupt
+
+    made_up(monkeypatch, stop)
+    assert main(["sync", str(tmp_path), "v.wav", "--out", str(tmp_path / "out")]) == 130
+    assert "pair 1 of 1; finished results are kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("video,voice\na.mp4,v.wav\nb.mp4\n", "Pair 2 of .* has no voice"),
+        ("video,voice,out\na.mp4,v.wav,x.mp4\nb.mp4,v.wav,x.mp4\n", "would both be written to .*x.mp4"),
+    ],
+)
+def test_a_list_that_cannot_be_followed(rows, sentence, tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text(rows)
+    assert main(["sync", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out")]) == 1
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_a_report_that_cannot_be_written_is_known_at_once(clip, voice, tmp_path, capsys):
+    out, report = tmp_path / "out.mp4", tmp_path / "none" / "report.json"
+    assert main(["sync", str(clip), str(voice), "--out", str(out), "--report", str(report)]) == 1
+    assert "report cannot be written" in capsys.readouterr().err and not out.exists()
+
+
+def test_a_fetch_that_is_stopped_says_what_is_kept(monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "fetch", stop)
+    assert main(["fetch", "wav2lip"]) == 130
+    assert "kept for the next try" in capsys.readouterr().err
 
 
 @pytest.mark.slow

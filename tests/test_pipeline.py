@@ -18,10 +18,12 @@ from lipsync.crop import CropRule, mouth_mask
 from lipsync.errors import Cancelled, InputError, ModelError, NoFaceError
 from lipsync.faces import FaceMap, Track
 from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
-from lipsync.pipeline import _other_shots, find, preview, sync
+from lipsync.monitor import Monitor
+from lipsync.pipeline import _check_target, _find, _other_shots, find, preview, sync
 from lipsync.records import Options
 
 from .conftest import make_clip, make_voice, portrait_frame
+from .media_maker import write_media
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +229,8 @@ def test_errors_before_any_work(clip, voice, tmp_path):
         sync(clip, voice, tmp_path / "out.mp4", Options(model="nope"))
     with pytest.raises(InputError, match="there is no folder"):
         sync(clip, voice, tmp_path / "none" / "out.mp4")
+    with pytest.raises(InputError, match="ends in .mp4"):
+        sync(clip, voice, tmp_path / "out.mkv")
     with pytest.raises(InputError, match="overwrite"):
         sync(clip, voice, clip)
     with pytest.raises(InputError, match="no picture"):
@@ -239,6 +243,33 @@ def test_errors_before_any_work(clip, voice, tmp_path):
         with pytest.raises(InputError, match="No voice was given"):
             sync(clip, none, tmp_path / "out.mp4")
     assert left(tmp_path) == []
+
+
+def test_a_damaged_voice_is_a_warning(clip, tmp_path):
+    """Zeros in the middle of an MP3: what is left is heard, and the report says so."""
+    t = np.arange(2 * 48_000) / 48_000
+    path = write_media(tmp_path / "voice.mp3", sound=0.3 * np.sin(2 * np.pi * 300 * t), sound_codec="libmp3lame")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 900] = b"\xff\xfb\x00\x00" * 225
+    path.write_bytes(data)
+    report = sync(clip, path, tmp_path / "out.mp4")
+    assert any("voice.mp3" in w and "damaged" in w for w in report.warnings)
+
+
+def test_a_file_cut_short_says_what_it_promised(tmp_path):
+    path = make_clip(tmp_path / "clip.mp4", 10)
+    info = replace(probe(path), frames=40)
+    found = _find(info, 30, Options(), Monitor())
+    assert "promises 40 frames, but only 10" in found.notes[0]
+
+
+def test_a_folder_that_takes_no_files_is_known_at_once(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refused)
+    with pytest.raises(InputError, match="out.mp4: Permission denied"):
+        _check_target(tmp_path / "out.mp4", [])
 
 
 def test_a_report_is_json(done, tmp_path):
