@@ -18,10 +18,22 @@ from . import judge as judges
 from . import networks
 from .config import Config
 from .correct import SURE, peak, sureness
-from .data import SILENCE, Arrays, face_region, open_arrays
+from .data import Arrays, face_region, open_arrays
 from .generator import MEL_START
 from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apart
-from .revoice import crops, foreign, generate, heard, movement, psnr, references_of, sharpness, ssim
+from .revoice import (
+    crops,
+    foreign,
+    generate,
+    heard,
+    lip_gaps,
+    movement,
+    movements,
+    psnr,
+    references_of,
+    sharpness,
+    ssim,
+)
 from .shards import SIZE_PX
 
 MOST_FRAMES = 75  # of a clip that are generated: three seconds
@@ -103,15 +115,15 @@ def generator_rows(
     for i in clips:
         faces = crops(arrays, i)[:MOST_FRAMES]
         shown = faces[references_of(arrays, i, faces)]
-        own = generate(network, faces, shown, heard(arrays, i, len(faces), MEL_START))
-        rest = generate(network, faces, shown, np.full((len(faces), 80, 16), SILENCE))
+        mels = heard(arrays, i, len(faces), MEL_START)
+        own = generate(network, faces, shown, mels)
         voice = foreign(arrays, i)
         length = min(len(faces), arrays.clips[voice].frames)
         other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, MEL_START))
         row = {"psnr": psnr(faces, own), "ssim": ssim(faces, own), "psnr_reference": psnr(faces, shown),
                "ssim_reference": ssim(faces, shown), "sharp": sharpness(own) / sharpness(faces),
-               "moves": movement(own), "moves_truth": movement(faces),
-               "rests": movement(rest)}  # fmt: skip
+               "moves_truth": movement(faces)}  # fmt: skip
+        row |= movements(network, faces, int(lip_gaps(arrays, i)[: len(faces)].argmin()), mels)
         for name, lower in (("output", other), ("untouched", faces[:length])):
             stored = put_back(arrays.frames(i)[:length], lower)
             audio, face = judges.embed_faces(judge, judges.lip_frames(stored, None), arrays, voice)

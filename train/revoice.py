@@ -110,6 +110,13 @@ def movement(faces: np.ndarray) -> float:
     return float(np.abs(np.diff(mouth, axis=0)).mean())
 
 
+def movements(network: nn.Module, faces: np.ndarray, closed: int, mels: np.ndarray) -> dict[str, float]:
+    """`movement` under speech and under silence, with one reference throughout (frame `closed`): another picture of the
+    person moves the pixels too, but not the mouth."""
+    spoken, silent = (generate(network, faces, faces[closed], m) for m in (mels, np.full_like(mels, SILENCE)))
+    return {"moves": movement(spoken), "rests": movement(silent)}
+
+
 def lower_windows(faces: np.ndarray, frames: int = 5) -> np.ndarray:
     """(T, 96, 96, 3) uint8 RGB -> (T - 4, 3 frames, 48, 96) float32 BGR 0..1."""
     lower = faces[:, LOWER:, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255
@@ -133,8 +140,7 @@ def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays
         mels = heard(arrays, i, len(faces), mel_start)
         made = generate(network, faces, references, mels)
         row = {"psnr": psnr(faces, made), "ssim": ssim(faces, made), "sharp": sharpness(made) / sharpness(faces)}
-        still = generate(network, faces, references, np.full_like(mels, SILENCE))
-        row |= {"moves": movement(made), "rests": movement(still)}
+        row |= movements(network, faces, int(lip_gaps(arrays, i).argmin()), mels)
         if expert is not None:
             voice = foreign(arrays, i)
             length = min(len(faces), arrays.clips[voice].frames)
