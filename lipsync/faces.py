@@ -66,6 +66,7 @@ class Track:
     points    (T, 25, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips (see KEPT)
     seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
     portraits remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
+    bridged   (T,) bool, True where the face was not found and is interpolated over a gap of up to BRIDGE
     """
 
     number: int
@@ -75,6 +76,7 @@ class Track:
     points: np.ndarray
     seen: np.ndarray
     portraits: tuple[Portrait, ...] = ()
+    bridged: np.ndarray | None = None
 
     @property
     def stop(self) -> int:
@@ -193,10 +195,12 @@ class _Open:
         every = np.arange(first, stop)
         flat = np.stack([np.concatenate([self.hits[i][0], self.hits[i][1].ravel()]) for i in at])
         filled = np.stack([np.interp(every, at, flat[:, c]) for c in range(flat.shape[1])], 1)
-        seen = np.ones(len(every), bool)
+        seen, bridged = np.ones(len(every), bool), np.zeros(len(every), bool)
         for a, b in zip(at[:-1], at[1:], strict=True):
             if b - a > BRIDGE + 1:
                 seen[a + 1 - first : b - first] = False
+            elif b - a > FOLLOW_EVERY:  # a look between them found nothing
+                bridged[a + 1 - first : b - first] = True
         smooth = filled.copy()
         for a, b in runs(seen):
             boxes = filled[a:b, :4]
@@ -208,7 +212,7 @@ class _Open:
         smooth = smooth.astype(np.float32)
         return Track(
             number, self.shot, first, smooth[:, :4], smooth[:, 4:].reshape(-1, len(KEPT), 2), seen,
-            tuple(self.portraits.values()),
+            tuple(self.portraits.values()), bridged,
         )  # fmt: skip
 
 

@@ -84,7 +84,8 @@ def sync(
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent) as folder:
         plain, signed = Path(folder, "plain.mp4"), Path(folder, "signed.mp4")
-        job = Job(info, tuple(voices.values()), options, model, tuple(chosen), heard, timeline)
+        boxes = np.concatenate([t.boxes for t in faces.tracks])
+        job = Job(info, tuple(voices.values()), options, model, tuple(chosen), heard, timeline, boxes)
         synced = render(job, plain, monitor)
         monitor.step("label", 0, 1)
         with monitor.timed("label"):
@@ -98,8 +99,9 @@ def sync(
             )
             signed.replace(out)
         monitor.step("label", 1, 1)
-    inside = synced[timeline.first : timeline.stop]
-    if not inside.any():
+    missed = ~synced
+    missed[: timeline.first] = missed[timeline.stop :] = False
+    if not synced.any():
         warnings.append("The chosen face is not in the part that has the voice: no mouth was changed.")
     if info.width % 2 or info.height % 2:
         warnings.append(
@@ -124,7 +126,18 @@ def sync(
         engine=model.engine,
         label="visible stamp and signature" if options.visible_label else "signature",
         warnings=warnings,
+        missed_ranges=runs(missed),
+        frames_bridged=int((synced & _bridged(chosen, faces.frames)[timeline.indices]).sum()),
     )
+
+
+def _bridged(chosen: list[Track], frames: int) -> np.ndarray:
+    """(frames,) bool, the frames of the video in which a chosen face is interpolated, not found."""
+    flags = np.zeros(frames, bool)
+    for track in chosen:
+        if track.bridged is not None:
+            flags[track.start : track.stop] |= track.bridged
+    return flags
 
 
 def find(

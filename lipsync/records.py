@@ -120,6 +120,8 @@ class Report:
     engine: str
     label: str
     warnings: list[str] = field(default_factory=list)
+    missed_ranges: list[tuple[int, int]] = field(default_factory=list)  # of passed_ranges, those that have the voice
+    frames_bridged: int = 0  # of frames_synced, those in which the face was not found but taken from its neighbours
 
     def save(self, path: Path) -> None:
         """Write the report as JSON."""
@@ -135,5 +137,19 @@ class Report:
             f"{speed:.0f} frames a second, with {self.model} on {self.engine}."
         )
         if self.frames_passed:
-            text += f" {self.frames_passed} frames passed through untouched."
+            text += f" {self.frames_passed} frames passed through untouched: {self._passed()}."
+        if self.frames_bridged:
+            text += f" In {self.frames_bridged} frames the face was not found, but taken from the frames around them."
         return " ".join([text, *self.warnings])
+
+    def _passed(self) -> str:
+        """Why and where frames were left alone."""
+        missed = sum(b - a for a, b in self.missed_ranges)
+        said = []
+        if missed:
+            spans = [f"{a / self.fps:.2f} to {b / self.fps:.2f} s" for a, b in self.missed_ranges]
+            where = ", ".join(spans[:3]) + (f" and {len(spans) - 3} more times" if len(spans) > 3 else "")
+            said.append(f"{missed} without the face ({where})")
+        if self.frames_passed > missed:
+            said.append(f"{self.frames_passed - missed} outside the part that has the voice")
+        return " and ".join(said)

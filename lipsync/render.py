@@ -33,7 +33,10 @@ IN_FLIGHT = 2  # batches behind the one being read
 
 @dataclass(frozen=True)
 class Job:
-    """Everything the second pass needs; `heard`: what each chosen track hears (Wav2LipModel.hear)."""
+    """Everything the second pass needs.
+
+    heard  what each chosen track hears (Wav2LipModel.hear); boxes: (N, 4) of all faces, which the stamp keeps clear of
+    """
 
     info: VideoInfo
     voices: tuple[Path, ...]
@@ -42,6 +45,7 @@ class Job:
     chosen: tuple[Track, ...]
     heard: dict[int, np.ndarray]
     timeline: Timeline
+    boxes: np.ndarray
 
 
 @dataclass
@@ -109,7 +113,7 @@ def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:
     speakers = [Speaker(t, job.model, job.heard[t.number], info, options) for t in job.chosen]
     stamp = label.Stamp(info.width, info.height) if options.visible_label else None
     if stamp is not None:
-        stamp.place(np.concatenate([t.boxes for t in job.chosen]))
+        stamp.place(job.boxes)
     own = info.path if info.has_audio else None
     pieces = sound(timeline, info.fps, list(job.voices), own, options)
     synced, total = np.zeros(len(timeline.indices), bool), len(timeline.indices)

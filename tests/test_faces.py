@@ -32,7 +32,7 @@ def walking():
 def test_the_box_follows_the_face(walking):
     assert walking.frames == 30 and walking.shots == ((0, 30),)
     (track,) = walking.tracks
-    assert (track.start, track.stop) == (0, 30) and track.seen.all()
+    assert (track.start, track.stop) == (0, 30) and track.seen.all() and not track.bridged.any()
     centres = (track.boxes[:, 0] + track.boxes[:, 2]) / 2
     np.testing.assert_allclose(np.diff(centres)[4:-4], 3, atol=0.6)
     sides = track.boxes[:, 2] - track.boxes[:, 0]
@@ -65,6 +65,7 @@ def test_a_short_gap_is_bridged_and_a_long_one_is_not():
 
     found = find_faces([frame] * 16 + [occluded()] * short + [frame] * 16, FPS)
     assert len(found.shots) == 1 and len(found.tracks) == 1 and found.tracks[0].seen.all()
+    assert set(range(16, 16 + short)) <= set(np.flatnonzero(found.tracks[0].bridged)) <= set(range(13, 24 + short))
     found = find_faces([frame] * 16 + [occluded()] * long + [frame] * 16, FPS)
     seen = sum(track.seen.sum() for track in found.tracks)
     assert seen < 32 + long

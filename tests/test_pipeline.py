@@ -134,6 +134,7 @@ def test_a_longer_voice(clip, tmp_path, options, seconds, synced):
 def test_keeping_the_rest_keeps_its_sound(clip, voice, tmp_path):
     report = sync(clip, voice, tmp_path / "out.mp4", Options(shorter="keep"))
     assert (report.frames, report.frames_synced, report.passed_ranges) == (50, 40, [(40, 50)])
+    assert report.missed_ranges == [] and "untouched: 10 outside the part that has the voice." in report.words()
     sound = read_waveform(tmp_path / "out.mp4")
     tail = sound[int(1.7 * 16_000) : int(1.95 * 16_000)]
     assert 0.02 < np.abs(tail).max() < 0.08  # the clip's own hum
@@ -163,6 +164,35 @@ def test_a_still_image_speaks(voice, tmp_path):
     report = sync(tmp_path / "still.jpg", voice, tmp_path / "out.mp4")
     assert report.frames == report.frames_synced == 40 and (report.width, report.height) == (322, 320)
     assert any("odd" in w for w in report.warnings)
+
+
+def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
+    """The face found in frames 4 to 27 alone, of which 10 to 12 are bridged."""
+    faces = find(clip)
+    (track,) = faces.tracks
+    part = slice(4, 28)
+    bridged = np.zeros(24, bool)
+    bridged[6:9] = True
+    short = replace(track, start=4, boxes=track.boxes[part], points=track.points[part], seen=track.seen[part],
+                    bridged=bridged)  # fmt: skip
+    found = replace(faces, tracks=(short,))
+    report = sync(clip, voice, tmp_path / "out.mp4", Options(start=0.08, end=1.4), faces=found)
+    assert report.frames_synced == 24 and report.frames_bridged == 3
+    assert report.passed_ranges == [(0, 4), (28, 50)] and report.missed_ranges == [(2, 4), (28, 35)]
+    said = report.words()
+    assert "26 frames passed through untouched: 9 without the face (0.08 to 0.16 s, 1.12 to 1.40 s)" in said
+    assert "and 17 outside the part that has the voice." in said and "In 3 frames the face was not found" in said
+
+
+def test_the_stamp_keeps_clear_of_faces_that_do_not_speak(clip, voice, tmp_path, monkeypatch):
+    faces = find(clip)
+    (track,) = faces.tracks
+    corner = replace(track, number=1, boxes=np.tile(np.float32([220, 280, 320, 320]), (50, 1)))
+    places, place = [], lipsync.label.Stamp.place
+    monkeypatch.setattr(lipsync.label.Stamp, "place", lambda *a: places.append(place(*a)) or places[-1])
+    both = replace(faces, tracks=(track, corner))
+    sync(clip, voice, tmp_path / "out.mp4", Options(face="0"), faces=both)
+    assert places[0][2] < 220 or places[0][3] < 280
 
 
 @pytest.mark.slow
