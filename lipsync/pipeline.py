@@ -66,6 +66,8 @@ def sync(
             warnings += [f"{path.name}: {note}" for note in notes]
         warnings += _voice_warnings(voices, waveforms)
         seconds = max(len(w) for w in waveforms.values()) / 16_000
+        if info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
+            seconds, options = min(seconds, options.end), replace(options, end=None)
         model = open_model(options.model, options.engine)
     if faces is None:
         timeline = plan(max(info.frames, 1), info.fps, seconds, options)

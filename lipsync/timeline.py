@@ -112,13 +112,43 @@ class _Tap:
         self._reader.close()
 
 
+class _Own:
+    """The video's own sound, which begins again with the video when the result goes on for longer.
+
+    stop   samples after which it begins again, at sample `again`
+    """
+
+    def __init__(self, path: Path, again: int, stop: int) -> None:
+        self._path, self._again, self._left = path, again, stop
+        self._turn = stop - again
+        self._tap = _Tap(path)
+
+    def read(self, count: int) -> np.ndarray:
+        pieces = []
+        while count:
+            if not self._left and self._turn < SOUND_RATE:  # under a second it would stutter, with a reader each time
+                pieces.append(np.zeros((count, 2), np.float32))
+                break
+            if not self._left:
+                self._tap.close()
+                self._tap, self._left = _Tap(self._path, self._again), self._turn
+            pieces.append(self._tap.read(min(count, self._left)))
+            count -= len(pieces[-1])
+            self._left -= len(pieces[-1])
+        return np.concatenate(pieces)
+
+    def close(self) -> None:
+        self._tap.close()
+
+
 def sound(
     timeline: Timeline, fps: Fraction, voices: list[Path], own: Path | None, options: Options
 ) -> Iterator[np.ndarray]:
     """The sound of the result in pieces of a second: (S, 2) float32, 48 kHz, exactly as long as its frames.
 
     The voices speak in the part, delayed by `nudge` frames; the video's own sound (None: it has none) is heard outside
-    the part, and inside it at the level `background`.
+    the part, and inside it at the level `background`. Where the video goes there and back, is held or is repeated, its
+    sound begins again.
     """
 
     def at(frame: int) -> int:
@@ -127,7 +157,8 @@ def sound(
     total, begin, end = at(len(timeline.indices)), at(timeline.first), at(timeline.stop)
     shift = begin + at(options.nudge)
     whole = timeline.first == 0 and timeline.stop == len(timeline.indices)
-    under = None if own is None or (whole and not options.background) else _Tap(own)
+    turn = at(int(timeline.indices.max()) + 1)
+    under = None if own is None or (whole and not options.background) else _Own(own, begin, turn)
     over = [_Tap(path, skip=-min(shift - begin, 0)) for path in voices]
     starts = max(shift, begin)
     taps = [*over, under] if under is not None else over
@@ -137,14 +168,13 @@ def sound(
             count = min(SOUND_RATE, total - first)
             t = np.arange(first, first + count)
             piece = np.zeros((count, 2), np.float32)
+            inside = np.clip(np.minimum(t - begin, end - t) / fade + 0.5, 0, 1) if not whole else np.ones(count)
             if under is not None:
-                inside = np.clip(np.minimum(t - begin, end - t) / fade + 0.5, 0, 1) if not whole else np.ones(count)
                 piece += under.read(count) * (1 - inside * (1 - options.background)).astype(np.float32)[:, None]
             lead = min(max(starts - first, 0), count)
             for tap in over:
                 if lead < count:
-                    gate = (t[lead:] < end) if not whole else np.ones(count - lead, bool)
-                    piece[lead:] += tap.read(count - lead) * gate[:, None]
+                    piece[lead:] += tap.read(count - lead) * inside[lead:, None].astype(np.float32)
             yield np.clip(piece, -1, 1)
     finally:
         for tap in taps:

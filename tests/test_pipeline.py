@@ -164,6 +164,7 @@ def test_a_still_image_speaks(voice, tmp_path):
     report = sync(tmp_path / "still.jpg", voice, tmp_path / "out.mp4")
     assert report.frames == report.frames_synced == 40 and (report.width, report.height) == (322, 320)
     assert any("odd" in w for w in report.warnings)
+    assert sync(tmp_path / "still.jpg", voice, tmp_path / "out.mp4", Options(end=0.4)).frames == 10
 
 
 def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):

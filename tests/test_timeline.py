@@ -4,13 +4,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lipsync import timeline
 from lipsync.errors import InputError
 from lipsync.records import LONGER, SHORTER, Options
-from lipsync.timeline import SOUND_RATE, Timeline, plan
+from lipsync.timeline import SOUND_RATE, Timeline, plan, sound
+
+from .media_maker import click_times, clicks
 
 FPS = Fraction(25)
 
@@ -84,6 +87,30 @@ def test_skipping_keeps_no_more_than_a_piece(monkeypatch):
     monkeypatch.setattr(timeline._Tap, "read", lambda tap, n: asked.append(n) or read(tap, n))
     timeline._Tap("voice.wav", skip=40 * SOUND_RATE + 7)
     assert sum(asked) == 40 * SOUND_RATE + 7 and max(asked) <= SOUND_RATE
+
+
+def laid(path, voice, timeline, options):
+    return np.concatenate(list(sound(timeline, FPS, [voice], path, options)))[:, 0]
+
+
+def test_the_own_sound_begins_again_with_the_video(tmp_path):
+    """A click half a second into a clip of 1.2 s, under a silent voice of three: it comes once a turn."""
+    own, voice = tmp_path / "own.wav", tmp_path / "voice.wav"
+    soundfile.write(own, clicks(1.2, [0.5]), SOUND_RATE)
+    soundfile.write(voice, np.zeros(3 * SOUND_RATE, np.float32), SOUND_RATE)
+    options = Options(longer="loop", background=1.0)
+    heard = laid(own, voice, plan(30, FPS, 3.0, options), options)
+    assert len(heard) == 3 * SOUND_RATE
+    np.testing.assert_allclose(click_times(heard, SOUND_RATE), [0.5, 1.7, 2.9], atol=0.001)
+
+
+def test_the_voice_does_not_click_at_the_end_of_the_part(tmp_path):
+    voice = tmp_path / "voice.wav"
+    soundfile.write(voice, np.full(3 * SOUND_RATE, 0.5, np.float32), SOUND_RATE, subtype="FLOAT")
+    options = Options(start=0.4, end=1.2)
+    heard = laid(None, voice, plan(60, FPS, 3.0, options), options)
+    assert np.abs(np.diff(heard[SOUND_RATE:])).max() < 0.01
+    assert heard[SOUND_RATE] == 0.5 and heard[int(1.21 * SOUND_RATE)] == 0
 
 
 @given(
