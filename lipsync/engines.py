@@ -7,6 +7,7 @@ nothing of frames or sound. An engine whose library is not installed is absent f
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -138,23 +139,32 @@ def open_engine(model: str, wanted: str = "auto") -> Engine:
     wanted  auto, a kind (torch, openvino: its fastest form that agrees with float32) or a full name of `candidates()`
     Raises EngineError where the engine cannot be had, ModelError where the checkpoint cannot.
     """
-    key = (checkpoints.sha256(model), wanted)
+    sha256 = checkpoints.sha256(model)
     with _OPEN_LOCK:
-        if key not in _OPEN:
-            offered = candidates()
-            fitting = {n: make for n, make in offered.items() if wanted in ("auto", n) or n.startswith(wanted + " ")}
-            if not fitting:
-                raise EngineError(f"The engine {wanted!r} cannot run here: this machine offers {', '.join(offered)}.")
-            name = next(iter(fitting)) if len(fitting) == 1 else _fastest(model, wanted, fitting)
-            _OPEN[key] = fitting[name](model)
-        return _OPEN[key]
+        offered = candidates()
+        fitting = {n: make for n, make in offered.items() if wanted in ("auto", n) or n.startswith(wanted + " ")}
+        if not fitting:
+            raise EngineError(f"The engine {wanted!r} cannot run here: this machine offers {', '.join(offered)}.")
+        name = next(iter(fitting)) if len(fitting) == 1 else _fastest(model, fitting)
+        if (sha256, name) not in _OPEN:
+            _OPEN[sha256, name] = fitting[name](model)
+        return _OPEN[sha256, name]
 
 
-def _fastest(model: str, wanted: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
+def _processor() -> str:
+    """What kind of processor this is, to its model: which engine is fastest depends on it."""
+    with contextlib.suppress(OSError):  # Linux; there `platform` knows no more than x86_64
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _fastest(model: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
     """The fastest engine that agrees with float32; measured once for a checkpoint and a machine, then remembered."""
     memory = checkpoints.cache_dir() / "engines.json"
     versions = [importlib.metadata.version(p) for p in ("torch", "openvino") if importlib.util.find_spec(p)]
-    key = " ".join([checkpoints.sha256(model)[:16], wanted, platform.processor() or platform.machine(), *versions])
+    key = ", ".join([checkpoints.sha256(model)[:16], _processor(), *versions, *sorted(fitting)])
     try:
         known = json.loads(memory.read_text())
     except (OSError, ValueError):

@@ -65,6 +65,45 @@ def test_the_fastest_that_agrees_is_chosen_and_remembered(tmp_path, monkeypatch)
     assert len(calls) == first + 1  # opened, not compared again
 
 
+def offer(monkeypatch, tmp_path, *names):
+    """Engines that do nothing, the last one the fastest; returns which were opened and which were compared."""
+
+    def maker(name):
+        def make(model):
+            opened.append(name)
+            return name
+
+        return make
+
+    def compare(model, fitting):
+        compared.append(list(fitting))
+        return {n: {"faces_per_s": k + 1.0, "agrees": True} for k, n in enumerate(fitting)}
+
+    opened, compared = [], []
+    monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines, "candidates", lambda: {n: maker(n) for n in names})
+    monkeypatch.setattr(engines, "compare", compare)
+    monkeypatch.setattr(engines, "_OPEN", {})
+    return opened, compared
+
+
+def test_one_network_is_opened_once_however_it_is_asked_for(tmp_path, monkeypatch):
+    opened, _ = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32", "openvino cpu bfloat16")
+    for wanted in ("auto", "openvino", "openvino cpu bfloat16", "auto"):
+        assert open_engine(MODEL, wanted) == "openvino cpu bfloat16"
+    assert opened == ["openvino cpu bfloat16"]
+
+
+def test_another_processor_or_another_offer_is_measured_anew(tmp_path, monkeypatch):
+    _, compared = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32")
+    assert open_engine(MODEL) == open_engine(MODEL) == "openvino cpu float32" and len(compared) == 1
+    monkeypatch.setattr(engines, "_processor", lambda: "another")
+    open_engine(MODEL)
+    assert len(compared) == 2
+    _, compared = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32", "torch cuda float32")
+    assert open_engine(MODEL) == "torch cuda float32" and len(compared) == 1
+
+
 def test_an_engine_that_is_not_here():
     with pytest.raises(EngineError, match="cannot run here"):
         open_engine(MODEL, "torch cuda float32" if not engines._has_gpu() else "tpu")
