@@ -1,10 +1,11 @@
 """Find the faces of a video: shots, tracks, one steady box and jaw line per frame.
 
-One forward pass over the frames, constant memory. The detector (mediapipe full range, weights inside its wheel) looks
-every `DETECT_EVERY` frames and at each cut; in between mediapipe's face mesh follows each face found, at every second
-frame. The mesh gives the box: a fixed multiple of distances between eyes and nose (`box_from_points`), which neither
-trembles as detector boxes do (docs/log.md) nor grows when the jaw drops, so that the old mouth cannot leak through it.
-A frame counts as seen only where the mesh found the face; gaps of up to `BRIDGE` frames are interpolated.
+One forward pass over the frames; what is kept of a track is small, its portraits are bounded in all (`CHIPS`). The
+detector (mediapipe full range, weights inside its wheel) looks every `DETECT_EVERY` frames and at each cut; in between
+mediapipe's face mesh follows each face found, at every second frame. The mesh gives the box: a fixed multiple of
+distances between eyes and nose (`box_from_points`), which neither trembles as detector boxes do (docs/log.md) nor grows
+when the jaw drops, so that the old mouth cannot leak through it. A frame counts as seen only where the mesh found the
+face; gaps of up to `BRIDGE` frames are interpolated.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SMALL_PX = MediapipeDetector.longest_px
 CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
 CHIP_SCALE = 1.7
 PORTRAITS = 16  # remembered pictures a track, one for each
+CHIPS = 2048  # portraits kept of all ended tracks together, 220 MB; only films with hundreds of cuts have more
 POSE_STEP = 0.05  # box heights that the nose moves against the eyes, and
 LIGHT_STEP = 24  # grey levels that the face brightens
 
@@ -216,6 +218,14 @@ class _Open:
         )  # fmt: skip
 
 
+def _thin(ended: list[_Open]) -> None:
+    """Keep CHIPS portraits in all: of tracks with more than their share, those with the mouth most closed."""
+    share = max(CHIPS // len(ended), 1)
+    if sum(len(track.portraits) for track in ended) > CHIPS:
+        for track in ended:
+            track.portraits = dict(sorted(track.portraits.items(), key=lambda item: item[1].openness)[:share])
+
+
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """The stretches of True in a (T,) bool array, as (first, stop)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
@@ -252,6 +262,7 @@ def find_faces(
                 open_tracks.remove(track)
                 done.append(track)
                 spare.append(track.mesh)
+                _thin(done)
             if cut or index % DETECT_EVERY == 0:
                 small = shrink(frame, look.longest_px)
                 scale = frame.shape[1] / small.shape[1]

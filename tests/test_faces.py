@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from lipsync import faces
 from lipsync.checkpoints import write_card
 from lipsync.choose import choose, speakers
 from lipsync.detectors import DETECTORS, _hushed
@@ -196,6 +197,19 @@ def test_the_published_detector_runs_where_its_file_is(tmp_path, monkeypatch):
     assert DETECTORS["s3fd"]().detect(portrait_frame(10, 10)) == []
 
 
+def test_portraits_of_many_tracks_are_bounded(monkeypatch):
+    """Four shots in which the face turns bright and dark: each keeps its share, with the mouth as closed as before."""
+    shot = [np.clip(portrait_frame(30, 10).astype(int) + d, 0, 255).astype(np.uint8) for d in range(-60, 60, 12)]
+    dark = [np.zeros((320, 320, 3), np.uint8)] * 6
+    whole = find_faces((shot + dark) * 4, FPS).tracks
+    monkeypatch.setattr(faces, "CHIPS", 8)
+    bounded = find_faces((shot + dark) * 4, FPS).tracks
+    assert len(whole) == len(bounded) == 4 and sum(len(t.portraits) for t in whole) > 8
+    assert sum(len(t.portraits) for t in bounded) <= 8
+    for a, b in zip(whole, bounded, strict=True):
+        assert min(p.openness for p in a.portraits) == min(p.openness for p in b.portraits)
+
+
 def test_two_faces_and_how_to_choose(pair):
     assert len(pair.tracks) == 2
     large, small = sorted(pair.tracks, key=lambda t: -t.size_px)
@@ -228,11 +242,11 @@ def test_a_face_that_was_lost_speaks_on_when_it_is_found():
     """Two people, both lost twice, then a cut: a number or a click stands for all of a person's tracks in the shot."""
     tracks = [track(0, 0, 20, 10), track(1, 0, 20, 90), track(2, 60, 80, 88), track(3, 62, 80, 12)]
     tracks += [track(4, 120, 140, 15), track(5, 150, 170, 10, shot=1)]
-    faces = FaceMap(170, FPS, ((0, 150), (150, 170)), tuple(tracks))
-    assert speakers(faces, [0, 1]) == {0: 0, 1: 1, 2: 1, 3: 0, 4: 0}
+    found = FaceMap(170, FPS, ((0, 150), (150, 170)), tuple(tracks))
+    assert speakers(found, [0, 1]) == {0: 0, 1: 1, 2: 1, 3: 0, 4: 0}
     for asked in ("0", "3", "4", "30,40@0.4", "30,40@5"):
-        assert sorted(t.number for t in choose(faces, asked, None, FPS)) == [0, 3, 4], asked
-    assert [t.number for t in choose(faces, "5,5", None, FPS)] == [5]
+        assert sorted(t.number for t in choose(found, asked, None, FPS)) == [0, 3, 4], asked
+    assert [t.number for t in choose(found, "5,5", None, FPS)] == [5]
 
 
 @pytest.mark.slow
