@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .config import TrainingError
 from .shards import CLIPS_A_SHARD, FPS, SIZE_PX, VIEW, clip_members, pack_features, read_tar, write_tar
 
 SHORTEST_FRAMES = 20
@@ -74,8 +75,12 @@ def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None 
     (out / "clips").mkdir(parents=True, exist_ok=True)
     todo = [(s, out / "clips", expert) for s in wanted if not (out / "clips" / f"{s.key}.tar").exists()]
     if use_ray:
-        import ray
-
+        try:
+            import ray
+        except ImportError as error:
+            raise TrainingError(
+                "--ray needs Ray: pip install 'ray>=2.60' beside the rest, or leave --ray out."
+            ) from error
         ray.init(ignore_reinit_error=True, log_to_driver=False)
         ray.get([ray.remote(read_clip).remote(*job) for job in todo])
     elif workers > 1:
