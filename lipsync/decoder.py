@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import resource
 import select
 import sys
 import threading
@@ -23,6 +22,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from .child import limit
 from .containers import Pictures, moment, open_input, packets, picture_stream, sound_stream, words
 from .errors import InputError
 from .painting import Painter
@@ -247,9 +247,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     report = request.pop("report")
     threading.Thread(target=leave_with, args=(report,), daemon=True).start()
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    limit(MEMORY_BYTES)
     job = {"probe": probe, "frames": frames, "sound": sound}[request.pop("job")]
     try:
         answer = job(**request)

@@ -13,7 +13,6 @@ import mimetypes
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .child import child_process
 from .credentials import hand, trust
 from .errors import InputError, LabelError
 from .stamp import Stamp
@@ -230,15 +230,12 @@ class _Ended(Exception):
 
 def _notary(job: str, request: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Run one job of notary.py in a child. Raises _Ended."""
-    search = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "lipsync.notary"],
+            **child_process("notary"),
             input=json.dumps([job, request]).encode(),
             capture_output=True,
             timeout=seconds,
-            process_group=0,  # Ctrl-C is for the parent to handle
-            env={**os.environ, "PYTHONPATH": search},
         )
     except subprocess.TimeoutExpired as error:
         raise _Ended(f"took more than {seconds:g} s and was given up.") from error

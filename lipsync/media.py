@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -26,6 +25,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .child import child_process
 from .errors import InputError
 from .writer import SOUND_RATE, VideoWriter
 
@@ -207,17 +207,13 @@ class _Child:
             fcntl.fcntl(data, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         request = {"job": job, "path": str(self.path.resolve()), "report": report_end, **request}
         debug = os.environ.get("LIPSYNC_DEBUG")
-        root = str(Path(__file__).resolve().parent.parent)
-        search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lipsync.decoder"],
+                **child_process("decoder", CHILD_SETTINGS),
                 stdin=subprocess.PIPE,
                 stdout=data_end,
                 stderr=None if debug else subprocess.DEVNULL,
                 pass_fds=(report_end,),
-                process_group=0,  # Ctrl-C is for the parent to handle
-                env={**os.environ, **CHILD_SETTINGS, "PYTHONPATH": search},
             )
         except BaseException:
             os.close(data)

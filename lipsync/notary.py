@@ -5,10 +5,11 @@ The job comes as JSON on standard input, where a key is safe from other users' e
 standard output.
 """
 
-import contextlib
 import json
 import sys
 from typing import Any, BinaryIO
+
+from .child import limit
 
 MEMORY_BYTES = 4 << 30  # address space; the libraries reserve far more than they use
 C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # ISO BMFF uuid of Content Credentials
@@ -105,11 +106,7 @@ def _tags(path: str) -> dict[str, Any]:
 
 def main() -> None:
     """Limit this process, do the job, print the finding."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit(MEMORY_BYTES)
     job, request = json.load(sys.stdin)
     print(json.dumps({"sign": sign, "read": read}[job](**request)))
 
