@@ -67,7 +67,9 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--engine", default=default["engine"], help=f"{', '.join(ENGINES)} (%(default)s)")
     group = parser.add_argument_group("faces")
     group.add_argument("--face", default=default["face"], help="largest, all, X,Y@SECOND or numbers 0,2 (%(default)s)")
-    group.add_argument("--voice", action="append", metavar="N=FILE", help="give face number N this voice; repeat it")
+    group.add_argument(
+        "--voice", action="append", metavar="N=FILE", help="give face number N of its shot this voice; repeat it"
+    )
     group.add_argument(
         "--detector", choices=("mediapipe", "s3fd"), default=default["detector"], help="of faces (%(default)s)"
     )
