@@ -28,8 +28,8 @@ class Options:
     model: str = "wav2lip-gan-lab"  # a name from `python -m lipsync models`
     engine: str = "auto"  # auto: the fastest that agrees with float32 within 40 dB; torch; openvino; or a full name
     detector: str = "mediapipe"  # or s3fd, where its file was fetched
-    # largest (of each shot), all, "X,Y@SECOND" in pixels, or track numbers "0,2", which a preview shows: they count from
-    # 0 in order of appearance, and a person has a new one after each cut
+    # largest (of each shot), all, "X,Y@SECOND" in pixels, or track numbers "0,2", which a preview shows: they count
+    # from 0 in order of appearance, and a person has a new one after each cut
     face: str = "largest"
     longer: str = (
         "pingpong"  # voice longer than the video: pingpong, loop, hold, cut (the voice) or stretch (the video)
