@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from .faces import CORNERS, INNER_LIPS, JAW, NOSE_BASE
-from .media import Frame
+from .points import CORNERS, INNER_LIPS, JAW, NOSE_BASE
+
+if TYPE_CHECKING:  # trainers use this module where PyAV is not
+    from .media import Frame
 
 SIZE_PX = 96
 
@@ -166,3 +169,30 @@ def paste(frame: Frame, region: np.ndarray, generated: np.ndarray, mask: np.ndar
     alpha = cv2.warpAffine(mask, move, shape, flags=how | cv2.INTER_LINEAR)
     part = frame[top:bottom, left:right]
     part[:] = cv2.blendLinear(big, np.ascontiguousarray(part), alpha, 1 - alpha)
+
+
+# --- the reference -------------------------------------------------------------------------------------------
+
+
+def upper(crop: Frame) -> np.ndarray:
+    """The upper half of a crop, coarse: (12, 24, 3) float32."""
+    return cv2.resize(crop[: len(crop) // 2], (24, 12), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def unlike(uppers: np.ndarray, wanted: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """How unfit each of some pictures is as a reference: unlike above the mouth, or with the mouth open.
+
+    Choosing by the upper half alone follows pose and light but not the old mouth, which therefore cannot leak through
+    the choice.
+
+    uppers   (N, 12, 24, 3), from `upper`; wanted (12, 24, 3), of the frame in question
+    gaps     (N,) height of the open mouth in box sides
+    returns  (N,) float32
+    """
+    return np.abs(uppers.astype(np.float32) - wanted).mean((1, 2, 3)) + 100 * gaps
+
+
+def better(unfit: np.ndarray, now: int) -> int:
+    """The reference to take next: the one in use, until another is clearly more fit."""
+    best = int(unfit.argmin())
+    return best if unfit[best] < 0.85 * unfit[now] else now

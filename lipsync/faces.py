@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 from .detectors import DETECTORS, MediapipeDetector, Mesh, ShotFinder, cut_square, height, shrink
 from .errors import InputError
 from .media import Frame
+from .points import KEPT, NOSE_TIP
 
 FOLLOW_EVERY = 2  # frames from one look of the mesh to the next; boxes and points are interpolated
 DETECT_EVERY = 8  # frames between two looks for new faces
@@ -37,10 +38,6 @@ LIGHT_STEP = 24  # grey levels that the face brightens
 # Points of mediapipe's 468-point mesh. Eye corners and the base of the nose do not move with speech.
 _EYES = [33, 133, 362, 263]
 _NOSE = [2, 98, 327]
-_JAW = [93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323]
-_LIPS = [61, 291, 13, 14]  # corners, inner upper, inner lower
-KEPT = _JAW + [2, 4] + _LIPS
-JAW, NOSE_BASE, NOSE_TIP, CORNERS, INNER_LIPS = slice(0, 19), 19, 20, slice(21, 23), slice(23, 25)
 
 
 @dataclass(frozen=True)

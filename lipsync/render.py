@@ -13,11 +13,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from . import label
-from .crop import cut, match_colour, mouth_mask, paste
+from .crop import better, cut, match_colour, mouth_mask, paste, unlike, upper
 from .engines import BATCH
 from .errors import InputError
 from .faces import Track
@@ -73,7 +72,7 @@ class Speaker:
         self.track = track
         self._model, self._mel, self._fps, self._options = model, mel, info.fps, options
         self._references = [cut(p.chip, model.rule.region(p.box, options.pad)) for p in track.portraits]
-        self._uppers = np.stack([_upper(r) for r in self._references])
+        self._uppers = np.stack([upper(r) for r in self._references])
         self._gaps = np.array([p.openness for p in track.portraits])
         self._now = int(self._gaps.argmin())
 
@@ -87,21 +86,9 @@ class Speaker:
         return Mouth(at, region, mask, crop, self._reference(crop), window)
 
     def _reference(self, crop: Frame) -> Frame:
-        """The remembered picture that is most like this frame above the mouth, and rests below.
-
-        Choosing by the upper half alone follows pose and light but not the old mouth, which therefore cannot leak
-        through the choice; the one in use is kept until another is clearly better.
-        """
-        unlike = np.abs(self._uppers - _upper(crop)).mean((1, 2, 3)) + 100 * self._gaps
-        best = int(unlike.argmin())
-        if unlike[best] < 0.85 * unlike[self._now]:
-            self._now = best
+        """The remembered picture that is most like this frame above the mouth, and rests below (crop.unlike)."""
+        self._now = better(unlike(self._uppers, upper(crop), self._gaps), self._now)
         return self._references[self._now]
-
-
-def _upper(crop: Frame) -> np.ndarray:
-    """The upper half of a crop, coarse: (12, 24, 3) float32."""
-    return cv2.resize(crop[: len(crop) // 2], (24, 12), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,3 +166,17 @@ def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path
     assert np.corrcoef(gap, loud)[0, 1] > 0.4  # the mouth opens where there is sound
     rows = json.loads((tmp_path / "arrays" / split / "clips.json").read_text())
     assert rows[0]["dropped"] == ""
+
+
+def test_trainers_need_neither_a_decoder_nor_a_mesh():
+    """A GPU machine has torch, numpy, safetensors and opencv; PyAV, mediapipe, librosa and the rest it may not have."""
+    code = (
+        "import sys\n"
+        "for name in ('av', 'mediapipe', 'librosa', 'c2pa', 'gradio', 'openvino', 'webdataset', 'plotly'):\n"
+        "    sys.modules[name] = None\n"
+        "import train.expert, train.generator, train.judge, train.run, train.shards\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lipsync.faces import INNER_LIPS
+from lipsync.crop import unlike, upper
 from lipsync.networks.wav2lip import Conv, Quality
-from lipsync.render import _upper
+from lipsync.points import INNER_LIPS
 
 from . import networks
 from .config import Config
 from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
 from .loop import Loop
-from .revoice import lip_gaps, revoice_figures, unlike
+from .revoice import lip_gaps, revoice_figures
 from .sync_batches import speaker_weights
 
 FRAMES = 5
@@ -126,7 +126,7 @@ class GeneratorTask:
         if draw < 0.4:
             if i not in self.uppers:
                 look = plain_look()
-                self.uppers[i] = np.stack([_upper(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
+                self.uppers[i] = np.stack([upper(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
             uppers = self.uppers[i]
             return int(far[unlike(uppers[far], uppers[frame].astype(np.float32), gaps).argmin()])
         return int(far[gaps.argmin()] if draw < 0.7 else rng.choice(far))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lipsync.faces import INNER_LIPS
 from lipsync.networks.syncnet import folded
+from lipsync.points import INNER_LIPS
 
 from . import networks
 from .config import Config

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from lipsync.faces import Track
-
 from .data import Arrays, column, mel_window, plain_look
+
+if TYPE_CHECKING:
+    from lipsync.faces import Track
 
 MOST = 10  # frames: shifts tried on both sides
 CHANCE = 3 / (2 * MOST + 1)  # of an offset within one frame

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lipsync.faces import INNER_LIPS
-from lipsync.render import _upper
+from lipsync.crop import better, from_network, to_network, unlike, upper
+from lipsync.points import INNER_LIPS
 
 from .data import SILENCE, Arrays, column, mel_window, plain_look
 from .measure import MOST, offset_curve, told_apart
@@ -31,22 +31,14 @@ def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = Tru
     return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
 
 
-def unlike(uppers: np.ndarray, wanted: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """How unfit each picture (T, ...) is as a reference for one whose upper half is `wanted`, by the engine's rule
-    (lipsync.render.Speaker): unlike above the mouth, or with the mouth open. gaps (T,) in box sides; returns (T,)."""
-    return np.abs(uppers.astype(np.float32) - wanted).mean((1, 2, 3)) + 100 * gaps
-
-
 def references_of(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndarray:
     """(T,) for each of the first T frames another one of them as reference, by the engine's rule: the one in use is
     kept until another is clearly better. Never one under `away` frames from it, so that no frame is shown itself."""
-    uppers, gaps = np.stack([_upper(f) for f in faces]), lip_gaps(arrays, i)[: len(faces)]
+    uppers, gaps = np.stack([upper(f) for f in faces]), lip_gaps(arrays, i)[: len(faces)]
     at, now, picked = np.arange(len(faces)), 0, []
     for t in at:
         unfit = np.where(np.abs(at - t) < away, np.inf, unlike(uppers, uppers[t], gaps))
-        best = int(unfit.argmin())
-        if not np.isfinite(unfit[now]) or unfit[best] < 0.85 * unfit[now]:
-            now = best
+        now = better(unfit, now)
         picked.append(now)
     return np.array(picked)
 
@@ -61,8 +53,6 @@ def generate(
     network: nn.Module, faces: np.ndarray, reference: np.ndarray, mels: np.ndarray, batch: int = 32
 ) -> np.ndarray:
     """New faces (T, 96, 96, 3) uint8 RGB from crops (T, ...), reference(s) (96, 96, 3) or (T, ...) and (T, 80, 16)."""
-    from lipsync.crop import from_network, to_network
-
     device = next(network.parameters()).device
     references = np.broadcast_to(reference, faces.shape)
     made = []
