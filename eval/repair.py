@@ -109,9 +109,8 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
             while chunk is not None and samples / RATE <= at:
                 samples = _encode(write, sound, chunk, samples)
                 chunk = next(moved, None)
-            if (
-                packet.pts is None
-            ):  # as in AVI: pictures are shown in the order in which they come, unless there are B-frames
+            # AVI has no times of showing (what FFmpeg gives there is a guess): in the order of coming, but for B-frames
+            if packet.pts is None or read.format.name == "avi":
                 if picture.codec_context.has_b_frames:
                     raise ValueError("its pictures carry no time and are not in order; code it again first")
                 packet.pts = packet.dts
