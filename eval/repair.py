@@ -109,11 +109,10 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
             while chunk is not None and samples / RATE <= at:
                 samples = _encode(write, sound, chunk, samples)
                 chunk = next(moved, None)
-            # AVI has no times of showing (what FFmpeg gives there is a guess): in the order of coming, but for B-frames
-            if packet.pts is None or read.format.name == "avi":
-                if picture.codec_context.has_b_frames:
-                    raise ValueError("its pictures carry no time and are not in order; code it again first")
-                packet.pts = packet.dts
+            # AVI has no times of showing; what FFmpeg gives there is a guess, right only where none is shown out of order
+            if (packet.pts is None or read.format.name == "avi") and picture.codec_context.has_b_frames:
+                raise ValueError("its pictures carry no time and are not in order; code it again first")
+            packet.pts = packet.dts if packet.pts is None else packet.pts
             packet.pts, packet.dts = packet.pts - start, packet.dts - start
             packet.stream = video
             write.mux(packet)
