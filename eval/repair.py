@@ -109,7 +109,7 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
             while chunk is not None and samples / RATE <= at:
                 samples = _encode(write, sound, chunk, samples)
                 chunk = next(moved, None)
-            # AVI has no times of showing; what FFmpeg gives there is a guess, right only where none is shown out of order
+            # AVI has no times of showing; what FFmpeg gives is a guess, right only where none is shown out of order
             if (packet.pts is None or read.format.name == "avi") and picture.codec_context.has_b_frames:
                 raise ValueError("its pictures carry no time and are not in order; code it again first")
             packet.pts = packet.dts if packet.pts is None else packet.pts
