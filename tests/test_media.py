@@ -549,9 +549,10 @@ def test_closing_from_another_thread_ends_the_reading(long_clip):
     import threading
 
     with FrameReader(probe(long_clip), [(0, 600)] * 50) as reader:
+        next(reader)  # on a busy machine the child may take longer than half a second to start
         threading.Timer(0.5, reader.close).start()
         given = sum(1 for _ in reader)
-    assert 0 < given < 30_000
+    assert given < 30_000
 
 
 def test_a_crash_of_the_decoder_is_one_sentence(long_clip):
