@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from lipsync.detectors import DETECTORS, ShotFinder, shrink
 from lipsync.errors import InputError
-from lipsync.faces import SMALL_PX, find_faces, runs
-from lipsync.media import FrameReader, VideoInfo, probe
+from lipsync.faces import find_faces, runs
+from lipsync.media import FrameReader, VideoInfo, ahead, probe
 from lipsync.monitor import Monitor
 
 from .catalogue import MeasureError
@@ -52,9 +52,9 @@ def find_tracks(info: VideoInfo, protocol: Protocol, detector: str, monitor: Mon
     step: Callable[[int], None] = lambda n: monitor.step("faces", min(n, info.frames), info.frames)  # noqa: E731
     with FrameReader(info) as reader:
         if protocol.faces == "steady":
-            tracks, frames = _steady_tracks(reader, protocol, detector, step)
+            tracks, frames = _steady_tracks(ahead(reader), protocol, detector, step)
         else:
-            tracks, frames = _published_tracks(reader, detector, step)
+            tracks, frames = _published_tracks(ahead(reader), detector, step)
     if frames < protocol.min_frames:
         raise MeasureError(too_short(info.path, frames, protocol))
     if not tracks:
@@ -64,9 +64,11 @@ def find_tracks(info: VideoInfo, protocol: Protocol, detector: str, monitor: Mon
     return tracks if protocol.faces == "published" else tracks[:1], frames
 
 
-def _steady_tracks(reader: FrameReader, protocol: Protocol, detector: str, step) -> tuple[list[FaceTrack], int]:
+def _steady_tracks(
+    frames: Iterable[np.ndarray], protocol: Protocol, detector: str, step
+) -> tuple[list[FaceTrack], int]:
     """The engine's own tracks, cut where the face was lost."""
-    faces = find_faces(reader, FPS, detector, step)
+    faces = find_faces(frames, FPS, detector, step)
     out = []
     for track in faces.tracks:
         for a, b in runs(track.seen):
@@ -77,16 +79,16 @@ def _steady_tracks(reader: FrameReader, protocol: Protocol, detector: str, step)
     return out, faces.frames
 
 
-def _published_tracks(reader: FrameReader, detector: str, step) -> tuple[list[FaceTrack], int]:
+def _published_tracks(frames: Iterable[np.ndarray], detector: str, step) -> tuple[list[FaceTrack], int]:
     """The published pipeline's: the detector on every frame, shots, greedy tracks."""
     look, shots = DETECTORS[detector](), ShotFinder(FPS, MIN_SCENE)
     found: list[list[np.ndarray]] = []
     cuts: list[int] = []
     try:
-        for index, frame in enumerate(reader):
+        for index, frame in enumerate(frames):
             if shots.is_cut(index, frame):
                 cuts.append(index)
-            small = frame if detector == "s3fd" else shrink(frame, SMALL_PX)  # s3fd scales by itself, as published
+            small = shrink(frame, look.longest_px)
             found.append([hit.box * (frame.shape[1] / small.shape[1]) for hit in look.detect(small)])
             step(index + 1)
     finally:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lipsync import audio, checkpoints
+from lipsync.engines import has_bf16
 from lipsync.errors import ModelError
 from lipsync.media import SoundReader
 from lipsync.networks.syncnet import EMBEDDING, flat_lip
@@ -31,7 +33,8 @@ class Judge:
     """A judge, ready to embed; any number of threads may use it at once, they take turns.
 
     name      a checkpoint of the architecture syncnet; "auto": syncnet-v2 where it is here, else syncnet-lab
-    fast      bf16: the same within 1 %; else float32. By OpenVINO on a processor, by torch on a GPU where there is one
+    fast      bf16, the same within 1 %, where the processor or GPU computes in it; `fast` says whether it does. Else
+              float32. By OpenVINO on a processor, by torch on a GPU where there is one
     raises    ModelError where there is no such judge or its file is not here
     """
 
@@ -42,7 +45,8 @@ class Judge:
         judges = [n for n, card in cards.items() if card.architecture == "syncnet"]
         if name not in judges:
             raise ModelError(f"There is no judge named {name!r}: choose one of {', '.join(judges)}.")
-        self.name, self.sha256, self.fast = name, checkpoints.sha256(name), fast
+        self.name, self.sha256 = name, checkpoints.sha256(name)
+        self.fast = fast = fast and (torch.cuda.is_available() or has_bf16())
         facts = cards[name].facts.get("input", {})
         self.size_px = int(facts.get("lip_px", 224))
         self._lock = threading.Lock()  # what runs the networks takes one batch at a time
@@ -127,7 +131,7 @@ def planes(crop: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1))
 
 
-def hear(path) -> tuple[np.ndarray, int, float]:
+def hear(path: str | Path) -> tuple[np.ndarray, int, float]:
     """A file's sound as the judge hears it, streamed.
 
     returns  MFCC (T, 13) float32, 100 rows a second (5 KB a second is all that is kept); samples at 16 kHz; peak, 0..1

@@ -8,6 +8,7 @@ nothing of frames or sound. An engine whose library is not installed is absent f
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -114,11 +115,20 @@ def candidates() -> dict[str, Callable[[str], Engine]]:
         found["torch cuda bfloat16"] = lambda model: TorchEngine(model, "cuda", "bfloat16")
         found["torch cuda float32"] = lambda model: TorchEngine(model, "cuda")
     if importlib.util.find_spec("openvino"):
-        found["openvino cpu bfloat16"] = lambda model: OpenVINOEngine(model, "bfloat16")
+        if has_bf16():
+            found["openvino cpu bfloat16"] = lambda model: OpenVINOEngine(model, "bfloat16")
         found["openvino cpu float32"] = lambda model: OpenVINOEngine(model, "float32")
     if importlib.util.find_spec("torch"):
         found["torch cpu float32"] = lambda model: TorchEngine(model)
     return found
+
+
+@functools.cache
+def has_bf16() -> bool:
+    """Does OpenVINO compute in bfloat16 on this processor? Where not, it takes the hint and computes in float32."""
+    import openvino as ov
+
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _has_gpu() -> bool:

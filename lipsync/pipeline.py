@@ -22,7 +22,7 @@ from . import label
 from .choose import choose, speakers
 from .errors import InputError, NoFaceError
 from .faces import FaceMap, Track, find_faces, runs
-from .media import Frame, FrameReader, VideoInfo, probe, read_sound
+from .media import Frame, FrameReader, VideoInfo, ahead, probe, read_sound
 from .models import open_model
 from .monitor import Monitor
 from .records import Options, Progress, Report
@@ -159,9 +159,8 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
     whole = needed >= info.frames and not info.is_still
     with monitor.timed("faces"), FrameReader(info, None if whole else [(0, max(needed, 1))]) as reader:
         total = max(needed, 1)
-        found = find_faces(
-            reader, info.fps, options.detector, lambda n: monitor.step("faces", min(n, total), total), options.smoothing
-        )
+        step = lambda n: monitor.step("faces", min(n, total), total)  # noqa: E731
+        found = find_faces(ahead(reader), info.fps, options.detector, step, options.smoothing)
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
     notes = reader.notes

@@ -104,6 +104,12 @@ def test_another_processor_or_another_offer_is_measured_anew(tmp_path, monkeypat
     assert open_engine(MODEL) == "torch cuda float32" and len(compared) == 1
 
 
+@pytest.mark.parametrize("has", [False, True])
+def test_bfloat16_is_offered_only_where_the_processor_computes_in_it(monkeypatch, has):
+    monkeypatch.setattr(engines, "has_bf16", lambda: has)
+    assert ("openvino cpu bfloat16" in engines.candidates()) == has
+
+
 def test_an_engine_that_is_not_here():
     with pytest.raises(EngineError, match="cannot run here"):
         open_engine(MODEL, "torch cuda float32" if not engines._has_gpu() else "tpu")

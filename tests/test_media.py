@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from lipsync import media
 from lipsync.errors import InputError
-from lipsync.media import FrameReader, SoundReader, probe, read_waveform
+from lipsync.media import FrameReader, SoundReader, ahead, probe, read_waveform
 
 from .media_maker import click_times, clicks, count_up, number_of, numbered, write_media
 
@@ -543,6 +543,20 @@ def test_a_reader_that_is_closed_or_forgotten_leaves_no_child(long_clip):
     next(sound)
     sound.close()
     assert not children()
+
+
+def test_frames_read_ahead_are_the_same_and_bounded(long_clip, monkeypatch):
+    info = probe(long_clip)
+    with FrameReader(info, [(0, 60)]) as plain, FrameReader(info, [(0, 60)]) as reader:
+        assert all(np.array_equal(a, b) for a, b in zip(plain, ahead(reader), strict=True))
+    monkeypatch.setattr(media, "AHEAD_BYTES", 6 * info.width * info.height * 3)
+    with FrameReader(info) as reader:
+        frames = ahead(reader)
+        next(frames)
+        time.sleep(0.5)
+        assert reader._left >= info.frames - 6
+    assert not children()
+    assert len(list(frames)) < 6  # what was read when the reader was closed; its end is no error
 
 
 def test_closing_from_another_thread_ends_the_reading(long_clip):

@@ -135,6 +135,13 @@ def test_two_processes_hold_the_same_weights(data, tmp_path):
         torch.testing.assert_close(value, task.networks["expert"].state_dict()[key], rtol=1e-3, atol=2e-4)
 
 
+def test_bfloat16_is_used_only_where_the_device_computes_in_it(data, tmp_path, monkeypatch):
+    for has in (False, True):
+        monkeypatch.setattr("train.loop.has_bf16", lambda device, has=has: has)
+        assert Loop(build(Config("expert", base=1), data), Config("expert"), tmp_path).bf16 == has
+        assert not Loop(build(Config("expert", base=1), data), Config("expert", bf16=False), tmp_path).bf16
+
+
 def test_not_a_number_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch):
     run = tmp_path / "run"
     start("expert", data, run, [*TINY, "steps=4"])

@@ -81,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     abl.add_argument("--faces", type=int, default=30000, help="that each generator sees")
     abl.add_argument("--windows", type=int, default=60000, help="that each expert sees")
     abl.add_argument("--judge", default="syncnet-lab")
-    abl.add_argument("--start", default="wav2lip-lab")
+    abl.add_argument("--start", default="wav2lip-lab", help="what every generator starts from: a name or a file")
+    abl.add_argument("settings", nargs="*", help="NAME=VALUE, from train/config.py, for every generator")
 
     speed = commands.add_parser("speed", help="steps a second against a plain float32 loop")
     speed.add_argument("--data", type=Path, required=True)
@@ -134,7 +135,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "ablation":
         from .ablation import ablation
 
-        ablation(args.data, args.out, args.faces, args.windows, args.judge, args.start)
+        ablation(args.data, args.out, args.faces, args.windows, args.judge, args.start, args.settings)
     elif args.command == "speed":
         from .speed import speed
 

@@ -1,13 +1,14 @@
 """The paper's ablation at our scale: window 1, 3, 5 x expert frozen or fine-tuned on generated faces.
 
-`python -m train ablation --data DATA --out DIR --faces 30000 [--judge syncnet-lab]`. Each arm trains the same number of
-faces from the same start; experts of each window see the same number of windows. Sync is judged on the people that
-choose. Resumable: an arm whose result is there is not run again.
+`python -m train ablation --data DATA --out DIR --faces 30000 [--judge syncnet-lab] [NAME=VALUE ...]`. Each arm trains
+the same number of faces from the same start; experts of each window see the same number of windows. Sync is judged on
+the people that choose. Resumable: an arm whose result is there is not run again.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import networks
@@ -19,9 +20,13 @@ from .measure import interval
 from .run import start
 
 
-def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, generator: str) -> list[dict]:
-    """Run what is missing, return and print one row an arm; out/table.md holds the table."""
-    rows, usual = [], Config.with_words("generator", [])
+def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, generator: str,
+             settings: Sequence[str] = ()) -> list[dict]:  # fmt: skip
+    """Run what is missing, return and print one row an arm; out/table.md holds the table.
+
+    settings  NAME=VALUE words for every generator, beside what tells the arms apart
+    """
+    rows, usual = [], Config.with_words("generator", list(settings))
     a_step = usual.batch * FRAMES + usual.singles
     for window in (1, 3, 5):
         teacher = out / f"expert-{window}"
@@ -35,7 +40,7 @@ def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, genera
         for frozen in (True, False):
             arm = out / f"window-{window}-{'frozen' if frozen else 'tuned'}"
             if not (arm / "done.json").exists():
-                words = [f"expert={teacher / 'best.safetensors'}", f"frozen={frozen}", f"start={generator}",
+                words = [*settings, f"expert={teacher / 'best.safetensors'}", f"frozen={frozen}", f"start={generator}",
                          f"steps={max(1, faces // a_step)}"]  # fmt: skip
                 start("generator", data, arm, words, (arm / "last.pt").exists())
                 network = networks.generator(Config.load(arm))

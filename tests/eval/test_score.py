@@ -301,10 +301,11 @@ def test_every_setting_changes_the_hash(monkeypatch, module, setting, protocols)
 @pytest.mark.slow
 def test_the_published_tracks_need_a_large_face_for_long(tmp_path, monkeypatch):
     """120 frames of a face 130 px wide are a track; what the detector says at half the size is scaled back."""
-    monkeypatch.setattr(clips, "SMALL_PX", 60)
     looks = []
 
     class Look:
+        longest_px = 60
+
         def detect(self, frame):
             looks.append(frame.shape)
             return [type("Hit", (), {"box": np.array([10.0, 10, 40, 40])})]
