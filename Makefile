@@ -28,9 +28,10 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-
 test-fast: .venv/ready   ## the suite without slow, browser and bench tests: under a minute
 	$(PY) -m pytest -m "not slow and not browser and not bench"
 
-bench: .venv/ready       ## speed and memory of this machine, as ratios of one run
+bench: .venv/ready       ## speed and memory of this machine; speeds as ratios of one run
 	$(PY) -m tests.bench
 	$(PY) -m tests.bench_judge
+	$(PY) -m pytest -m bench
 
 lint: .venv/ready
 	$(PY) -m ruff check .

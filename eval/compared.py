@@ -11,7 +11,7 @@ from lipsync import audio
 from lipsync.choose import choose
 from lipsync.crop import CropRule, cut
 from lipsync.faces import FaceMap, Track
-from lipsync.media import FrameReader, VideoInfo, probe, read_waveform
+from lipsync.media import FrameReader, SoundReader, VideoInfo, probe
 from lipsync.monitor import Monitor
 from lipsync.pipeline import find
 
@@ -96,7 +96,9 @@ def _motion(info: VideoInfo, faces: FaceMap, track: Track, other: tuple[VideoInf
         lips = lips_of(_told(reader, "lips", info.frames, monitor), faces, track.number)
     speech = None
     if info.has_audio:
-        speech = audio.loud_frames(read_waveform(info.path), info.fps, faces.frames)[lips.start :][: len(lips.lips)]
+        with SoundReader(info.path, audio.SAMPLE_RATE, channels=1) as sound:
+            levels = np.concatenate([audio.levels_db(chunk[:, 0]) for chunk in sound])
+        speech = audio.loud_by_levels(levels, info.fps, faces.frames)[lips.start :][: len(lips.lips)]
     if other is None:
         return motion.evaluate(lips.lips, lips.boxes, speech, info.fps)
     with FrameReader(other[0]) as reader:

@@ -212,23 +212,30 @@ def _other_face_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
 
 
 def _motion_trials(clips) -> list[Trial]:
-    """A head shaken by a pixel to and fro, and a frozen mouth, asked of the motion measures, on the judge's crops."""
+    """Head or mouth shaken by a pixel to and fro, a frozen mouth, one that talks in pauses, on the judge's crops."""
     plans = {
-        ("head shaken by 1 px", "shaken"): {"box_jitter": "rises"},
+        ("head shaken by 1 px", "head"): {"box_jitter": "rises"},
+        ("mouth shaken by 1 px", "mouth"): {"mouth_jitter": "rises"},
         ("frozen mouth", "frozen"): {"mouth_movement_speech": "falls", "lmd": "rises", "lmd_velocity": "rises"},
+        ("pauses filled with speech's pictures", "filled"): {"mouth_movement_silence": "rises", "rest_ratio": "rises"},
     }
-    found: dict[str, list[dict]] = {"own": [], "shaken": [], "frozen": []}
+    found: dict[str, list[dict]] = {"own": [], "head": [], "mouth": [], "frozen": [], "filled": []}
     for _, face, waveform in clips:
         crops = face.crops[:MOVING]
-        shaken = np.stack([np.roll(crop, 1 if k % 2 else -1, 1) for k, crop in enumerate(crops)])
-        try:
-            own = _lips(crops)
-            kinds = {"own": own, "shaken": _lips(shaken), "frozen": _lips(np.repeat(crops[:1], len(crops), 0))}
-        except MeasureError:
-            kinds = {}
         speech = audio.loud_frames(waveform, FPS, len(crops))
+        head = np.stack([np.roll(crop, 1 if k % 2 else -1, 1) for k, crop in enumerate(crops)])
+        mouth, half = crops.copy(), crops.shape[1] * 5 // 9  # below the nose: crop_face has the face's centre at 4/9
+        mouth[:, half:] = head[:, half:]
+        spoilt = {"own": crops, "head": head, "mouth": mouth, "frozen": np.repeat(crops[:1], len(crops), 0)}
+        if speech.any() and not speech.all():
+            spoilt["filled"] = crops.copy()
+            spoilt["filled"][~speech] = np.resize(crops[speech], ((~speech).sum(), *crops.shape[1:]))
+        try:
+            lips = {kind: _lips(some) for kind, some in spoilt.items()}
+        except MeasureError:
+            lips = {}
         for kind, rows in found.items():
-            rows.append(motion.evaluate(*kinds[kind], speech, FPS, *own) if kinds else {})
+            rows.append(motion.evaluate(*lips[kind], speech, FPS, *lips["own"]) if kind in lips else {})
     return [Trial(name, measure, ("own", kind), wanted,
                   np.array([[_number(a.get(measure)), _number(b.get(measure))] for a, b in
                             zip(found["own"], found[kind], strict=True)]))

@@ -151,11 +151,22 @@ def loud_frames(waveform: np.ndarray, fps: Fraction | float, n_frames: int) -> n
     n_frames  frames asked about; those after the voice are silent
     returns   (n_frames,) bool
     """
-    cell = SAMPLE_RATE // 100  # 10 ms
-    n_cells = len(waveform) // cell
-    cells = waveform[: n_cells * cell].reshape(n_cells, cell)
+    return loud_by_levels(levels_db(waveform), fps, n_frames)
+
+
+def levels_db(waveform: np.ndarray) -> np.ndarray:
+    """Level of each whole 10 ms: (S,) float32, mono, 16 kHz, -1..1 -> (S // 160,) float32 dBFS, -120 at the lowest.
+
+    Of sound in chunks of whole hundredths of a second, the chunks' levels one after the other are the whole's.
+    """
+    cell = SAMPLE_RATE // 100
+    cells = waveform[: len(waveform) // cell * cell].reshape(-1, cell)
     # The variance, not the mean square: an offset (DC) and slow rumble are no sound.
-    level_db = 10 * np.log10(np.maximum(cells.var(axis=1), 1e-12))
+    return 10 * np.log10(np.maximum(cells.var(axis=1), 1e-12))
+
+
+def loud_by_levels(level_db: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:
+    """`loud_frames` from levels (N,) of `levels_db`: sound of any length need never be in memory at once."""
     frames = np.zeros(n_frames, dtype=bool)
     if not (level_db > -60).any():
         return frames

@@ -1,9 +1,9 @@
-"""Speed and memory on this machine: `make bench`, or `python -m tests.bench [--seconds 20] [--long]`.
+"""Speed and memory on this machine: `make bench`, or `python -m tests.bench [--seconds 20]`.
 
 A made clip of 576 x 768 at 25 fps is synced by the engine and by a plain path (float32 eager torch, one stage after
 the other; same detector, codec and thread count), for the compact and the full-size generator, in turns within one run,
 so that ratios hold where the machine's speed drifts. Full-size weights are random: speed does not depend on them. Then
-each stage runs alone, which is its own limit. --long adds the memory of one minute against ten.
+each stage runs alone, which is its own limit.
 """
 
 from __future__ import annotations
@@ -149,7 +149,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the clip (20)")
     parser.add_argument("--turns", type=int, default=3, help="runs of each path; medians are printed (3)")
-    parser.add_argument("--long", action="store_true", help="also memory for one and for ten minutes")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -193,14 +192,6 @@ def main() -> None:
         print("\neach stage alone, frames/s:")
         for stage, value in figures["alone"].items():
             print(f"  {stage:48} {value:8.1f}")
-        if args.long:
-            peaks = []
-            for seconds in (60, 600):
-                make_clip(folder / "long.mp4", round(seconds * FPS), FPS, SIZE)
-                make_voice(folder / "long.wav", seconds)
-                peaks.append(run(models[0], "engine", folder / "long.mp4", folder / "long.wav", folder)["peak_rss_mb"])
-            figures["peak_rss_mb"] = {"one minute": peaks[0], "ten minutes": peaks[1]}
-            print(f"\npeak memory: one minute {peaks[0]:.0f} MB, ten minutes {peaks[1]:.0f} MB")
         if args.out:
             args.out.write_text(json.dumps(figures, indent=1) + "\n")
 

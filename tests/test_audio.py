@@ -167,6 +167,13 @@ def test_loudness_survives_empty_and_short_voices() -> None:
     assert audio.loud_frames(noise(1, -20), 25, 0).shape == (0,)
 
 
+def test_levels_of_chunks_are_those_of_the_whole() -> None:
+    voice = np.concatenate((noise(1.3, -20), silence(0.9), noise(0.505, -25)))
+    chunks = [audio.levels_db(voice[k : k + 16000]) for k in range(0, len(voice), 16000)]
+    np.testing.assert_array_equal(np.concatenate(chunks), audio.levels_db(voice))
+    assert len(audio.levels_db(voice)) == 270 and audio.levels_db(silence(1)).max() == pytest.approx(-120)
+
+
 def test_ten_minutes_take_seconds_and_little_memory() -> None:
     waveform = np.tile(noise(10, -20), 60)
     audio.mel(waveform[:16000])  # loads librosa outside the measurement

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.train_data import made_arrays
+from train import networks
 from train.config import Config, TrainingError
 from train.loop import Loop
 from train.run import build, start
@@ -135,11 +136,13 @@ def test_two_processes_hold_the_same_weights(data, tmp_path):
         torch.testing.assert_close(value, task.networks["expert"].state_dict()[key], rtol=1e-3, atol=2e-4)
 
 
-def test_bfloat16_is_used_only_where_the_device_computes_in_it(data, tmp_path, monkeypatch):
+def test_bfloat16_is_used_only_where_the_device_computes_in_it(monkeypatch):
     for has in (False, True):
-        monkeypatch.setattr("train.loop.has_bf16", lambda device, has=has: has)
-        assert Loop(build(Config("expert", base=1), data), Config("expert"), tmp_path).bf16 == has
-        assert not Loop(build(Config("expert", base=1), data), Config("expert", bf16=False), tmp_path).bf16
+        monkeypatch.setattr(networks, "has_bf16", lambda device, has=has: has)
+        with networks.autocast(torch.device("cpu")):
+            assert torch.is_autocast_enabled("cpu") == has
+        with networks.autocast(torch.device("cpu"), wanted=False):
+            assert not torch.is_autocast_enabled("cpu")
 
 
 def test_not_a_number_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch):

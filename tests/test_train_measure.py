@@ -7,11 +7,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lipsync import checkpoints
 from lipsync.faces import Track
+from lipsync.networks.wav2lip import Wav2Lip
 from tests.train_data import made_arrays
 from train import finals, measure, networks, report, revoice
+from train.ablation import ablation
 from train.config import Config
 from train.correct import correct, peak, sureness
 from train.data import open_arrays
@@ -273,3 +276,32 @@ def test_generator_sheet_and_figures(data):
     assert sheet.shape == (5 * 96 + 6, 4 * 96, 3)
     figures = revoice.revoice_figures(network, None, arrays, [0], -1)
     assert set(figures) == {"psnr", "ssim", "sharp", "moves", "rests"}
+
+
+@pytest.mark.slow
+def test_the_ablation_is_one_table_and_goes_on_where_it_stopped(data, tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    save_file(Wav2Lip(1).state_dict(), tmp_path / "start.safetensors")
+    words = dict(faces=12, windows=128, judge="syncnet-lab", expert="", generator=str(tmp_path / "start.safetensors"),
+                 settings=["base=1", "batch=2", "singles=2"])  # fmt: skip
+    rows = ablation(data, tmp_path / "out", **words)
+    assert [(r["window"], r["expert"]) for r in rows] == [(w, e) for w in (1, 3, 5) for e in ("frozen", "fine-tuned")]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table.count("\n") == 8 and table in capsys.readouterr().out and "n |" in table
+    for window in (1, 3, 5):  # the frozen teacher of an arm is as it was, the other has learnt
+        taught = networks.weights(str(tmp_path / "out" / f"expert-{window}" / "best.safetensors"))
+        for arm, same in (("frozen", True), ("tuned", False)):
+            state = torch.load(tmp_path / "out" / f"window-{window}-{arm}" / "last.pt", weights_only=True)["networks"]
+            teacher = state.get("expert", taught)
+            assert torch.equal(teacher[networks.FIRST], taught[networks.FIRST]) == same, (window, arm)
+    monkeypatch.setattr("train.ablation.start", lambda *_: pytest.fail("an arm was run again"))
+    assert ablation(data, tmp_path / "out", **words) == rows
+
+
+def test_an_expert_starts_from_one_of_a_longer_window():
+    """Shown one face, it says what the other says of that face five times over."""
+    whole = networks.warm(networks.expert(Config("expert")), Config("expert", start="expert-lab")).eval()
+    config = Config("expert", window=1, start="expert-lab")
+    short = networks.warm(networks.expert(config), config).eval()
+    face = torch.rand(2, 3, 48, 96)
+    assert torch.allclose(short.face(face), whole.face(face.repeat(1, 5, 1, 1)), atol=1e-5)

@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     abl.add_argument("--faces", type=int, default=30000, help="that each generator sees")
     abl.add_argument("--windows", type=int, default=60000, help="that each expert sees")
     abl.add_argument("--judge", default="syncnet-lab")
+    abl.add_argument("--expert", default="", help="what every expert starts from: a name or a file (default: nothing)")
     abl.add_argument("--start", default="wav2lip-lab", help="what every generator starts from: a name or a file")
     abl.add_argument("settings", nargs="*", help="NAME=VALUE, from train/config.py, for every generator")
 
@@ -135,7 +136,8 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "ablation":
         from .ablation import ablation
 
-        ablation(args.data, args.out, args.faces, args.windows, args.judge, args.start, args.settings)
+        ablation(args.data, args.out, args.faces, args.windows, args.judge, args.expert, args.start,
+                 args.settings)  # fmt: skip
     elif args.command == "speed":
         from .speed import speed
 

@@ -20,10 +20,12 @@ from .measure import interval
 from .run import start
 
 
-def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, generator: str,
+def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, expert: str, generator: str,
              settings: Sequence[str] = ()) -> list[dict]:  # fmt: skip
     """Run what is missing, return and print one row an arm; out/table.md holds the table.
 
+    expert    what every expert starts from, or empty; a shorter window takes its last face for those left out
+    generator what every generator starts from
     settings  NAME=VALUE words for every generator, beside what tells the arms apart
     """
     rows, usual = [], Config.with_words("generator", list(settings))
@@ -33,7 +35,11 @@ def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, genera
         if not (teacher / "done.json").exists():
             steps = max(1, windows // 128)
             found = start(
-                "expert", data, teacher, [f"window={window}", f"steps={steps}"], (teacher / "last.pt").exists()
+                "expert",
+                data,
+                teacher,
+                [f"window={window}", f"steps={steps}", f"start={expert}"],
+                (teacher / "last.pt").exists(),
             )
             (teacher / "done.json").write_text(json.dumps(found))
         accuracy = json.loads((teacher / "done.json").read_text())["told_apart"]

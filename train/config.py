@@ -24,7 +24,7 @@ class Config:
     warmup: int = 100  # steps from 0 to lr; then a cosine down to a twentieth of it
     clip: float = 1.0  # largest gradient norm
     average: float = 0.998  # decay of the weights' running average, which is what is validated and kept; 0: none
-    bf16: bool = True  # where the device computes in it (loop.has_bf16), else float32
+    bf16: bool = True  # where the device computes in it (networks.has_bf16), else float32
     channels_last: bool = True
     base: int = 8  # the network's width; 16 is the published one for experts and generators, 32 for judges
     start: str = ""  # registered name or safetensors file to start from: warm start and fine-tuning

@@ -219,7 +219,7 @@ def embed_faces(network: nn.Module, lips: np.ndarray, arrays: Arrays, voice: int
     count, mfcc = lips.shape[1] - 4, arrays.mfcc(voice)
     sound = np.stack([mfcc_window(mfcc, t + arrays.clips[voice].offset) for t in range(count)])[:, None]
     faces = []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad(), networks.autocast(device):
         for k in range(0, count, 16):
             part = np.stack([lips[:, t : t + 5] for t in range(k, min(k + 16, count))])
             faces.append(lip_embedding(network, torch.from_numpy(part).to(device)).float())

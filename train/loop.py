@@ -12,7 +12,6 @@ import errno
 import json
 import math
 import os
-import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .config import Config, TrainingError
+from .networks import autocast
 
 
 class Task(Protocol):
@@ -53,7 +53,6 @@ class Loop:
         self.device = (
             torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
         )
-        self.bf16 = config.bf16 and has_bf16(self.device)
         for network in task.networks.values():
             network.to(self.device)
             if config.channels_last:
@@ -67,7 +66,7 @@ class Loop:
 
     def autocast(self) -> torch.autocast:
         """bfloat16 where the run says so and the device computes in it."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return autocast(self.device, self.config.bf16)
 
     def learn(self, optimiser: str, loss: Tensor) -> float:
         """Backward, averaged over the processes, clipped, one step at the scheduled rate; returns the gradient's norm.
@@ -231,15 +230,6 @@ class Loop:
                 f"The disk of {self.run} is full ({error}). The run stops at step {self.step}; "
                 f"the checkpoint before is whole: make room and resume."
             ) from error
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Does the device compute in bfloat16? A processor that only emulates it is ten times slower than in float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return torch.cpu._is_avx512_bf16_supported()
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _append(path: Path, line: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from . import networks
 from .data import Arrays, column, mel_window, plain_look
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def embed_clip(network: nn.Module, arrays: Arrays, i: int, frames: int = 5) -> t
     """Sound and face embeddings (N, D) of all windows of a clip."""
     mels, faces = expert_windows(arrays, i, frames)
     device = next(network.parameters()).device
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad(), networks.autocast(device):
         a = network.audio(torch.from_numpy(mels).to(device))
         f = network.face(torch.from_numpy(faces).to(device))
     return a.float().cpu().numpy(), f.float().cpu().numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -38,7 +40,7 @@ def expert(config: Config) -> nn.Module:
 def teacher(source: str) -> nn.Module:
     """A trained expert of either kind, frozen; its shape is read from its tensors."""
     state = weights(source)
-    first = state.get("face_encoder.1.conv_block.0.weight")
+    first = state.get(FIRST)
     if first is not None and first.shape[-1] == 3:
         base, frames = first.shape[0] // 6, first.shape[1] // 12
         network: nn.Module = CompactExpert(base, frames)
@@ -57,14 +59,40 @@ def judge(config: Config) -> nn.Module:
     return SyncNet(config.base)
 
 
+FIRST = "face_encoder.1.conv_block.0.weight"  # of an expert: compact where it is 3 pixels wide
+
+
 def warm(network: nn.Module, config: Config) -> nn.Module:
-    """Start from `config.start`; names and shapes must be the network's own."""
+    """Start from `config.start`; names and shapes must be the network's own.
+
+    A compact expert may start from one of a longer window: its last face stands for those that are left out.
+    """
     if config.start:
+        state = weights(config.start)
+        if isinstance(network, CompactExpert) and FIRST in state and state[FIRST].shape[1] > 12 * config.window:
+            frames = state[FIRST].unflatten(1, (-1, 12))
+            rest = frames[:, config.window - 1 :].sum(1, keepdim=True)
+            state[FIRST] = torch.cat((frames[:, : config.window - 1], rest), 1).flatten(1, 2)
         try:
-            network.load_state_dict(weights(config.start))
+            network.load_state_dict(state)
         except RuntimeError as error:
             raise TrainingError(f"{config.start} does not fit this network (base={config.base}): {error}") from error
     return network
+
+
+@cache
+def has_bf16(device: str) -> bool:
+    """Does a type of device compute in bfloat16? A processor that only emulates it is ten times slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported()
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
+    """Compute in bfloat16 where the device does."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bf16(device.type))
 
 
 def seeded(config: Config) -> None:

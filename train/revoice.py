@@ -12,6 +12,7 @@ from torch import nn
 from lipsync.crop import better, from_network, to_network, unlike, upper
 from lipsync.points import INNER_LIPS
 
+from . import networks
 from .data import SILENCE, Arrays, column, mel_window, plain_look
 from .measure import MOST, offset_curve, told_apart
 from .sync_batches import BOX_PX
@@ -59,7 +60,7 @@ def generate(
     for k in range(0, len(faces), batch):
         face = torch.from_numpy(to_network(faces[k : k + batch], references[k : k + batch])).to(device)
         mel = torch.from_numpy(mels[k : k + batch, None]).to(device)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), networks.autocast(device):
             made.append(network(mel, face.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
     return from_network(np.concatenate(made))
 
