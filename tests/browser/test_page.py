@@ -259,6 +259,8 @@ def test_ten_seconds_play_within_fifteen(address, visit, tmp_path, capsys):
     page = visit(address)
     take_example(page)
     make(page)
+    page.wait_for_selector("#results .curve", timeout=60_000)  # nothing is left to do
+    page.close()
     clip, voice = make_clip(tmp_path / "clip.mp4", 250, size=(576, 768)), make_voice(tmp_path / "voice.wav", 10)
     page = visit(address)
     began = time.monotonic()
