@@ -173,7 +173,6 @@ def test_from_face_to_deleted_files(address, visit, place):
     make(page)
     expect(page.locator("#results")).to_contain_text("frames at 25 a second")
     expect(page.locator("#results")).to_contain_text("✓ Labelled and intact")
-    shoot(page, "result-desktop")
 
     page.click(".both")
     page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.currentTime > 0.3)")
@@ -190,6 +189,8 @@ def test_from_face_to_deleted_files(address, visit, place):
     expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
     expect(page.locator("#go")).to_have_text("Make the video")
     expect(page.locator("#results .curve")).to_be_visible()  # measured, although nobody waited for it
+    shown(page)
+    shoot(page, "result-desktop")
 
     phone = visit(link, PHONE)  # the link alone finds it, elsewhere too
     shown(phone)

@@ -97,7 +97,8 @@ def test_every_trial_on_two_clips(tmp_path, monkeypatch):
     assert "white noise, dB" in text.getvalue()
     assert "syncnet-flash ffffffff" in (tmp_path / "out" / "validity.html").read_text()
     assert (tmp_path / "out" / "validity.png").read_bytes().startswith(b"\x89PNG")
-    assert records["head shaken by 1 px", "box_jitter"]["holds"] == "yes"
+    for trial, measure in (("head", "box_jitter"), ("mouth", "mouth_jitter")):
+        assert records[f"{trial} shaken by 1 px", measure]["holds"] == "yes"
     kinds = {"leak_silence", "leaks", "retrieval: rank of its voice", "box_jitter", "lmd", "mouth_movement_speech"}
     assert kinds < {measure for _, measure in records} and any("Kernel" in m for _, m in records)
 
