@@ -19,6 +19,8 @@ from .generator import FRAMES
 from .measure import interval
 from .run import start
 
+WINDOWS = (1, 3, 5)  # faces that an expert sees at once
+
 
 def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, expert: str, generator: str,
              settings: Sequence[str] = ()) -> list[dict]:  # fmt: skip
@@ -30,7 +32,7 @@ def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, expert
     """
     rows, usual = [], Config.with_words("generator", list(settings))
     a_step = usual.batch * FRAMES + usual.singles
-    for window in (1, 3, 5):
+    for window in WINDOWS:
         teacher = out / f"expert-{window}"
         if not (teacher / "done.json").exists():
             steps = max(1, windows // 128)
