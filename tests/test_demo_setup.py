@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+from demo.settings import Settings
 from tests.live_server import ROOT
 
 
@@ -26,4 +27,4 @@ def test_a_missing_python_ends_the_start_with_one_sentence(tmp_path):
 
 def test_git_takes_no_visitors_files():
     ignored = (ROOT / ".gitignore").read_text().split()
-    assert "/work/" in ignored  # Settings.work, where `make demo` puts faces and voices
+    assert f"{Settings.model_fields['work'].default}/" in ignored  # where `make demo` puts faces and voices
