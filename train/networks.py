@@ -15,6 +15,8 @@ from lipsync.networks.wav2lip import Expert, Wav2Lip
 
 from .config import Config, TrainingError
 
+FIRST = "face_encoder.1.conv_block.0.weight"  # of an expert: 3 pixels wide in the compact one
+
 
 def weights(source: str) -> dict[str, Tensor]:
     """The float32 state dict of a registered checkpoint, a .safetensors file (plain or packed) or a published .pth."""
@@ -59,9 +61,6 @@ def judge(config: Config) -> nn.Module:
     return SyncNet(config.base)
 
 
-FIRST = "face_encoder.1.conv_block.0.weight"  # of an expert: compact where it is 3 pixels wide
-
-
 def warm(network: nn.Module, config: Config) -> nn.Module:
     """Start from `config.start`; names and shapes must be the network's own.
 
@@ -69,11 +68,11 @@ def warm(network: nn.Module, config: Config) -> nn.Module:
     """
     if config.start:
         state = weights(config.start)
-        if isinstance(network, CompactExpert) and FIRST in state and state[FIRST].shape[1] > 12 * config.window:
-            frames = state[FIRST].unflatten(1, (-1, 12))
-            rest = frames[:, config.window - 1 :].sum(1, keepdim=True)
-            state[FIRST] = torch.cat((frames[:, : config.window - 1], rest), 1).flatten(1, 2)
         try:
+            if isinstance(network, CompactExpert) and FIRST in state:
+                faces = state[FIRST].unflatten(1, (-1, 12))
+                last = faces[:, config.window - 1 :].sum(1, keepdim=True)
+                state[FIRST] = torch.cat((faces[:, : config.window - 1], last), 1).flatten(1, 2)
             network.load_state_dict(state)
         except RuntimeError as error:
             raise TrainingError(f"{config.start} does not fit this network (base={config.base}): {error}") from error
