@@ -1,6 +1,7 @@
 """Shared fixtures: golden numbers, shared clips where they are there, made media."""
 
 import os
+import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from skimage.data import astronaut
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+# A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that: tests that send it fail there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
