@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
-# A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that: tests that send it fail there.
+# A shell starts what it puts in the background deaf to Ctrl-C; children inherit that, and tests that send it fail.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
