@@ -75,7 +75,7 @@ def test_killed_and_resumed_ends_bit_equal(data, tmp_path):
 def test_other_tasks_resume_exactly(task, data, tmp_path):
     torch.set_num_threads(1)
     words = {
-        "generator": ["base=1", "batch=2", "expert=", "quality=0.05"],
+        "generator": ["base=1", "batch=2", "quality=0.05", "hears=true"],
         "judge": ["base=2", "speakers=1", "windows=4"],
     }[task]
     words += ["save_every=2", "validate_every=4", "warmup=1"]

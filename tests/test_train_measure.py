@@ -8,20 +8,30 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.functional import softplus
 
 from lipsync import checkpoints
 from lipsync.faces import Track
+from lipsync.networks.compact import CompactQuality
 from lipsync.networks.wav2lip import Wav2Lip
 from tests.train_data import made_arrays
 from train import finals, measure, networks, report, revoice
 from train.ablation import ablation
-from train.config import Config
+from train.config import Config, TrainingError
 from train.correct import correct, peak, sureness
 from train.data import open_arrays
 from train.doctor import look
 from train.expert import contrast, published
 from train.export import export
-from train.generator import FAR, GeneratorTask, edge_difference, face_maps, matched, mouth_weight
+from train.generator import (
+    FAR,
+    GeneratorTask,
+    edge_difference,
+    face_maps,
+    matched,
+    mouth_weight,
+    verdict,
+)
 from train.judge import covered, draw_cover, lip_embedding
 from train.run import pools, start
 
@@ -274,6 +284,10 @@ def test_generator_sheet_and_figures(data):
     network = networks.generator(Config("generator", base=1)).eval()
     sheet = report.sample_sheet(network, arrays, [0], columns=4)
     assert sheet.shape == (5 * 96 + 6, 4 * 96, 3)
+    people = report.contact_sheet([network], arrays, people=1, columns=4)
+    assert people.shape == (2 * 96 + 6, 4 * 96, 3)
+    untouched, made = people[:96], people[96:192]
+    assert (untouched[:48] == made[:48]).all() and (untouched[48:] != made[48:]).any()
     figures = revoice.revoice_figures(network, None, arrays, [0], -1)
     assert set(figures) == {"psnr", "ssim", "sharp", "moves", "rests"}
 
@@ -305,3 +319,36 @@ def test_an_expert_starts_from_one_of_a_longer_window():
     short = networks.warm(networks.expert(config), config).eval()
     face = torch.rand(2, 3, 48, 96)
     assert torch.allclose(short.face(face), whole.face(face.repeat(1, 5, 1, 1)), atol=1e-5)
+
+
+def test_the_discriminator_learns_to_see_and_to_hear():
+    """Real faces are brighter than made ones; of the real ones, those with the first sound are brighter still."""
+    torch.manual_seed(0)
+    quality = CompactQuality(base=2, sound=4)
+    said = torch.eye(4)[torch.tensor([0, 1] * 4)]
+    real = torch.rand(8, 3, 96, 96) * 0.1 + 0.5 + 0.3 * said[:, :1, None, None]
+    made = torch.rand(8, 3, 96, 96) * 0.1 + 0.2
+    assert torch.equal(verdict(quality, real, said)[1], verdict(quality, real, said.roll(1, 0))[1])  # deaf at first
+    optimiser = torch.optim.Adam(quality.parameters(), 3e-3)
+    for _ in range(40):
+        maps, on_real = verdict(quality, real, said)
+        on_wrong, on_made = quality.judge(maps[-1], said.roll(1, 0)), verdict(quality, made, said)[1]
+        loss = softplus(-on_real).mean() + softplus(on_made).mean() + softplus(on_wrong - on_real).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert on_real.shape == (8, 18) and on_real.min() > 0 > on_made.max()
+    assert (on_real.mean(1) > on_wrong.mean(1)).all()
+
+
+@pytest.mark.parametrize(("network", "patches"), [("compact", 18), ("published", 1)])
+def test_either_discriminator_answers(data, network, patches):
+    config = Config("generator", base=1, quality=0.1, network=network, expert="")
+    quality = GeneratorTask(config, *pools("generator", data)).networks["quality"]
+    maps, answer = verdict(quality, torch.rand(2, 3, 96, 96))
+    assert len(maps) > 3 and answer.shape == (2, patches)
+
+
+def test_hearing_needs_an_ear(data):
+    with pytest.raises(TrainingError, match="hears=true needs an expert's ear"):
+        GeneratorTask(Config("generator", base=1, quality=0.1, hears=True, expert=""), *pools("generator", data))

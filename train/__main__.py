@@ -75,6 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     fin.add_argument("--generators", nargs="*", default=[])
     fin.add_argument("--most", type=int, default=1000, help="clips a group")
 
+    look = commands.add_parser("sheet", help="faces never trained on under a foreign voice, as one picture to look at")
+    look.add_argument("out", type=Path, help="a PNG file")
+    look.add_argument("--data", type=Path, required=True)
+    look.add_argument("--splits", nargs="*", default=["val", "test"])
+    look.add_argument("--generators", nargs="+", required=True, help="a row each, under that of the untouched clip")
+    look.add_argument("--people", type=int, default=20)
+
     abl = commands.add_parser("ablation", help="window 1, 3, 5 x expert frozen or fine-tuned, one table")
     abl.add_argument("--data", type=Path, required=True)
     abl.add_argument("--out", type=Path, required=True)
@@ -133,6 +140,17 @@ def _run(args: argparse.Namespace) -> int:
 
         found = finals(args.data, args.splits, args.judge, args.expert, args.generators, args.most)
         print(json.dumps(found, indent=1))
+    elif args.command == "sheet":
+        import cv2
+
+        from .data import open_arrays
+        from .finals import load_generator
+        from .report import contact_sheet
+
+        found = [load_generator(name) for name in args.generators]
+        sheet = contact_sheet(found, open_arrays(args.data, args.splits), args.people)
+        args.out.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        print(f"{args.out}: for each person the untouched clip, then {', '.join(args.generators)}")
     elif args.command == "ablation":
         from .ablation import ablation
 

@@ -57,13 +57,14 @@ def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, expert
                 (arm / "done.json").write_text(json.dumps(judged(network.eval(), judge, tune, range(len(tune.clips)))))
             rows.append({"window": window, "expert": "frozen" if frozen else "fine-tuned", "expert_accuracy": accuracy}
                         | json.loads((arm / "done.json").read_text()))  # fmt: skip
-    lines = ["| window | expert | told apart by the expert | judge within 1 frame (95 % interval) | n |",
-             "|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| window | expert | told apart by the expert | mouth moves (people's) | PSNR | told apart by the judge "
+             "| judge within 1 frame (95 % interval) | n |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for r in rows:
         low, high = interval(round(r["within_1"] * r["clips"]), r["clips"])
         lines.append(
-            f"| {r['window']} | {r['expert']} | {r['expert_accuracy']:.1%} "
-            f"| {r['within_1']:.1%} ({low:.1%} to {high:.1%}) | {r['clips']} |"
+            f"| {r['window']} | {r['expert']} | {r['expert_accuracy']:.1%} | {r['moves']:.2f} ({r['moves_truth']:.2f}) "
+            f"| {r['psnr']:.1f} dB | {r['output_apart']:.1%} | {r['within_1']:.1%} ({low:.1%} to {high:.1%}) "
+            f"| {r['clips']} |"
         )
     (out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -33,7 +33,7 @@ class Config:
     patience: int = 0  # validations without improvement after which the run ends; 0: never
 
     # experts and judges
-    network: str = "compact"  # expert: compact or published
+    network: str = "compact"  # expert or discriminator: compact or published
     recipe: str = "contrastive"  # or bce: the published one, half own-clip negatives
     window: int = 5  # faces in a window: 1, 3 or 5 (the sound is 200 ms in all)
     speakers: int = 4  # groups of windows of one speaker in a batch
@@ -54,8 +54,10 @@ class Config:
     lips: float = 0.0  # weight of the L1 between the teacher's maps of the made and of the true lips
     edges: float = 1.0  # weight of the L1 between gradients of the picture, against blur
     quality: float = 0.0  # weight of the quality discriminator; 0 is Wav2Lip, 0.07 the published GAN
+    hears: bool = False  # the compact discriminator hears the sound too: a face must fit it
     matching: float = 0.0  # weight of the L1 between the discriminator's maps of the made and of the true face
     mouth: float = 2.0  # how much more a pixel of the mouth counts than one of the cheek
+    opening: float = 0.0  # how much more often an open mouth is drawn: most frames are nearly closed
     silence: float = 0.1  # share of windows that are taken where nobody speaks
 
     def save(self, run: Path) -> None:

@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from lipsync.crop import unlike, upper
+from lipsync.networks.compact import CompactQuality
 from lipsync.networks.wav2lip import Conv, Quality
 from lipsync.points import INNER_LIPS
 
 from . import networks
-from .config import Config
+from .config import Config, TrainingError
 from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
 from .loop import Loop
 from .revoice import lip_gaps, revoice_figures
@@ -51,11 +52,7 @@ class GeneratorTask:
         self.optimisers = {"generator": torch.optim.Adam(generator.parameters(), config.lr, betas)}
         self.expert = networks.teacher(config.expert) if config.expert else None
         if config.quality:
-            self.networks["quality"] = Quality(base=8)
-            for layer in self.networks["quality"].modules():
-                if isinstance(layer, torch.nn.Conv2d):  # torch's own start fades to nothing in 15 layers
-                    torch.nn.init.kaiming_normal_(layer.weight, a=0.01)
-                    torch.nn.init.zeros_(layer.bias)
+            self.networks["quality"] = discriminator(config, self.expert)
             self.optimisers["quality"] = torch.optim.Adam(self.networks["quality"].parameters(), config.lr, betas)
         if self.expert is not None and not config.frozen:
             self.networks["expert"] = self.expert.requires_grad_(True)
@@ -88,7 +85,9 @@ class GeneratorTask:
     def _window(self, i: int, rng: np.random.Generator, parts: dict[str, list], frames: int) -> None:
         clip, gaps = self.teach.clips[i], self._gap(i)
         quiet = rng.random() < self.config.silence
-        at = int(rng.integers(0, clip.frames - frames + 1))
+        open_ = np.convolve(gaps, np.ones(frames) / frames, "valid")
+        often = 1 + self.config.opening * open_ / max(open_.mean(), 1e-6)
+        at = int(rng.choice(len(often), p=often / often.sum()))
         times = np.arange(at, at + frames)
         closed = np.flatnonzero(gaps < CLOSED)
         still = quiet and len(closed) >= frames
@@ -165,12 +164,12 @@ class GeneratorTask:
                 "lips": float(alike.detach()),
             }
         if c.quality:
-            real, fake = target[::2, :, None], made[::2, :, None]  # every other: it costs more than the generator
             quality = self.networks["quality"].requires_grad_(False)
+            said = self.expert.eval().to(made.device).audio(batch["mel"][:, None]).detach() if c.hears else None
             with loop.autocast():
-                seen, answer = verdict(quality, fake)
+                seen, answer = verdict(quality, made, said)
                 with torch.no_grad():
-                    truth, _ = verdict(quality, real)
+                    truth, _ = verdict(quality, target, said)
             fool = functional.softplus(-answer).mean()
             alike = matched(seen, truth)
             ramp = min(1.0, loop.step / max(c.ramp, 1))  # it must have learnt to see first
@@ -180,10 +179,15 @@ class GeneratorTask:
         if c.quality:
             quality.requires_grad_(True)
             with loop.autocast():
-                on_real, on_fake = verdict(quality, real)[1], verdict(quality, fake.detach())[1]
+                maps, on_real = verdict(quality, target, said)
+                _, on_fake = verdict(quality, made.detach(), said)
             told = (functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()) / 2
+            numbers |= {"told": float(told.detach()), "told_apart": _share(on_real, on_fake)}
+            if c.hears:  # the same face under another clip's sound: as in LipGAN, that is false too
+                on_wrong = quality.judge(maps[-1], said.roll(FRAMES, 0))
+                told = told + functional.softplus(on_wrong - on_real).mean() / 2
+                numbers |= {"heard": _share(on_real, on_wrong)}
             loop.learn("quality", told)
-            numbers |= {"told": float(told.detach())}
         if "expert" in self.networks:
             spoken = c.batch * FRAMES
             self._teach_expert(made[:spoken].detach(), target[:spoken], batch, loop)
@@ -238,18 +242,43 @@ def _network(picture: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))
 
 
-def verdict(quality: Quality, faces: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The discriminator's maps, and its answer before its sigmoid, whose gradient never dies.
+def verdict(
+    quality: Quality | CompactQuality, faces: Tensor, said: Tensor | None = None
+) -> tuple[list[Tensor], Tensor]:
+    """The discriminator's maps, and its answers before any sigmoid, whose gradient never dies.
 
-    faces (B, 3, 1, 96, 96) -> maps of its first five blocks, answer (B, 1)
+    faces    (B, 3, 96, 96)
+    said     for one that hears: (B, D), the expert's embeddings of the faces' sounds
+    returns  maps of its blocks (of the published one: the first five); answers (B, 1 or 18)
     """
-    maps, x = [], faces[:, :, 0, 48:]
+    if isinstance(quality, CompactQuality):
+        return quality(faces, said)
+    maps, x = [], faces[:, :, 48:]
     for block in quality.face_encoder_blocks:
         x = block(x)
         maps.append(x)
     last = quality.binary_pred[0]
     with torch.autocast(x.device.type, enabled=False):
         return maps[:5], functional.linear(x.flatten(1).float(), last.weight.flatten(1), last.bias)
+
+
+def discriminator(config: Config, expert: torch.nn.Module | None) -> Quality | CompactQuality:
+    """The published one with network=published, else the compact one, which may hear with the expert's ear."""
+    if config.network == "published":
+        quality = Quality(config.base)
+        for layer in quality.modules():
+            if isinstance(layer, torch.nn.Conv2d):  # torch's own start fades to nothing in 15 layers
+                torch.nn.init.kaiming_normal_(layer.weight, a=0.01)
+                torch.nn.init.zeros_(layer.bias)
+        return quality
+    if config.hears and expert is None:
+        raise TrainingError("hears=true needs an expert's ear: set expert=expert-lab, or another.")
+    sound = [m for m in expert.audio_encoder.modules() if isinstance(m, torch.nn.Conv2d)][-1] if config.hears else None
+    return CompactQuality(sound=sound.out_channels if sound else 0)
+
+
+def _share(real: Tensor, false: Tensor) -> float:
+    return float((real.mean(1) > false.mean(1)).float().mean())
 
 
 def face_maps(expert: torch.nn.Module, window: Tensor) -> tuple[Tensor, list[Tensor]]:

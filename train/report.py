@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 from lipsync import fitting
 
 from .config import Config
+from .data import Arrays
 from .loop import read_log
 from .measure import MOST, offset_curve
 from .run import build
@@ -128,6 +129,32 @@ def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
         rows.append(np.full((6, *rows[-1].shape[1:]), 255, np.uint8))
     width = max(r.shape[1] for r in rows)
     return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
+
+
+def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int = 14, step: int = 2) -> np.ndarray:
+    """Unseen faces under another speaker's voice, (H, W, 3) uint8 RGB: for each person a row of the untouched clip and
+    one for each network, `columns` frames, every `step`th, from the stretch in which most is said."""
+    from .generator import MEL_START
+    from .revoice import LOWER, crops, foreign, generate, heard, references_of
+
+    longest = [max(ids, key=lambda i: arrays.clips[i].frames) for ids in arrays.speakers.values()]
+    rows = []
+    for k in np.linspace(0, len(longest) - 1, min(people, len(longest))).astype(int):
+        i, span = longest[k], columns * step
+        voice, faces = foreign(arrays, i), crops(arrays, i)[: 3 * span]
+        length = min(len(faces), arrays.clips[voice].frames)
+        faces, shown = faces[:length], faces[references_of(arrays, i, faces)][:length]
+        spoken = np.convolve(arrays.speech(voice)[:length], np.ones(span), "valid") if length > span else np.zeros(1)
+        picked = np.arange(spoken.argmax(), length)[:span:step]
+        for network in (None, *networks):
+            seen = faces.copy()
+            if network is not None:
+                made = generate(network, faces, shown, heard(arrays, voice, length, MEL_START))
+                seen[:, LOWER:] = made[:, LOWER:]
+            row = np.concatenate(list(seen[picked]), axis=1)
+            rows.append(np.pad(row, ((0, 0), (0, columns * row.shape[0] - row.shape[1]), (0, 0)), constant_values=255))
+        rows.append(np.full((6, *rows[-1].shape[1:]), 255, np.uint8))
+    return np.concatenate(rows)
 
 
 def _plot(figure: go.Figure) -> str:
