@@ -120,8 +120,8 @@ class GeneratorTask:
         parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
 
     def _reference(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> int:
-        """One of the frames `far`: as the engine chooses (40 %), the widest mouth (25 %: a portrait may only ever smile),
-        the most closed (15 %), any (20 %)."""
+        """One of the frames `far`: as the engine chooses (40 %), the widest mouth (25 %: a portrait may only ever
+        smile), the most closed (15 %), any (20 %)."""
         gaps, draw = self._gap(i)[far], rng.random()
         if draw < 0.4:
             if i not in self.uppers:
