@@ -71,14 +71,17 @@ def test_killed_and_resumed_ends_bit_equal(data, tmp_path):
     assert without_clock(alone) == without_clock(broken)
 
 
-@pytest.mark.parametrize("task", ["generator", "judge"])
-def test_other_tasks_resume_exactly(task, data, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("generator", ["base=1", "batch=2", "expert=", "quality=0.05", "network=published"]),
+        ("generator", ["base=1", "batch=2", "quality=0.05", "hears=true", "opening=4"]),
+        ("judge", ["base=2", "speakers=1", "windows=4"]),
+    ],
+)
+def test_other_tasks_resume_exactly(task, words, data, tmp_path):
     torch.set_num_threads(1)
-    words = {
-        "generator": ["base=1", "batch=2", "quality=0.05", "hears=true"],
-        "judge": ["base=2", "speakers=1", "windows=4"],
-    }[task]
-    words += ["save_every=2", "validate_every=4", "warmup=1"]
+    words = [*words, "save_every=2", "validate_every=4", "warmup=1"]
     start(task, data, tmp_path / "alone", [*words, "steps=4"])
     start(task, data, tmp_path / "parts", [*words, "steps=4"], minutes=0)  # stops after one step
     assert state(tmp_path / "parts")["step"] == 1

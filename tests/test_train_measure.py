@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from lipsync.networks.compact import CompactQuality
 from lipsync.networks.wav2lip import Wav2Lip
 from tests.train_data import made_arrays
 from train import finals, measure, networks, report, revoice
+from train.__main__ import main
 from train.ablation import ablation
 from train.config import Config, TrainingError
 from train.correct import correct, peak, sureness
@@ -278,7 +280,7 @@ def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkey
     assert networks.warm(networks.expert(again), again) is not None
 
 
-def test_generator_sheet_and_figures(data):
+def test_generator_sheet_and_figures(data, tmp_path):
     torch.manual_seed(0)
     arrays = open_arrays(data, ["tune"])
     network = networks.generator(Config("generator", base=1)).eval()
@@ -288,6 +290,11 @@ def test_generator_sheet_and_figures(data):
     assert people.shape == (2 * 96 + 6, 4 * 96, 3)
     untouched, made = people[:96], people[96:192]
     assert (untouched[:48] == made[:48]).all() and (untouched[48:] != made[48:]).any()
+    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    words = ["--data", str(data), "--splits", "tune", "--generators", str(tmp_path / "tiny.safetensors")]
+    assert main(["sheet", str(tmp_path / "sheet.png"), *words]) == 0
+    height, width, _ = cv2.imread(str(tmp_path / "sheet.png")).shape
+    assert (height, width) == (len(arrays.speakers) * (2 * 96 + 6), 14 * 96)
     figures = revoice.revoice_figures(network, None, arrays, [0], -1)
     assert set(figures) == {"psnr", "ssim", "sharp", "moves", "rests"}
 
@@ -349,6 +356,10 @@ def test_either_discriminator_answers(data, network, patches):
     assert len(maps) > 3 and answer.shape == (2, patches)
 
 
-def test_hearing_needs_an_ear(data):
-    with pytest.raises(TrainingError, match="hears=true needs an expert's ear"):
-        GeneratorTask(Config("generator", base=1, quality=0.1, hears=True, expert=""), *pools("generator", data))
+@pytest.mark.parametrize(
+    ("network", "sentence"), [("compact", "needs an expert's ear"), ("published", "hears nothing")]
+)
+def test_hearing_needs_an_ear(data, network, sentence):
+    config = Config("generator", base=1, quality=0.1, hears=True, network=network, expert="")
+    with pytest.raises(TrainingError, match=sentence):
+        GeneratorTask(config, *pools("generator", data))

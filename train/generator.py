@@ -3,7 +3,7 @@
 Loss: L1, weighted to the mouth; L1 between the picture's gradients, since plain L1 answers doubt with blur; the
 expert's contrast (which of these sounds do these lips say?), by schedule; L1 between the expert's maps of the made and
 of the true lips: pixels say what a mouth looks like, these say what it is doing; with `quality` > 0 a discriminator of
-lower halves.
+lower halves, which may hear.
 - The reference comes from the same clip, at least `FAR` frames from the window, often the one that the engine would
   choose: like in pose, mouth closed. It cannot leak the answer.
 - The face box does not follow the jaw (lipsync.faces), so neither can the crop.
@@ -25,7 +25,7 @@ from lipsync.networks.wav2lip import Conv, Quality
 from lipsync.points import INNER_LIPS
 
 from . import networks
-from .config import Config, TrainingError
+from .config import Config
 from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
 from .loop import Loop
 from .revoice import lip_gaps, revoice_figures
@@ -52,7 +52,7 @@ class GeneratorTask:
         self.optimisers = {"generator": torch.optim.Adam(generator.parameters(), config.lr, betas)}
         self.expert = networks.teacher(config.expert) if config.expert else None
         if config.quality:
-            self.networks["quality"] = discriminator(config, self.expert)
+            self.networks["quality"] = networks.discriminator(config, self.expert)
             self.optimisers["quality"] = torch.optim.Adam(self.networks["quality"].parameters(), config.lr, betas)
         if self.expert is not None and not config.frozen:
             self.networks["expert"] = self.expert.requires_grad_(True)
@@ -85,8 +85,8 @@ class GeneratorTask:
     def _window(self, i: int, rng: np.random.Generator, parts: dict[str, list], frames: int) -> None:
         clip, gaps = self.teach.clips[i], self._gap(i)
         quiet = rng.random() < self.config.silence
-        open_ = np.convolve(gaps, np.ones(frames) / frames, "valid")
-        often = 1 + self.config.opening * open_ / max(open_.mean(), 1e-6)
+        wide = np.convolve(gaps, np.ones(frames) / frames, "valid")
+        often = 1 + self.config.opening * wide / max(wide.mean(), 1e-6)
         at = int(rng.choice(len(often), p=often / often.sum()))
         times = np.arange(at, at + frames)
         closed = np.flatnonzero(gaps < CLOSED)
@@ -263,21 +263,6 @@ def verdict(
     last = quality.binary_pred[0]
     with torch.autocast(x.device.type, enabled=False):
         return maps[:5], functional.linear(x.flatten(1).float(), last.weight.flatten(1), last.bias)
-
-
-def discriminator(config: Config, expert: torch.nn.Module | None) -> Quality | CompactQuality:
-    """The published one with network=published, else the compact one, which may hear with the expert's ear."""
-    if config.network == "published":
-        quality = Quality(config.base)
-        for layer in quality.modules():
-            if isinstance(layer, torch.nn.Conv2d):  # torch's own start fades to nothing in 15 layers
-                torch.nn.init.kaiming_normal_(layer.weight, a=0.01)
-                torch.nn.init.zeros_(layer.bias)
-        return quality
-    if config.hears and expert is None:
-        raise TrainingError("hears=true needs an expert's ear: set expert=expert-lab, or another.")
-    sound = [m for m in expert.audio_encoder.modules() if isinstance(m, torch.nn.Conv2d)][-1] if config.hears else None
-    return CompactQuality(sound=sound.out_channels if sound else 0)
 
 
 def _share(real: Tensor, false: Tensor) -> float:

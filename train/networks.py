@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lipsync.networks.compact import CompactExpert
+from lipsync.networks.compact import CompactExpert, CompactQuality
 from lipsync.networks.syncnet import SyncNet
-from lipsync.networks.wav2lip import Expert, Wav2Lip
+from lipsync.networks.wav2lip import Expert, Quality, Wav2Lip
 
 from .config import Config, TrainingError
 
@@ -59,6 +59,22 @@ def generator(config: Config) -> nn.Module:
 
 def judge(config: Config) -> nn.Module:
     return SyncNet(config.base)
+
+
+def discriminator(config: Config, ear: nn.Module | None = None) -> Quality | CompactQuality:
+    """A new discriminator: published (width `base` of 16) or compact, which may hear through an expert's ear."""
+    if config.network == "published":
+        if config.hears:
+            raise TrainingError("The published discriminator hears nothing: set hears=false or network=compact.")
+        quality = Quality(config.base)
+        for layer in quality.modules():
+            if isinstance(layer, nn.Conv2d):  # torch's own start fades to nothing in 15 layers
+                nn.init.kaiming_normal_(layer.weight, a=0.01)
+                nn.init.zeros_(layer.bias)
+        return quality
+    if config.hears and ear is None:
+        raise TrainingError("hears=true needs an expert's ear: set expert=expert-lab, or another.")
+    return CompactQuality(sound=ear.audio(torch.zeros(1, 1, 80, 16)).shape[1] if config.hears else 0)
 
 
 def warm(network: nn.Module, config: Config) -> nn.Module:

@@ -1,9 +1,11 @@
 """An expert and a discriminator for small machines: an eighth of the published ones' arithmetic, for the same use.
 
-Ours. The published face encoder works at full size on few channels, which is slow on processors; this one first folds
-2 x 2 pixels into channels and leaves out a sixth of the width on both sides. Inputs, methods and the range of the
-cosine are those of `wav2lip.Expert`.
+Ours. The published expert's face encoder works at full size on few channels, which is slow on processors; this one
+first folds 2 x 2 pixels into channels and leaves out a sixth of the width on both sides. Inputs, methods and the range
+of the cosine are those of `wav2lip.Expert`.
 """
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ class CompactQuality(nn.Module):
     """Which parts of this lower half are real, and do they fit the sound? A discriminator, used in training alone.
 
     The published one, fifteen layers without normalisation, is still at ln 2 when this one tells nine pairs in ten
-    apart (docs/training.md). Its answers are those of 18 patches (arXiv 1611.07004); the sound joins by projection
+    apart (docs/log.md). Its answers are those of 18 patches (arXiv 1611.07004); the sound joins by projection
     (arXiv 1802.05637), from nothing on, so that it first learns what a face looks like.
 
     base   width: 8 gives 0.5 M parameters
@@ -61,12 +63,12 @@ class CompactQuality(nn.Module):
     def __init__(self, base: int = 8, sound: int = 0) -> None:
         super().__init__()
         c = 4 * base
-        widths, kernels = (3, c, 2 * c, 4 * c, 8 * c), (4, 4, 4, 3)
+        widths = pairwise((3, c, 2 * c, 4 * c, 8 * c))
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(i, o, kernel, 2, 1), nn.GroupNorm(8, o) if i > 3 else nn.Identity(), nn.LeakyReLU(0.2)
             )
-            for i, o, kernel in zip(widths, widths[1:], kernels, strict=False)
+            for (i, o), kernel in zip(widths, (4, 4, 4, 3), strict=True)
         )
         self.answer = nn.Conv2d(8 * c, 1, 1)
         self.place = nn.Parameter(torch.zeros(1, 8 * c, 3, 6)) if sound else None
