@@ -3,8 +3,9 @@
 A model's card states its crop as fractions of the face box (`CropRule`); training, inference and scoring all cut with
 `cut`. Frames are RGB up to here: only `to_network` and `from_network` know that the published networks want BGR.
 The new mouth is put back through a soft mask that follows the jaw line, after its colours were matched to the picture
-around it: the difference between old and new outside the mask is carried smoothly into it, a cheap relative of Poisson
-blending, so that no rectangle shows. Pixels where the mask is zero are not touched.
+around it: the difference between old and new outside the mask, where it is small enough to be light, is carried
+smoothly into it, a cheap relative of Poisson blending, so that no rectangle shows. Pixels where the mask is zero are
+not touched.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # trainers use this module where PyAV is not
     from .media import Frame
 
 SIZE_PX = 96
+FAR_OFF = 16.0  # grey levels: a difference of skin under another light is smaller
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ def match_colour(generated: np.ndarray, original: np.ndarray, mask: np.ndarray) 
     size, coarse = mask.shape[0], (24, 24)  # what is carried is smooth: a coarse grid holds it
     trust = (1 - mask) ** 2
     trust[size - size // 24 :] = 0  # the last rows are neck and collar, which the network guesses
-    difference = cv2.subtract(original, generated, dtype=cv2.CV_32F) * trust[..., None]
+    difference = cv2.subtract(original, generated, dtype=cv2.CV_32F)
+    trust /= 1 + (np.abs(difference).max(2) / FAR_OFF) ** 2  # hair or background that the network guessed: no light
+    difference *= trust[..., None]
     small = cv2.resize(cv2.merge([difference, trust]), coarse, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), 2.4)
     carried = np.clip(small[..., :3] / (small[..., 3:] + 1e-3), -40, 40)

@@ -108,3 +108,14 @@ def test_colours_meet_at_the_mask():
     mask[60:84, 30:66] = 1
     matched = match_colour(original - 20, original, mask)
     assert abs(matched[60:84, 30:66].mean() - original[60:84, 30:66].mean()) < 2
+
+
+def test_a_background_guessed_wrong_does_not_light_the_face():
+    """Bright hair where the network drew dark: it lies beside the mask, and must not glow on the cheek."""
+    generated = np.full((96, 96, 3), 120, np.uint8)
+    original = generated + 6
+    original[:, 76:] = 230
+    mask = np.zeros((96, 96), np.float32)
+    mask[54:90, 20:74] = 1
+    matched = match_colour(generated, original, mask)[54:90, 20:74].astype(int)
+    assert abs(matched - 126).max() <= 10  # 36 where all that differs counts alike
