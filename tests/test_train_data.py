@@ -12,6 +12,8 @@ import pytest
 from lipsync import audio
 from tests.train_data import made_arrays
 from train import shards, sync_batches
+from train.__main__ import main
+from train.config import TrainingError
 from train.data import SILENCE, column, draw_look, mel_window, open_arrays, plain_look
 from train.preprocess import gather, read_clip, sources
 
@@ -132,6 +134,27 @@ def test_folder_becomes_speakers_and_splits(tmp_path):
     assert len({s.split for s in found if s.speaker == "ann"}) == 1
 
 
+@pytest.mark.parametrize("names", [("ann/1.mp4", "bob/1.mp4"), ("ann/1.mp4", "ann/2.mp4", "ann/3.mp4"),
+                                   tuple(f"{n}.mp4" for n in range(14))])  # fmt: skip
+def test_in_a_folder_somebody_always_chooses(tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    splits = {s.path.name: s.split for s in sources(tmp_path)}
+    assert {"teach", "tune"} <= {s.split for s in sources(tmp_path)}, splits
+
+
+def test_a_split_that_is_not_there_is_a_sentence(tmp_path, capsys):
+    (tmp_path / "data" / "teach").mkdir(parents=True)
+    (tmp_path / "data" / "teach" / "clips.json").write_text("[]")
+    assert main(["judge", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert "no arrays of the split 'judge'" in said and "teach" in said and "Traceback" not in said
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("last.pt"))
+    with pytest.raises(TrainingError, match="it has: none"):
+        open_arrays(tmp_path, ["teach"])
+
+
 def test_unusable_files_become_counted_rows(tmp_path):
     """Nothing a file does ends the run; its row says why it gave no clip."""
     (tmp_path / "in").mkdir()
@@ -154,8 +177,8 @@ def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path
     (tmp_path / "clips").mkdir()
     for source in sources(tmp_path / "in"):
         read_clip(source, tmp_path / "clips")
-    split = sources(tmp_path / "in")[0].split
-    counts = gather(tmp_path, {split})
+    counts = gather(tmp_path, {"teach", "tune"})
+    (split,) = counts["clips"]  # the twin would have chosen: no clip both teaches and chooses
     assert counts["clips"] == {split: 1} and counts["dropped"] == {"duplicate": 1}
     shards.unpack(tmp_path, tmp_path / "arrays")
     arrays = open_arrays(tmp_path / "arrays", [split])

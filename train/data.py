@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .config import TrainingError
 from .shards import FPS, SIZE_PX, VIEW, plain_mel
 
 MEL_AHEAD = 16  # columns before the first frame in a clip's features
@@ -101,10 +102,18 @@ def open_arrays(folder: Path, splits: list[str], groups: list[str] | None = None
     groups   only clips of these groups (None: all)
     drop     keys of clips to leave out
     offsets  frames by key or by group: overrides the stored offset
+
+    Raises TrainingError where a split is not there.
     """
     clips, parts, part_of = [], [], []
     offsets = offsets or {}
     for split in splits:
+        if not (folder / split / "clips.json").exists():
+            there = ", ".join(sorted(p.parent.name for p in folder.glob("*/clips.json"))) or "none"
+            raise TrainingError(
+                f"{folder} has no arrays of the split {split!r} (it has: {there}). They come from `python -m train "
+                f"unpack`; the split of a clip is said in the manifest, or drawn by `preprocess` from a folder."
+            )
         rows = json.loads((folder / split / "clips.json").read_text())
         parts.append({n: np.load(folder / split / f"{n}.npy", mmap_mode="r")
                       for n in ("frames", "mel", "mfcc", "points", "speech")})  # fmt: skip

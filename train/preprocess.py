@@ -44,7 +44,8 @@ def sources(src: Path) -> list[Source]:
     """The clips of a manifest CSV (columns file, split, speaker; group optional) or of a folder of videos.
 
     In a folder the speaker is the sub-folder's name (else the file's), and the split is drawn from the speaker's name,
-    so that it never changes when clips are added: 90 % teach, 5 % tune, 5 % val.
+    so that it never changes when clips are added: 90 % teach, 5 % tune, 5 % val. Where nobody was drawn to choose
+    checkpoints (tune), one speaker is; where all are one speaker's, files are drawn instead.
     """
     if src.is_file():
         with src.open(newline="", encoding="utf-8") as file:
@@ -54,14 +55,16 @@ def sources(src: Path) -> list[Source]:
                    r.get("group") or "clips")
             for r in rows
         ]  # fmt: skip
-    found = []
-    for path in sorted(p for p in src.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES):
-        name = path.relative_to(src)
-        speaker = name.parts[0] if len(name.parts) > 1 else path.stem
-        draw = int(hashlib.sha256(speaker.encode()).hexdigest()[:8], 16) % 20
-        split = {0: "tune", 1: "val"}.get(draw, "teach")
-        found.append(Source(_key(str(name)), path, speaker, split, "clips"))
-    return found
+    paths = sorted(p for p in src.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+    names = [p.relative_to(src) for p in paths]
+    speakers = [n.parts[0] if len(n.parts) > 1 else n.stem for n in names]
+    drawn = speakers if len(set(speakers)) > 1 else [str(n) for n in names]
+    hashes = {d: int(hashlib.sha256(d.encode()).hexdigest()[:8], 16) for d in drawn}
+    splits = {d: {0: "tune", 1: "val"}.get(h % 20, "teach") for d, h in hashes.items()}
+    if len(splits) > 1 and "tune" not in splits.values():
+        splits[min(hashes, key=hashes.get)] = "tune"
+    return [Source(_key(str(name)), path, speaker, splits[draw], "clips")
+            for path, name, speaker, draw in zip(paths, names, speakers, drawn, strict=True)]  # fmt: skip
 
 
 def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None = None, expert: str | None = None,

@@ -115,9 +115,9 @@ def lower_windows(faces: np.ndarray, frames: int = 5) -> np.ndarray:
 
 
 def foreign(arrays: Arrays, i: int) -> int:
-    """Another clip, of another speaker where there is one: the voice that clip i is given."""
+    """The voice that clip i is given: another speaker's clip, else another clip; its own where it is alone."""
     others = [k for k in range(len(arrays.clips)) if arrays.clips[k].speaker != arrays.clips[i].speaker]
-    others = others or [k for k in range(len(arrays.clips)) if k != i]
+    others = others or [k for k in range(len(arrays.clips)) if k != i] or [i]
     return others[(i * 7919) % len(others)]
 
 
