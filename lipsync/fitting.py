@@ -11,10 +11,12 @@ from .errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BUILDERS: dict[str, tuple[str, str]] = {  # architecture: module of lipsync.networks, class; imported when needed
+BUILDERS: dict[str, tuple[str, str]] = {  # architecture: module of lipsync.networks, what builds it there
     "wav2lip": ("wav2lip", "Wav2Lip"),
     "expert": ("wav2lip", "Expert"),
     "compact-expert": ("compact", "CompactExpert"),
+    "compact-expert-1": ("compact", "expert_of_1"),  # by the faces in a window, where these are not five
+    "compact-expert-3": ("compact", "expert_of_3"),
     "quality": ("wav2lip", "Quality"),
     "syncnet": ("syncnet", "SyncNet"),
     "sfd": ("sfd", "S3FD"),

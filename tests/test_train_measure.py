@@ -262,10 +262,11 @@ def test_put_back_changes_the_lower_half_alone(data):
     assert rows.min() > 60 and rows.max() < 125 and columns.min() > 26 and columns.max() < 134
 
 
-def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("window", [5, 3])
+def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkeypatch, window):
     torch.set_num_threads(1)
     run = tmp_path / "run"
-    start("expert", data, run, ["base=1", "speakers=1", "windows=8", "steps=2", "warmup=1"])
+    start("expert", data, run, ["base=1", f"window={window}", "speakers=1", "windows=8", "steps=2", "warmup=1"])
     with (run / "log.jsonl").open("a") as log:
         log.write('{"step": 3, "lo')  # a run is writing this line now
     page = report.report(run, data, clips=2).read_text()
@@ -275,7 +276,7 @@ def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkey
     stored = checkpoints.cards()["tiny-expert"]
     assert stored.facts["data"]["learnt from"]["speakers"] == 4 and stored.licence == "research use only"
     assert set(card["metrics"]) == {"chosen on", "as stored"}
-    assert networks.teacher("tiny-expert").window == 5
+    assert networks.teacher("tiny-expert").window == window
     again = replace(Config.load(run), start="tiny-expert")  # fine-tuning starts from what is registered
     assert networks.warm(networks.expert(again), again) is not None
 

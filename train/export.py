@@ -78,7 +78,8 @@ def _validated(task, network: torch.nn.Module, state: dict[str, Tensor]) -> dict
 
 def _architecture(config: Config) -> str:
     if config.task == "expert":
-        return "expert" if config.network == "published" else "compact-expert"
+        compact = "compact-expert" if config.window == 5 else f"compact-expert-{config.window}"
+        return "expert" if config.network == "published" else compact
     return ARCHITECTURES[config.task]
 
 

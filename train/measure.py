@@ -31,8 +31,8 @@ def expert_windows(arrays: Arrays, i: int, frames: int = 5) -> tuple[np.ndarray,
     return mels, faces
 
 
-def embed_clip(network: nn.Module, arrays: Arrays, i: int, frames: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Sound and face embeddings (N, D) of all windows of a clip."""
+def embed_clip(network: nn.Module, arrays: Arrays, i: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sound and face embeddings (N, D) of all windows of a clip, of `frames` faces each."""
     mels, faces = expert_windows(arrays, i, frames)
     device = next(network.parameters()).device
     with torch.no_grad(), networks.autocast(device):

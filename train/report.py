@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 
 from lipsync import fitting
 
+from . import judge, measure
 from .config import Config
 from .data import Arrays
 from .loop import read_log
@@ -81,13 +82,11 @@ def curves(lines: list[dict]) -> go.Figure:
 
 def sync_plots(network, task, clips: int) -> list[go.Figure]:
     """ROC of true against false pairs of one clip, and where offsets are found, on the speakers that choose."""
-    if task.config.task == "judge":
-        from .judge import embed_clip
-    else:
-        from .measure import embed_clip
+    window = () if task.config.task == "judge" else (task.config.window,)
+    embed_clip = judge.embed_clip if task.config.task == "judge" else measure.embed_clip
     true, false, offsets = [], [], []
     for i in task.chosen[:clips]:
-        audio, face = embed_clip(network, task.tune, i)
+        audio, face = embed_clip(network, task.tune, i, *window)
         likeness = face @ audio.T
         far = np.abs(np.subtract.outer(range(len(face)), range(len(face)))) >= 3
         true += likeness.diagonal().tolist()

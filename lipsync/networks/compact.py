@@ -49,6 +49,16 @@ class CompactExpert(nn.Module):
         return self.audio(mel), self.face(window)
 
 
+def expert_of_1(base: int = 8) -> CompactExpert:
+    """A compact expert of one face."""
+    return CompactExpert(base, 1)
+
+
+def expert_of_3(base: int = 8) -> CompactExpert:
+    """A compact expert of three faces."""
+    return CompactExpert(base, 3)
+
+
 class CompactQuality(nn.Module):
     """Which parts of this lower half are real, and do they fit the sound? A discriminator, used in training alone.
 
