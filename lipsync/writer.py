@@ -34,6 +34,7 @@ class VideoWriter:
     quality        x264's constant rate factor, 0 (lossless) .. 51
     tags           container metadata, kept under these names
     threads        of the encoder; 0: as many as it likes
+    matrix         of the colours; BT.601 for a reader that asks no file which it has (opencv)
     raises         InputError for another ending, LipsyncError when the place is full or cannot be written
     """
 
@@ -49,11 +50,12 @@ class VideoWriter:
         tags: Mapping[str, str] | None = None,
         preset: str = "veryfast",
         threads: int = 0,
+        matrix: Colorspace = Colorspace.ITU709,
     ):
         self.path = Path(path)
         self.padded = bool(width % 2 or height % 2)
         self.shape = (height, width, 3)
-        self.sample_rate, self.channels = sample_rate, channels
+        self.sample_rate, self.channels, self.matrix = sample_rate, channels, matrix
         self.frames = self.samples = 0
         self._layout = "mono" if channels == 1 else "stereo"
         form = CONTAINERS.get(self.path.suffix.lower())
@@ -81,7 +83,7 @@ class VideoWriter:
         stream.time_base = context.time_base = 1 / fps
         context.thread_count = threads
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.colorspace, context.color_range = self.matrix, ColorRange.MPEG
         self._canvas = np.empty((height, width, 3), np.uint8)
         return stream
 
@@ -105,7 +107,7 @@ class VideoWriter:
             picture = self._scaler.reformat(
                 av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), "rgb24"),
                 format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
+                dst_colorspace=self.matrix,
                 dst_color_range=ColorRange.MPEG,
                 interpolation=EXACT,
                 threads=1,

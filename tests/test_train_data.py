@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lipsync import audio
+from lipsync import audio, media
 from tests.train_data import made_arrays
 from train import shards, sync_batches
 from train.__main__ import main
 from train.config import TrainingError
 from train.data import SILENCE, column, draw_look, mel_window, open_arrays, plain_look
-from train.preprocess import gather, read_clip, sources
+from train.preprocess import _encode, gather, read_clip, sources
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,16 @@ def test_features_survive_storage():
     assert np.abs(back["mfcc"] / 2 - mfcc).max() <= 0.25
     assert np.abs(back["points"] - points).max() <= 0.2  # a quarter's rounding, then float16's
     assert sum(v.nbytes for v in stored.values()) < 16_000
+
+
+@pytest.mark.parametrize("colour", [(200, 150, 130), (180, 90, 100), (220, 60, 60), (90, 60, 50), (60, 120, 200)])
+def test_stored_crops_keep_their_colours(tmp_path, colour):
+    """opencv, which unpacks shards, and the engine's own reader see what was put in."""
+    video = _encode([np.full((160, 160, 3), colour, np.uint8)] * 3)
+    assert np.abs(shards.decode_video(video).astype(int) - colour).max() <= 3
+    (tmp_path / "crops.mp4").write_bytes(video)
+    with media.FrameReader(media.probe(tmp_path / "crops.mp4")) as reader:
+        assert max(np.abs(frame.astype(int) - colour).max() for frame in reader) <= 3
 
 
 def test_webdataset_layout_and_order(tmp_path):

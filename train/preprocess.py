@@ -198,11 +198,16 @@ def _runs(ticks: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _encode(crops: list[np.ndarray]) -> bytes:
+    """(160, 160, 3) uint8 RGB each -> H.264, which shards.decode_video gives back in the same colours: opencv 4.11
+    reads every file as BT.601, whatever the file says."""
+    from av.video.reformatter import Colorspace
+
     from lipsync.media import VideoWriter
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "crops.mp4"
-        with VideoWriter(path, SIZE_PX, SIZE_PX, Fraction(FPS), quality=27, preset="slow", threads=1) as writer:
+        with VideoWriter(path, SIZE_PX, SIZE_PX, Fraction(FPS), quality=27, preset="slow", threads=1,
+                         matrix=Colorspace.ITU601) as writer:  # fmt: skip
             for crop in crops:
                 writer.write(crop)
         return path.read_bytes()
