@@ -316,6 +316,8 @@ def test_the_ablation_is_one_table_and_goes_on_where_it_stopped(data, tmp_path, 
         state = torch.load(tmp_path / "out" / f"window-3-{arm}" / "last.pt", weights_only=True)["networks"]
         teacher = state.get("expert", taught)
         assert torch.equal(teacher[networks.FIRST], taught[networks.FIRST]) == same, arm
+        means = [k for k in taught if k.endswith("running_mean")]
+        assert means and all(torch.equal(teacher[k], taught[k]) for k in means), arm  # its normalisation stays
     monkeypatch.setattr("train.ablation.start", lambda *_: pytest.fail("an arm was run again"))
     assert ablation(data, tmp_path / "out", **words) == rows
 
