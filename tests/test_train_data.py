@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from train import shards, sync_batches
 from train.__main__ import main
 from train.config import TrainingError
 from train.data import SILENCE, column, draw_look, mel_window, open_arrays, plain_look
-from train.preprocess import _encode, gather, read_clip, sources
+from train.preprocess import Source, _encode, gather, read_clip, sources
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_unusable_files_become_counted_rows(tmp_path):
     (tmp_path / "clips").mkdir()
     for source in sources(tmp_path / "in"):
         read_clip(source, tmp_path / "clips")
-    counts = gather(tmp_path, {"teach", "tune", "val"})
+    counts = gather(tmp_path, sources(tmp_path / "in"))
     assert counts["clips"] == {} and sum(counts["dropped"].values()) == 1
     assert "InputError" in next(iter(counts["dropped"]))
 
@@ -187,7 +188,7 @@ def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path
     (tmp_path / "clips").mkdir()
     for source in sources(tmp_path / "in"):
         read_clip(source, tmp_path / "clips")
-    counts = gather(tmp_path, {"teach", "tune"})
+    counts = gather(tmp_path, sources(tmp_path / "in"))
     (split,) = counts["clips"]  # the twin would have chosen: no clip both teaches and chooses
     assert counts["clips"] == {split: 1} and counts["dropped"] == {"duplicate": 1}
     shards.unpack(tmp_path, tmp_path / "arrays")
@@ -199,6 +200,67 @@ def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path
     assert np.corrcoef(gap, loud)[0, 1] > 0.4  # the mouth opens where there is sound
     rows = json.loads((tmp_path / "arrays" / split / "clips.json").read_text())
     assert rows[0]["dropped"] == ""
+
+
+def test_a_long_video_is_read_in_pieces(shared_data, tmp_path, monkeypatch):
+    """Two pieces say what the whole says, each in its own sound; only so much is held."""
+    path = next((shared_data / "grid").glob("s1_*.mp4"))
+    info = media.probe(path)
+    found = {}
+    for name, most in (("whole", 10**9), ("pieces", 40 * info.width * info.height * 3)):
+        monkeypatch.setattr("train.preprocess.HELD_BYTES", most)
+        read_clip(Source(name, path, "s1", "teach", "grid"), tmp_path)
+        found[name] = [(json.loads(sample["json"]), dict(np.load(io.BytesIO(sample["npz"]))))
+                       for _, sample in shards.read_tar(tmp_path / f"{name}.tar")]  # fmt: skip
+    (row, whole), (early, first), (late, second) = *found["whole"], *found["pieces"]
+    assert [r["frames"] for r in (row, early, late)] == [75, 40, 35] and late["start"] == 40
+    assert [key for key, _ in shards.read_tar(tmp_path / "pieces.tar")] == ["pieces", "pieces+1"]
+    mels = [shards.unpack_features(f)["mel"][16:].astype(int) for f in (whole, first, second)]
+    count = 35 * 80 // 25
+    assert np.abs(mels[2][:count] - mels[0][128 : 128 + count]).mean() < 0.5  # 40 frames are 128 columns
+    points = [shards.unpack_features(f)["points"].astype(float) for f in (whole, first, second)]
+    assert np.abs(points[0][45:70] - points[2][5:30]).mean() < 2  # pixels: the tracks began elsewhere
+
+
+def test_every_file_has_its_own_key(tmp_path):
+    names = ["анна/1.mp4", "борис/1.mp4", "한국/영상.mp4", "中国/视频.mp4", "ann/1.mp4", "ann/1.mov", "a/b.mp4",
+             "a_b.mp4", "x" * 180 + ".mp4"]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    keys = [s.key for s in sources(tmp_path)]
+    assert len(set(keys)) == len(names) and all(k.isascii() and "." not in k and len(k) < 80 for k in keys)
+
+
+def test_shards_say_what_the_manifest_says_now(tmp_path):
+    """A speaker who moves to another split moves with all clips, read or not; what was there before is gone."""
+    (tmp_path / "clips").mkdir()
+    old = [Source(f"k{n}", tmp_path / "x.mp4", "ann", "tune", "clips") for n in range(2)]
+    for source in old:
+        row = {"file": "x.mp4", "speaker": "ann", "split": "tune", "group": "clips", "dropped": "", "frames": 1}
+        members = shards.clip_members(source.key, b"video", {"x": np.array([hash(source.key)])}, row)
+        shards.write_tar(tmp_path / "clips" / f"{source.key}.tar", members)
+    assert gather(tmp_path, old)["clips"] == {"tune": 2}
+    assert gather(tmp_path, [replace(s, split="teach") for s in old])["clips"] == {"teach": 2}
+    assert [p.name for p in (tmp_path / "shards").iterdir()] == ["teach-000.tar"]
+    rows = [json.loads(sample["json"]) for _, sample in shards.read_tar(tmp_path / "shards" / "teach-000.tar")]
+    assert [r["split"] for r in rows] == ["teach", "teach"]
+
+
+def test_sources_that_are_none_are_sentences(tmp_path, capsys):
+    for content, said in (("file,speaker\na.mp4,ann\n", "KeyError: 'split'"), (b"\xff\xfe\x00", "manifest")):
+        path = tmp_path / "list.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(TrainingError, match=said):
+            sources(path)
+    path.write_text("\ufefffile,split,speaker\na.mp4,teach,ann\n", encoding="utf-8")  # as Excel saves it
+    assert sources(path)[0].speaker == "ann"
+    for words in (["preprocess", str(tmp_path / "none"), str(tmp_path / "out")],
+                  ["unpack", str(tmp_path), str(tmp_path / "out")],
+                  ["preprocess", str(path), str(tmp_path / "out"), "--expert", "wav2lip-lab"]):  # fmt: skip
+        assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "neither a manifest" in said and "holds no shards" in said and "wav2lip-lab holds no expert" in said
 
 
 def test_trainers_need_neither_a_decoder_nor_a_mesh():

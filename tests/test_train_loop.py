@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tests.train_data import made_arrays
 from train import networks
@@ -160,14 +161,19 @@ def test_not_a_number_stops_and_keeps_the_last_good_state(data, tmp_path, monkey
     assert (run / "last.pt").read_bytes() == before
 
 
-def test_full_disk_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [
+    OSError(28, "No space left on device"),
+    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),  # torch.save on a full disk
+    SafetensorError("I/O error: No space left on device (os error 28)"),
+])  # fmt: skip
+def test_full_disk_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch, error):
     run = tmp_path / "run"
     start("expert", data, run, [*TINY, "steps=4"])
     before = (run / "last.pt").read_bytes()
 
     def full(state, path):
         Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match="make room and resume"):
@@ -186,6 +192,29 @@ def test_wrong_words_are_sentences(data, tmp_path):
         run.mkdir()
         Config("expert").save(run)
         start("expert", data, run, [], resume=True)
+
+
+@pytest.mark.parametrize("word, said", [("windows=30", "multiple of 4"), ("window=2", "one of 1, 3, 5"),
+                                        ("recipe=contrast", "contrastive, bce"), ("network=publishd", "published"),
+                                        ("bf16=on", "wants bool"), ("validate_every=0", "1 or more")])  # fmt: skip
+def test_settings_no_run_can_begin_with(data, tmp_path, word, said):
+    with pytest.raises(TrainingError, match=said):
+        start("expert", data, tmp_path / "run", [word])
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_as_something_else_is_a_sentence_and_harms_nothing(data, tmp_path):
+    run = tmp_path / "run"
+    start("expert", data, run, [*TINY, "steps=4"])
+    kept = (run / "config.json").read_text()
+    with pytest.raises(TrainingError, match="other networks"):
+        start("expert", data, run, ["base=2"], resume=True)
+    with pytest.raises(TrainingError, match="train expert"):
+        start("generator", data, run, [], resume=True)
+    with pytest.raises(TrainingError, match="holds no run"):
+        start("expert", data, tmp_path / "elsewhere", [], resume=True)
+    assert (run / "config.json").read_text() == kept
+    assert start("expert", data, run, ["steps=5"], resume=True)
 
 
 def test_patience_ends_a_run(data, tmp_path):

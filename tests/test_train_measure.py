@@ -15,7 +15,7 @@ from lipsync import checkpoints
 from lipsync.faces import Track
 from lipsync.networks.compact import CompactQuality
 from lipsync.networks.wav2lip import Wav2Lip
-from tests.train_data import made_arrays
+from tests.train_data import KINDS, made_arrays
 from train import finals, measure, networks, report, revoice
 from train.__main__ import main
 from train.ablation import ablation
@@ -208,6 +208,36 @@ def test_no_person_learns_and_chooses(data):
         assert learn.clips and choose.clips and not set(learn.speakers) & set(choose.speakers)
 
 
+@pytest.mark.parametrize("people", [1, 2, 4])
+def test_a_judge_of_few_people(tmp_path, monkeypatch, people):
+    monkeypatch.setitem(KINDS, "judge", people)
+    folder = made_arrays(tmp_path / "few")
+    if people == 1:
+        with pytest.raises(TrainingError, match="has one speaker"):
+            pools("judge", folder)
+    else:
+        learn, choose = pools("judge", folder)
+        assert (len(learn.speakers), len(choose.speakers)) == (people - 1, 1)
+
+
+def test_who_both_learns_and_chooses_is_named(tmp_path, capsys):
+    folder = made_arrays(tmp_path / "arrays")
+    rows = (folder / "tune" / "clips.json").read_text().replace('"tune0"', '"teach0"')
+    (folder / "tune" / "clips.json").write_text(rows)
+    start("expert", folder, tmp_path / "run", ["base=1", "speakers=1", "windows=8", "steps=1"])
+    assert "teach0 both learn and choose" in capsys.readouterr().err
+
+
+def test_checkpoints_of_the_wrong_kind_are_sentences(data):
+    loads = (networks.teacher, "wav2lip-lab", "expert"), (networks.trained_judge, "expert-lab", "judge")
+    for load, wrong, kind in (*loads, (networks.trained_generator, "expert-lab", "generator")):
+        with pytest.raises(TrainingError, match=f"{wrong} holds no {kind}"):
+            load(wrong)
+    with pytest.raises(TrainingError, match="name one"):
+        finals.finals(data, ["tune"], "", generators=["wav2lip-lab"])
+    assert networks.trained_generator("wav2lip-lab").mel_start == -1
+
+
 def test_correction_shifts_late_speakers_and_drops_what_has_no_sync(data, monkeypatch):
     rng = np.random.default_rng(0)
     speakers = sorted(open_arrays(data, ["tune", "teach"]).speakers)
@@ -230,6 +260,9 @@ def test_correction_shifts_late_speakers_and_drops_what_has_no_sync(data, monkey
     zero = correct(data, "any", ["tune", "teach"], zero="made", write=False)
     assert np.median(list(zero["made"]["offsets"].values())) == 0
     (data / "corrections.json").unlink()
+    with pytest.raises(TrainingError, match="'grid'.*groups here are made"):
+        correct(data, "any", ["tune", "teach"], zero="grid")
+    assert not (data / "corrections.json").exists()
     assert sureness(np.sin(np.arange(21))) < 0.1 < sureness(np.eye(21)[10])
     curve = -((np.arange(21) - measure.MOST - 1.5) ** 2.0)
     assert peak(curve) == pytest.approx(1.5)
@@ -296,7 +329,7 @@ def test_generator_sheet_and_figures(data, tmp_path):
     assert main(["sheet", str(tmp_path / "sheet.png"), *words]) == 0
     height, width, _ = cv2.imread(str(tmp_path / "sheet.png")).shape
     assert (height, width) == (len(arrays.speakers) * (2 * 96 + 6), 14 * 96)
-    figures = revoice.revoice_figures(network, None, arrays, [0], -1)
+    figures = revoice.revoice_figures(network, None, arrays, [0])
     assert set(figures) == {"psnr", "ssim", "sharp", "moves", "rests"}
 
 

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     fix = commands.add_parser("correct", help="find offsets by an expert; write corrections.json beside the arrays")
     fix.add_argument("--data", type=Path, required=True)
     fix.add_argument("--expert", required=True, help="registered name or file; a judge for its own split")
-    fix.add_argument("--zero", default="", metavar="GROUP", help="whose median counts as in sync")
+    fix.add_argument("--zero", default="", metavar="GROUP", help="whose median counts as in sync; own clips: clips")
     fix.add_argument("--splits", nargs="*", default=["teach", "tune"])
 
     doc = commands.add_parser("doctor", help="is this data fit? facts and a ten-minute trial")
@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     exp.add_argument("--folder", type=Path, help="default: the first of LIPSYNC_WEIGHTS, else the cache")
     exp.add_argument("--licence", default="research use only")
     exp.add_argument("--note", default="")
+    exp.add_argument("--source", default="the trainer's own clips", help="where the faces come from, for the card")
 
     fin = commands.add_parser("finals", help="final figures on people never trained on")
     fin.add_argument("--data", type=Path, required=True)
@@ -133,7 +134,8 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "export":
         from .export import export
 
-        card = export(args.run, args.data, args.name, args.form, args.folder, args.licence, args.note)
+        card = export(args.run, args.data, args.name, args.form, args.folder, args.licence, args.note,
+                      args.source)  # fmt: skip
         print(json.dumps(card["metrics"], indent=1))
     elif args.command == "finals":
         from .finals import finals
@@ -143,12 +145,13 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "sheet":
         import cv2
 
+        from . import networks
         from .data import open_arrays
-        from .finals import load_generator
         from .report import contact_sheet
 
-        found = [load_generator(name) for name in args.generators]
+        found = [networks.trained_generator(name) for name in args.generators]
         sheet = contact_sheet(found, open_arrays(args.data, args.splits), args.people)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
         print(f"{args.out}: for each person the untouched clip, then {', '.join(args.generators)}")
     elif args.command == "ablation":

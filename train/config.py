@@ -66,12 +66,16 @@ class Config:
 
     @classmethod
     def load(cls, run: Path) -> Config:
-        """Read run/config.json."""
-        return cls(**json.loads((run / "config.json").read_text()))
+        """Read run/config.json. Raises TrainingError where the folder holds no run."""
+        try:
+            return cls(**json.loads((run / "config.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(f"{run} holds no run: its config.json cannot be read ({error}).") from error
 
     @classmethod
     def with_words(cls, task: str, words: list[str], known: Config | None = None) -> Config:
         """From NAME=VALUE words over the task's defaults (or over a known configuration). Raises TrainingError."""
+        yes_or_no = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
         values = asdict(known) if known else {"task": task} | DEFAULTS.get(task, {})
         kinds = {f.name: type(f.default) for f in fields(cls) if f.name != "task"}
         for word in words:
@@ -79,11 +83,26 @@ class Config:
             if name not in kinds:
                 raise TrainingError(f"There is no setting {name!r}: choose from {', '.join(kinds)}.")
             try:
-                values[name] = value.lower() in ("1", "true", "yes") if kinds[name] is bool else kinds[name](value)
-            except ValueError as error:
+                values[name] = yes_or_no[value.lower()] if kinds[name] is bool else kinds[name](value)
+            except (ValueError, KeyError) as error:
                 raise TrainingError(f"{name} wants {kinds[name].__name__}, not {value!r}.") from error
-        return cls(**values)
+        config = cls(**values)
+        config.check()
+        return config
 
+    def check(self) -> None:
+        """Raises TrainingError, a sentence, for a value that no run can begin with."""
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise TrainingError(f"{name} is one of {', '.join(map(str, allowed))}, not {getattr(self, name)!r}.")
+        for name in ("steps", "base", "validate_every", "save_every", "speakers", "windows", "batch"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} is 1 or more, not {getattr(self, name)}.")
+        if self.windows % 4:
+            raise TrainingError(f"windows is a multiple of 4, not {self.windows}: four are drawn from one clip.")
+
+
+CHOICES = {"network": ("compact", "published"), "recipe": ("contrastive", "bce"), "window": (1, 3, 5)}
 
 DEFAULTS: dict[str, dict] = {
     "expert": {"lr": 8e-4, "warmup": 20, "strength": 0.7, "misc": 0.3, "steps": 1200},

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from . import networks
+from .config import TrainingError
 from .data import Arrays, open_arrays
 from .measure import MOST, embed_clip, offset_curve
 
@@ -57,7 +58,13 @@ def correct(data: Path, network: str, splits: list[str], zero: str = "", write: 
             else:
                 drop.append(key)
     groups = {c.speaker: c.group for c in arrays.clips}
-    still = float(np.median([v for k, v in people.items() if groups[k] == zero])) if zero else 0.0
+    zeros = [v for k, v in people.items() if groups[k] == zero]
+    if zero and not zeros:
+        raise TrainingError(
+            f"No speaker of the group {zero!r} agrees on an offset, so that it cannot say what counts as in sync; the "
+            f"groups here are {', '.join(sorted(set(groups.values())))}."
+        )
+    still = float(np.median(zeros)) if zero else 0.0
     offsets, people = ({k: round((v - still) * 4) / 4 for k, v in d.items()} for d in (offsets, people))
     keys = {c.key for c in arrays.clips}
     if write:
@@ -78,9 +85,9 @@ def correct(data: Path, network: str, splits: list[str], zero: str = "", write: 
 def _embedder(source: str, arrays: Arrays):
     state = networks.weights(source)
     if "netcnnlip.0.weight" in state:
-        from . import finals, judge
+        from . import judge
 
-        network = finals.load_judge(source)
+        network = networks.trained_judge(source)
         return lambda i: judge.embed_clip(network, arrays, i)
     network = networks.teacher(source)
     return lambda i: embed_clip(network, arrays, i, network.window)

@@ -95,13 +95,12 @@ class Arrays:
         return stored.astype(np.float32) / 2
 
 
-def open_arrays(folder: Path, splits: list[str], groups: list[str] | None = None, drop: set[str] = frozenset(),
+def open_arrays(folder: Path, splits: list[str], drop: set[str] = frozenset(),
                 offsets: dict[str, float] | None = None) -> Arrays:  # fmt: skip
     """Map the arrays of some splits.
 
-    groups   only clips of these groups (None: all)
     drop     keys of clips to leave out
-    offsets  frames by key or by group: overrides the stored offset
+    offsets  frames by key: overrides the stored offset
 
     Raises TrainingError where a split is not there.
     """
@@ -118,9 +117,9 @@ def open_arrays(folder: Path, splits: list[str], groups: list[str] | None = None
         parts.append({n: np.load(folder / split / f"{n}.npy", mmap_mode="r")
                       for n in ("frames", "mel", "mfcc", "points", "speech")})  # fmt: skip
         for row in rows:
-            if groups and row["group"] not in groups or row["key"] in drop:
+            if row["key"] in drop:
                 continue
-            row["offset"] = offsets.get(row["key"], offsets.get(row["group"], row["offset"]))
+            row["offset"] = offsets.get(row["key"], row["offset"])
             clips.append(Clip(**{name: row[name] for name in Clip.__dataclass_fields__}))
             part_of.append(len(parts) - 1)
     return Arrays(clips, parts, part_of)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .config import Config
-from .data import Arrays, open_arrays
+from .config import Config, TrainingError
+from .data import Arrays
 from .expert import ExpertTask
 from .loop import Loop
 from .measure import CHANCE, interval
+from .run import corrected
 from .shards import FPS
 
 FEWEST_SPEAKERS, FEWEST_MINUTES, SHORTEST_S = 10, 20, 1.0
@@ -24,7 +25,7 @@ FEWEST_SPEAKERS, FEWEST_MINUTES, SHORTEST_S = 10, 20, 1.0
 
 def doctor(data: Path, splits: list[str], minutes: float = 10) -> dict:
     """Facts, warnings (sentences) and the trial's figures; minutes 0 leaves the trial out."""
-    arrays = open_arrays(data, splits)
+    arrays = corrected(data, splits)
     facts = look(arrays)
     if minutes:
         facts["trial"] = trial(arrays, minutes)
@@ -83,6 +84,8 @@ def trial(arrays: Arrays, minutes: float) -> dict:
     else:
         aside = {c.key for c in arrays.clips[::5]}
         learn, choose = arrays.only(lambda c: c.key not in aside), arrays.only(lambda c: c.key in aside)
+    if not learn.clips or not choose.clips:
+        raise TrainingError("The trial needs two clips at least: one to learn from, one to be asked about.")
     config = Config("expert", steps=100000, validate_every=100000, save_every=100000, warmup=50, strength=0.5)
     with tempfile.TemporaryDirectory() as folder:
         return Loop(ExpertTask(config, learn, choose), config, Path(folder)).go(minutes)

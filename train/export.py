@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lipsync import checkpoints, fitting, packing
 
-from .config import Config
+from . import networks
+from .config import Config, TrainingError
 from .loop import read_log
 from .run import build, pools
 from .shards import FPS
@@ -30,20 +31,24 @@ JUDGE_CROP = CROP | {"x": ["cx - 0.7 s", "cx + 0.7 s"], "y": ["cy - 0.5 s", "cy 
 
 
 def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: str = "research use only",
-           note: str = "", extra: dict | None = None) -> dict:  # fmt: skip
+           note: str = "", source: str = "the trainer's own clips") -> dict:  # fmt: skip
     """Write folder/NAME.safetensors and its card from run/best.safetensors; returns the card.
 
     form   bf16 or int8 (packing.pack); the best weights are validated before and after, and the card says both
-    extra  more facts for the card, for example figures on the final sets
+    source where the faces come from, a sentence for the card
     """
     config = Config.load(run)
+    if not (run / "best.safetensors").exists():
+        raise TrainingError(f"{run} has no best.safetensors yet: it is written at the first validation.")
     plain = fitting.read(run / "best.safetensors")
     packed = packing.pack(plain, form)
     task = build(config, data)
     network = task.networks[task.kept]
     figures = [_validated(task, network, state) for state in (plain, packing.unpack(packed))]
     learn, choose = pools(config.task, data)
-    trained = max(line["step"] for line in read_log(run))
+    checks = [line for line in read_log(run) if "validation" in line]
+    best = max(checks, key=lambda line: line["validation"][task.measure])  # the first of the best: that was kept
+    seen = best["step"] * task.per_step * best.get("processes", 1)
     card = {
         "architecture": _architecture(config),
         "base": None if config.network == "published" and config.task == "expert" else config.base,
@@ -55,9 +60,9 @@ def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: s
         "crop": JUDGE_CROP if config.task == "judge" else CROP,
         "data": {
             "learnt from": _people(learn), "chosen on": _people(choose),
-            "note": "real faces gathered from public repositories; research use only",
+            "note": source,
         },
-        "training": {"steps": trained, "seen": f"{trained * task.per_step} {task.unit}",
+        "training": {"steps": best["step"], "seen": f"{seen} {task.unit}",
                      "started from": _named(config.start) or "random weights",
                      "commit": _commit(), "config": {k: _named(v) for k, v in asdict(config).items()}},
         "metrics": {"chosen on": figures[0], "as stored": figures[1]},
@@ -65,7 +70,7 @@ def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: s
     }  # fmt: skip
     weights = run / f"{name}.safetensors"
     save_file({k: v.contiguous() for k, v in packed.items()}, weights)
-    checkpoints.register(weights, card | (extra or {}), folder)
+    checkpoints.register(weights, card, folder)
     return card
 
 
@@ -85,9 +90,7 @@ def _architecture(config: Config) -> str:
 
 def _inputs(config: Config) -> dict:
     if config.task == "generator":
-        from .generator import MEL_START
-
-        return {"mel": "(B,1,80,16), protocol.md section 1", "mel_start_frames": MEL_START,
+        return {"mel": "(B,1,80,16), protocol.md section 1", "mel_start_frames": networks.MEL_START,
                 "face": "(B,6,96,96) BGR 0..1, masked target (rows 48.. = 0) first, reference second"}  # fmt: skip
     if config.task == "judge":
         from .judge import HALF_PX

@@ -7,7 +7,7 @@ original under that voice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,10 +16,9 @@ from torch import nn
 
 from . import judge as judges
 from . import networks
-from .config import Config
+from .config import TrainingError
 from .correct import SURE, peak, sureness
 from .data import Arrays, face_region, open_arrays
-from .generator import MEL_START
 from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apart
 from .revoice import (
     crops,
@@ -38,24 +37,6 @@ from .shards import SIZE_PX
 
 MOST_FRAMES = 75  # of a clip that are generated: three seconds
 SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the judge's sound is shifted, to see that it says so
-
-
-def load_judge(source: str) -> nn.Module:
-    """A trained judge by name or file; its width is read from its tensors."""
-    state = networks.weights(source)
-    network = networks.judge(Config("judge", base=state["netcnnlip.0.weight"].shape[0] // 3))
-    network.load_state_dict(state)
-    return network.eval()
-
-
-def load_generator(source: str) -> nn.Module:
-    """A trained generator by name or file."""
-    state = networks.weights(source)
-    network = networks.generator(
-        Config("generator", base=state["face_encoder_blocks.0.0.conv_block.0.weight"].shape[0])
-    )
-    network.load_state_dict(state)
-    return network.eval()
 
 
 def share(flags: Iterable[float]) -> str:
@@ -115,11 +96,11 @@ def generator_rows(
     for i in clips:
         faces = crops(arrays, i)[:MOST_FRAMES]
         shown = faces[references_of(arrays, i, faces)]
-        mels = heard(arrays, i, len(faces), MEL_START)
+        mels = heard(arrays, i, len(faces), network.mel_start)
         own = generate(network, faces, shown, mels)
         voice = foreign(arrays, i)
         length = min(len(faces), arrays.clips[voice].frames)
-        other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, MEL_START))
+        other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, network.mel_start))
         row = {"psnr": psnr(faces, own), "ssim": ssim(faces, own), "psnr_reference": psnr(faces, shown),
                "ssim_reference": ssim(faces, shown), "sharp": sharpness(own) / sharpness(faces),
                "moves_truth": movement(faces)}  # fmt: skip
@@ -152,17 +133,19 @@ def put_back(stored: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 def judged(network: nn.Module, judge: str, arrays: Arrays, clips: Iterable[int]) -> dict[str, float]:
     """Means of generator_rows; `within_1` is the share of outputs whose offset the judge finds within one frame."""
-    rows = generator_rows(network, load_judge(judge), arrays, clips)
+    rows = generator_rows(network, networks.trained_judge(judge), arrays, clips)
     means = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("output", "untouched")}
     return means | {"within_1": float(np.mean([abs(r["output"]) <= 1 for r in rows])), "clips": len(rows)}
 
 
 def finals(
-    data: Path, splits: list[str], judge: str, expert: str = "", generators: Iterable[str] = (), most: int = 1000
+    data: Path, splits: list[str], judge: str, expert: str = "", generators: Sequence[str] = (), most: int = 1000
 ) -> dict:
     """All final figures of some splits, by group of clips; at most `most` clips a group, evenly taken."""
+    if generators and not judge:
+        raise TrainingError("Generators are asked before a judge: name one.")
     arrays = open_arrays(data, splits)
-    judging = load_judge(judge) if judge else None
+    judging = networks.trained_judge(judge) if judge else None
     teaching = networks.teacher(expert) if expert else None
     out: dict[str, dict] = {}
     for group in sorted({c.group for c in arrays.clips}):
@@ -175,7 +158,7 @@ def finals(
             sound = in_sync(lambda i: embed_clip(teaching, arrays, i, teaching.window), ids) if teaching else None
             found[judge] = sync_finals(lambda i: judges.embed_clip(judging, arrays, i), arrays, ids, sound)
         for name in generators:
-            rows = generator_rows(load_generator(name), judging, arrays, ids)
+            rows = generator_rows(networks.trained_generator(name), judging, arrays, ids)
             means = {
                 k: round(float(np.mean([r[k] for r in rows])), 4) for k in rows[0] if k not in ("output", "untouched")
             }

@@ -28,13 +28,13 @@ from . import networks
 from .config import Config
 from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
 from .loop import Loop
+from .networks import MEL_START
 from .revoice import lip_gaps, revoice_figures
 from .sync_batches import speaker_weights
 
 FRAMES = 5
 FAR = 6  # frames between the window and its reference
 CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
-MEL_START = -1  # frames from the face to the start of its sound; stated on the card
 FINE_TUNED = 0.1  # rate of an expert that goes on learning, against the generator's
 OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
 
@@ -242,7 +242,8 @@ class GeneratorTask:
 
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """On speakers never trained on: likeness of the lower half to the truth, and sync under a foreign voice."""
-        figures = revoice_figures(network, self.expert, self.tune, range(0, len(self.tune.clips), 8), MEL_START)
+        n = len(self.tune.clips)
+        figures = revoice_figures(network, self.expert, self.tune, range(0, n, -(-n // 16)))
         return figures | {
             "choice": figures["psnr"] + 10 * figures.get("told_apart", 0.0) + 5 * min(figures["sharp"], 1.0)
         }

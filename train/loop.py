@@ -19,17 +19,25 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .config import Config, TrainingError
+from .data import Arrays
 from .networks import autocast
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# What torch and safetensors make of them; "unexpected pos": of a torch file less was written than asked.
+FULL_SIGNS = ("No space left", "unexpected pos", "(os error 28)", "(os error 122)")
 
 
 class Task(Protocol):
     """What is trained. `kept` names the network whose averaged weights are validated and kept."""
 
+    teach: Arrays  # to learn from
+    tune: Arrays  # that choose
     networks: dict[str, nn.Module]
     optimisers: dict[str, Optimizer]
     kept: str
@@ -123,7 +131,7 @@ class Loop:
                 self._log({"step": self.step, "lr": self.rate(), **numbers, "waited_s": round(waited, 4),
                            f"{self.task.unit}_a_second": round(self.task.per_step * self.world / took, 2)})  # fmt: skip
                 last = self.step >= self.config.steps
-                out_of_time = minutes is not None and time.monotonic() - started > 60 * minutes
+                out_of_time = minutes is not None and bool(self._agreed(time.monotonic() - started > 60 * minutes))
                 if self.step % self.config.validate_every == 0 or last or out_of_time:
                     figures = self._validate()
                 if self.step % self.config.save_every == 0 or last or out_of_time:
@@ -162,12 +170,17 @@ class Loop:
                 self.waits += 1
             kept.load_state_dict(own)
             kept.train()
-            self._log({"step": self.step, "validation": figures})
-        if self.world > 1:
-            told = torch.tensor([float(self.waits)])
-            torch.distributed.broadcast(told, 0)
-            self.waits = int(told)
+            self._log({"step": self.step, "processes": self.world, "validation": figures})
+        self.waits = int(self._agreed(self.waits))
         return figures
+
+    def _agreed(self, value: float) -> float:
+        """Rank 0's value, in every process: each has its own clock, and only one validates."""
+        if self.world == 1:
+            return value
+        told = torch.tensor([float(value)], device=self.device)
+        torch.distributed.broadcast(told, 0)
+        return float(told)
 
     # --- files ------------------------------------------------------------------------------------------------
 
@@ -182,15 +195,22 @@ class Loop:
             self._write(lambda path: torch.save(state, path), "last.pt")
 
     def resume(self) -> None:
-        """Go on from last.pt. Raises TrainingError where there is none."""
+        """Go on from last.pt. Raises TrainingError where there is none, or one of other networks."""
         path = self.run / "last.pt"
         if not path.exists():
             raise TrainingError(f"{self.run} holds no last.pt to resume from: start the run without --resume.")
         state = torch.load(path, map_location=self.device, weights_only=True)
-        for name, network in self.task.networks.items():
-            network.load_state_dict(state["networks"][name])
-        for name, optimiser in self.task.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        try:
+            for name, network in self.task.networks.items():
+                network.load_state_dict(state["networks"][name])
+            for name, optimiser in self.task.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"{path} was written under settings that made other networks ({str(error).splitlines()[0]}): resume "
+                f"with those of {self.run / 'config.json'}, or begin another run with "
+                f"start={self.run / 'best.safetensors'}."
+            ) from error
         self.average, self.step, self.best, self.waits = (state[k] for k in ("average", "step", "best", "waits"))
         if self.rank == 0:  # lines after the checkpoint belong to steps that are made again
             kept = [line for line in read_log(self.run) if line["step"] <= self.step]
@@ -218,12 +238,8 @@ class Loop:
     def _guard(self, do) -> None:
         try:
             do()
-        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError of its own
-            full = (
-                getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-                or "No space" in str(error)
-                or "write" in str(error)
-            )
+        except (OSError, RuntimeError, SafetensorError) as error:
+            full = getattr(error, "errno", None) in FULL or any(sign in str(error) for sign in FULL_SIGNS)
             if not full:
                 raise
             raise TrainingError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lipsync.networks.wav2lip import Expert, Quality, Wav2Lip
 
 from .config import Config, TrainingError
 
+MEL_START = -1  # frames from the face to the start of the sound that a generator trained here hears
 FIRST = "face_encoder.1.conv_block.0.weight"  # of an expert: 3 pixels wide in the compact one
 
 
@@ -40,21 +42,53 @@ def expert(config: Config) -> nn.Module:
 
 
 def teacher(source: str) -> nn.Module:
-    """A trained expert of either kind, frozen; its shape is read from its tensors."""
+    """A trained expert of either kind, frozen; its shape is read from its tensors. Raises TrainingError for another
+    network."""
+
+    def shape(state: dict[str, Tensor]) -> nn.Module:
+        first, frames = state.get(FIRST), 5
+        if first is None or first.shape[-1] != 3:
+            network = Expert()
+        else:
+            frames = first.shape[1] // 12
+            network = CompactExpert(first.shape[0] // 6, frames)
+        network.window = frames
+        return network
+
+    return _trained(source, "expert", shape).requires_grad_(False)
+
+
+def trained_generator(source: str) -> nn.Module:
+    """A trained generator; `mel_start` is its card's (of a file: as trained here). Raises TrainingError for another
+    network."""
+    from lipsync import checkpoints
+
+    first = "face_encoder_blocks.0.0.conv_block.0.weight"
+    network = _trained(source, "generator", lambda state: Wav2Lip(state[first].shape[0]))
+    card = checkpoints.cards().get(source)
+    network.mel_start = card.mel_start_frames if card else MEL_START
+    return network
+
+
+def trained_judge(source: str) -> nn.Module:
+    """A trained judge; its width is read from its tensors. Raises TrainingError for another network."""
+    return _trained(source, "judge", lambda s: SyncNet(s["netcnnlip.0.weight"].shape[0] // 3))
+
+
+def _trained(source: str, kind: str, shape: Callable[[dict[str, Tensor]], nn.Module]) -> nn.Module:
     state = weights(source)
-    first = state.get(FIRST)
-    if first is not None and first.shape[-1] == 3:
-        base, frames = first.shape[0] // 6, first.shape[1] // 12
-        network: nn.Module = CompactExpert(base, frames)
-    else:
-        network, frames = Expert(), 5
-    network.load_state_dict(state)
-    network.window = frames
-    return network.eval().requires_grad_(False)
+    try:
+        network = shape(state)
+        network.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{source} holds no {kind}, but another network.") from error
+    return network.eval()
 
 
 def generator(config: Config) -> nn.Module:
-    return Wav2Lip(config.base)
+    network = Wav2Lip(config.base)
+    network.mel_start = MEL_START
+    return network
 
 
 def judge(config: Config) -> nn.Module:

@@ -16,16 +16,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from .config import TrainingError
-from .shards import CLIPS_A_SHARD, FPS, SIZE_PX, VIEW, clip_members, pack_features, read_tar, write_tar
+from .shards import CLIPS_A_SHARD, FPS, SIZE_PX, VIEW, clip_members, pack_features, read_tar, split_of, write_tar
 
 SHORTEST_FRAMES = 20
 LONGEST_FRAMES = 500  # 20 s: longer tracks are cut into clips of this length
 SMALLEST_PX = 40  # side of the face box
+HELD_BYTES = 2 << 30  # of decoded frames: longer videos are read in pieces
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg"}
 
 
@@ -44,18 +46,16 @@ def sources(src: Path) -> list[Source]:
     """The clips of a manifest CSV (columns file, split, speaker; group optional) or of a folder of videos.
 
     In a folder the speaker is the sub-folder's name (else the file's), and the split is drawn from the speaker's name,
-    so that it never changes when clips are added: 90 % teach, 5 % tune, 5 % val. Where nobody was drawn to choose
-    checkpoints (tune), one speaker is; where all are one speaker's, files are drawn instead.
+    so that it stays when clips are added: 90 % teach, 5 % tune, 5 % val. As long as nobody was drawn to choose
+    checkpoints (tune), one speaker is; where all are one speaker's, files are drawn instead. Raises TrainingError.
     """
     if src.is_file():
-        with src.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            Source(_key(r["file"]), src.parent / r["file"], r.get("speaker") or _key(r["file"]), r["split"],
-                   r.get("group") or "clips")
-            for r in rows
-        ]  # fmt: skip
+        return _manifest(src)
     paths = sorted(p for p in src.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
+        raise TrainingError(
+            f"{src} is neither a manifest CSV nor a folder with videos ({', '.join(sorted(VIDEO_SUFFIXES))})."
+        )
     names = [p.relative_to(src) for p in paths]
     speakers = [n.parts[0] if len(n.parts) > 1 else n.stem for n in names]
     drawn = speakers if len(set(speakers)) > 1 else [str(n) for n in names]
@@ -67,6 +67,22 @@ def sources(src: Path) -> list[Source]:
             for path, name, speaker, draw in zip(paths, names, speakers, drawn, strict=True)]  # fmt: skip
 
 
+def _manifest(path: Path) -> list[Source]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            Source(_key(r["file"]), path.parent / r["file"], r.get("speaker") or _key(r["file"]), r["split"],
+                   r.get("group") or "clips")
+            for r in rows
+        ]  # fmt: skip
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(
+            f"{path} cannot be read as a manifest ({type(error).__name__}: {error}): it is a CSV in UTF-8 with the "
+            f"columns file, split and speaker, and group if you like."
+        ) from error
+
+
 def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None = None, expert: str | None = None,
                use_ray: bool = False) -> dict:  # fmt: skip
     """Read every clip, write OUT/shards/SPLIT-NNN.tar and OUT/index.csv; returns counts of what was kept and dropped.
@@ -75,6 +91,10 @@ def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None 
     expert   a registered expert that says which of several faces speaks; without it the largest is taken
     """
     wanted = [s for s in sources(src) if not splits or s.split in splits]
+    if expert:
+        from .networks import teacher
+
+        teacher(expert)  # a wrong name ends here, not in every clip
     (out / "clips").mkdir(parents=True, exist_ok=True)
     todo = [(s, out / "clips", expert) for s in wanted if not (out / "clips" / f"{s.key}.tar").exists()]
     if use_ray:
@@ -98,7 +118,7 @@ def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None 
     else:
         for job in todo:
             read_clip(*job)
-    return gather(out, {s.split for s in wanted})
+    return gather(out, wanted, splits)
 
 
 def read_clip(source: Source, folder: Path, expert: str | None = None) -> None:
@@ -107,7 +127,7 @@ def read_clip(source: Source, folder: Path, expert: str | None = None) -> None:
     members = []
     try:
         for number, (video, features, facts) in enumerate(_clips(source.path, expert)):
-            key = source.key if number == 0 else f"{source.key}_{number}"
+            key = source.key if number == 0 else f"{source.key}+{number}"
             members += clip_members(key, video, features, row | facts | {"fps": FPS, "offset": 0, "dropped": ""})
     except Exception as error:  # a worker must outlive any file; the reason is kept and counted
         row["dropped"] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -124,49 +144,64 @@ def _read_clip(job: tuple) -> None:
 
 def _clips(path: Path, expert: str | None) -> Iterator[tuple[bytes, dict[str, np.ndarray], dict]]:
     """(coded crops, features, facts) of each stretch in which a face speaks."""
-    from lipsync import audio, faces, media
+    from lipsync import audio, media
 
     info = media.probe(path)
     if not info.has_video or info.is_still:
         raise ValueError("no moving picture")
     if not info.has_audio:
         raise ValueError("no sound")
-    with media.FrameReader(info) as reader:
-        frames = list(reader)
-    step = info.fps / FPS
-    ticks = [min(int(k * step + Fraction(1, 2)), len(frames) - 1) for k in range(int(len(frames) / step))]
     waveform = media.read_waveform(path)
-    found = faces.find_faces(frames, info.fps)
-    tracks = [t for t in found.tracks if t.size_px >= SMALLEST_PX]
-    for shot in range(len(found.shots)):
-        in_shot = [t for t in tracks if t.shot == shot]
-        if not in_shot:
-            continue
-        track = _speaker(in_shot, frames, waveform, info.fps, expert)
-        inside = [k for k, frame in enumerate(ticks) if track.has(frame)]
-        for first, stop in _runs(inside):
-            for start in range(first, stop, LONGEST_FRAMES):
-                end = min(start + LONGEST_FRAMES, stop)
-                if end - start < SHORTEST_FRAMES:
-                    continue
-                picked = [ticks[k] for k in range(start, end)]
-                crops, points = _cut(frames, track, picked)
-                s0, s1 = start * 16000 // FPS, end * 16000 // FPS
+    most = max(SHORTEST_FRAMES, HELD_BYTES // (info.width * info.height * 3))
+    at, tick, given, quiet = 0, 0, 0, 0  # the piece's first frame, and the first moment that shows it
+    with media.FrameReader(info) as reader:
+        left = iter(reader)
+        while frames := list(islice(left, most)):
+            picked = []  # of each 25th of a second, the piece's frame that is shown
+            while (frame := int((tick + len(picked)) * info.fps / FPS + Fraction(1, 2)) - at) < len(frames):
+                picked.append(frame)
+            for start, crops, points, facts in _stretches(frames, picked, waveform, info.fps, expert):
+                s0, s1 = ((tick + t) * 16000 // FPS for t in (start, start + len(crops)))
                 # a margin of sound on both sides, so that windows at the ends hear what was there: 0.2 s
                 part = np.zeros(s1 - s0 + 6400, np.float32)
                 a, b = max(s0 - 3200, 0), min(s1 + 3200, len(waveform))
                 part[a - s0 + 3200 : b - s0 + 3200] = waveform[a:b]
                 if np.abs(part).max() < 1e-3:
-                    raise ValueError("silent")
+                    quiet += 1
+                    continue
                 features = pack_features(
                     audio.mel(part),  # column 16 and row 20 are the first frame's moment
                     audio.mfcc_syncnet(part * 32768),
                     points,
-                    audio.loud_frames(part[3200:-3200], FPS, end - start),
+                    audio.loud_frames(part[3200:-3200], FPS, len(crops)),
                 )
-                facts = {"frames": end - start, "size_px": round(track.size_px, 1), "source_fps": float(info.fps),
-                         "faces": len(in_shot), "start": start}  # fmt: skip
-                yield _encode(crops), features, facts
+                given += 1
+                yield _encode(crops), features, facts | {"start": tick + start, "source_fps": float(info.fps)}
+            at, tick = at + len(frames), tick + len(picked)
+    if quiet and not given:
+        raise ValueError("silent")
+
+
+def _stretches(frames: list[np.ndarray], picked: list[int], waveform: np.ndarray, fps: Fraction,
+               expert: str | None) -> Iterator[tuple[int, list[np.ndarray], np.ndarray, dict]]:  # fmt: skip
+    """(first of `picked`, crops, points, facts) of each stretch of some frames in which a face speaks."""
+    from lipsync import faces
+
+    found = faces.find_faces(frames, fps)
+    tracks = [t for t in found.tracks if t.size_px >= SMALLEST_PX]
+    for shot in range(len(found.shots)):
+        in_shot = [t for t in tracks if t.shot == shot]
+        if not in_shot:
+            continue
+        track = _speaker(in_shot, frames, waveform, fps, expert)
+        inside = [k for k, frame in enumerate(picked) if track.has(frame)]
+        for first, stop in _runs(inside):
+            for start in range(first, stop, LONGEST_FRAMES):
+                end = min(start + LONGEST_FRAMES, stop)
+                if end - start >= SHORTEST_FRAMES:
+                    crops, points = _cut(frames, track, picked[start:end])
+                    facts = {"frames": end - start, "size_px": round(track.size_px, 1), "faces": len(in_shot)}
+                    yield start, crops, points, facts
 
 
 def _cut(frames: list[np.ndarray], track, picked: list[int]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -213,15 +248,19 @@ def _encode(crops: list[np.ndarray]) -> bytes:
         return path.read_bytes()
 
 
-def gather(out: Path, splits: set[str]) -> dict:
-    """OUT/clips -> OUT/shards and OUT/index.csv, without duplicates; returns counts."""
+def gather(out: Path, wanted: list[Source], splits: list[str] | None = None) -> dict:
+    """OUT/clips -> OUT/shards and OUT/index.csv, without duplicates; returns counts.
+
+    wanted  split, speaker and group are those that it says now, not those of the day when a clip was read
+    splits  whose shards are written anew (None: all)
+    """
     kept: dict[str, list[list[tuple[str, bytes]]]] = {}
-    rows, heard = [], set()
+    rows, heard, known = [], set(), {s.key: s for s in wanted}
     for path in sorted((out / "clips").glob("*.tar")):
-        for key, sample in read_tar(path):
-            row = json.loads(sample["json"]) | {"key": key}
-            if row["split"] not in splits:
-                continue
+        source = known.get(path.stem)
+        for key, sample in read_tar(path) if source else ():
+            row = json.loads(sample["json"]) | {"key": key, "split": source.split, "speaker": source.speaker,
+                                                "group": source.group}  # fmt: skip
             if not row["dropped"]:
                 print_of_sound = hashlib.sha256(sample["npz"]).hexdigest()
                 if print_of_sound in heard:
@@ -229,8 +268,12 @@ def gather(out: Path, splits: set[str]) -> dict:
                 heard.add(print_of_sound)
             rows.append(row)
             if not row["dropped"]:
-                kept.setdefault(row["split"], []).append([(f"{key}.{e}", sample[e]) for e in ("mp4", "npz", "json")])
+                members = {"mp4": sample["mp4"], "npz": sample["npz"], "json": json.dumps(row).encode()}
+                kept.setdefault(row["split"], []).append([(f"{key}.{e}", content) for e, content in members.items()])
     (out / "shards").mkdir(exist_ok=True)
+    for old in (out / "shards").glob("*.tar"):
+        if not splits or split_of(old) in splits:
+            old.unlink()
     for split, clips in kept.items():
         for number in range(0, len(clips), CLIPS_A_SHARD):
             part = clips[number : number + CLIPS_A_SHARD]
@@ -250,4 +293,6 @@ def gather(out: Path, splits: set[str]) -> dict:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(name).with_suffix("")))
+    """A file's name as a key: readable, short, and no other file's."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(name).with_suffix("")))[-60:]
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -113,7 +113,6 @@ def roc(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray, fl
 
 def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
     """Rows of faces (H, W, 3) uint8 RGB; for each clip: input, reference, its own voice, truth, a foreign voice."""
-    from .generator import MEL_START
     from .revoice import crops, foreign, generate, heard, references_of
 
     rows = []
@@ -122,8 +121,8 @@ def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
         shown, picked = faces[references_of(arrays, i, faces)], np.linspace(0, len(faces) - 1, columns).astype(int)
         masked = faces.copy()
         masked[:, 48:] = 0
-        own = generate(network, faces, shown, heard(arrays, i, len(faces), MEL_START))
-        other = generate(network, faces, shown, heard(arrays, foreign(arrays, i), len(faces), MEL_START))
+        own = generate(network, faces, shown, heard(arrays, i, len(faces), network.mel_start))
+        other = generate(network, faces, shown, heard(arrays, foreign(arrays, i), len(faces), network.mel_start))
         rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, shown, own, faces, other)]
         rows.append(np.full((6, *rows[-1].shape[1:]), 255, np.uint8))
     width = max(r.shape[1] for r in rows)
@@ -133,7 +132,6 @@ def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
 def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int = 14, step: int = 2) -> np.ndarray:
     """Unseen faces under another speaker's voice, (H, W, 3) uint8 RGB: for each person a row of the untouched clip and
     one for each network, `columns` frames, every `step`th, from the stretch in which most is said."""
-    from .generator import MEL_START
     from .revoice import LOWER, crops, foreign, generate, heard, references_of
 
     longest = [max(ids, key=lambda i: arrays.clips[i].frames) for ids in arrays.speakers.values()]
@@ -148,7 +146,7 @@ def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int
         for network in (None, *networks):
             seen = faces.copy()
             if network is not None:
-                made = generate(network, faces, shown, heard(arrays, voice, length, MEL_START))
+                made = generate(network, faces, shown, heard(arrays, voice, length, network.mel_start))
                 seen[:, LOWER:] = made[:, LOWER:]
             row = np.concatenate(list(seen[picked]), axis=1)
             rows.append(np.pad(row, ((0, 0), (0, columns * row.shape[0] - row.shape[1]), (0, 0)), constant_values=255))

@@ -121,10 +121,10 @@ def foreign(arrays: Arrays, i: int) -> int:
     return others[(i * 7919) % len(others)]
 
 
-def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int],
-                    mel_start: int) -> dict[str, float]:  # fmt: skip
+def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int]
+                    ) -> dict[str, float]:  # fmt: skip
     """Self-reconstruction (PSNR, SSIM, sharpness of the lower half) and, with an expert, sync under a foreign voice."""
-    rows = []
+    rows, mel_start = [], network.mel_start
     for i in clips:
         faces = crops(arrays, i)
         references = faces[references_of(arrays, i, faces)]

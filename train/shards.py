@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+
+from .config import TrainingError
 
 FPS = 25  # every clip is brought to this rate
 SIZE_PX = 160
@@ -118,24 +121,34 @@ def decode_video(video: bytes) -> np.ndarray:
     return np.stack(frames) if frames else np.zeros((0, SIZE_PX, SIZE_PX, 3), np.uint8)
 
 
+def split_of(shard: Path) -> str:
+    """The split in a shard's name."""
+    return shard.name.rsplit("-", 1)[0]
+
+
 def unpack(shards: Path, out: Path, splits: list[str] | None = None) -> dict[str, int]:
-    """Turn OUT/shards/*.tar into arrays under out/SPLIT; returns clips a split. A split that is there is kept."""
+    """Turn SHARDS/shards/*.tar into arrays under out/SPLIT; returns clips a split. A split whose clips are those of the
+    shards is kept. Raises TrainingError where there are no shards."""
     by_split: dict[str, list[Path]] = {}
     for path in sorted((shards / "shards").glob("*.tar")):
-        by_split.setdefault(path.name.rsplit("-", 1)[0], []).append(path)
+        by_split.setdefault(split_of(path), []).append(path)
+    if not by_split:
+        raise TrainingError(f"{shards} holds no shards: `python -m train preprocess SRC {shards}` makes them.")
     counts = {}
     for split, paths in by_split.items():
         if splits and split not in splits:
             continue
-        folder = out / split
-        if not (folder / "clips.json").exists():
-            _unpack_split(paths, folder)
-        counts[split] = len(json.loads((folder / "clips.json").read_text()))
+        keys, index = [key for path in paths for key, _ in read_tar(path)], out / split / "clips.json"
+        if not index.exists() or [row["key"] for row in json.loads(index.read_text())] != keys:
+            _unpack_split(paths, out / split)
+        counts[split] = len(keys)
     return counts
 
 
-def _unpack_split(paths: list[Path], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _unpack_split(paths: list[Path], whole: Path) -> None:
+    folder = whole.with_name(f".{whole.name}.part")  # runs may still read the arrays that were there
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     total = sum(json.loads(sample["json"])["frames"] for path in paths for _, sample in read_tar(path))
     frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (total, SIZE_PX, SIZE_PX, 3))
     columns: dict[str, list[np.ndarray]] = {"mel": [], "mfcc": [], "points": [], "speech": []}
@@ -146,7 +159,10 @@ def _unpack_split(paths: list[Path], folder: Path) -> None:
             with np.load(io.BytesIO(sample["npz"])) as features:
                 parts = unpack_features(dict(features))
             if len(pictures) != row["frames"]:
-                raise ValueError(f"{path.name}: {key} decodes to {len(pictures)} frames, its row says {row['frames']}.")
+                raise TrainingError(
+                    f"{path.name}: {key} decodes to {len(pictures)} frames, its row says {row['frames']}. The shard is "
+                    f"damaged, or this opencv cannot decode H.264: write it again with `python -m train preprocess`."
+                )
             frames[at["frames"] : at["frames"] + len(pictures)] = pictures
             clips.append(row | {"key": key, "first": at["frames"], "first_mel": at["mel"], "first_mfcc": at["mfcc"],
                                 "mel_columns": len(parts["mel"]), "mfcc_rows": len(parts["mfcc"])})  # fmt: skip
@@ -157,6 +173,6 @@ def _unpack_split(paths: list[Path], folder: Path) -> None:
     frames.flush()
     for name, parts in columns.items():
         np.save(folder / f"{name}.npy", np.concatenate(parts))
-    (folder / "clips.json").write_text(
-        json.dumps(clips, indent=0, ensure_ascii=False)
-    )  # last: its presence says "done"
+    (folder / "clips.json").write_text(json.dumps(clips, indent=0, ensure_ascii=False))
+    shutil.rmtree(whole, ignore_errors=True)
+    folder.replace(whole)

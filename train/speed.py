@@ -44,7 +44,8 @@ def _rate(config: Config, data: Path, steps: int, ahead: bool) -> tuple[float, f
         rates = []
         for step in range(steps + 1):
             started = time.monotonic()
-            batch = {k: torch.from_numpy(v) for k, v in task.batch(np.random.default_rng([0, step]), step).items()}
+            drawn = task.batch(np.random.default_rng([0, step]), step)
+            batch = {k: torch.from_numpy(v).to(loop.device) for k, v in drawn.items()}
             task.step(batch, loop)
             rates.append(time.monotonic() - started)
         return round(task.per_step / float(np.mean(rates[1:])), 2), 0.0
