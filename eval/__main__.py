@@ -190,7 +190,10 @@ def _row(item, judge, protocol, detector, families, monitor, kept):
 def _sha256(path: Path | None) -> str:
     from lipsync.fetching import file_sha256
 
-    return file_sha256(path) if path is not None and path.is_file() else ""
+    try:
+        return file_sha256(path) if path is not None and path.is_file() else ""
+    except OSError:  # what is wrong with it is said where it is read
+        return ""
 
 
 def _offset(args: argparse.Namespace) -> int:
@@ -215,7 +218,9 @@ def _offset(args: argparse.Namespace) -> int:
             return 0
         for sentence in fix(args.file, args.fix, row.offset):
             print(sentence)
-        print(f"{args.fix}: {words(scored(args.fix, row.shifts))}")
+        again = scored(args.fix, row.shifts)
+        print(f"{args.fix}: {words(again)}")
+        return 1 if again.error else 0
     return 0
 
 

@@ -96,6 +96,13 @@ def _published_tracks(frames: Iterable[np.ndarray], detector: str, step) -> tupl
     return shot_tracks(found, cuts), len(found)
 
 
+def lacks(reader: FrameReader, info: VideoInfo) -> list[str]:
+    """After the last frame: sentences about what the file said it has and could not give."""
+    if reader.missing <= 1:  # may be rounding
+        return list(reader.notes)
+    return [*reader.notes, f"{reader.missing} of {info.frames} frames are missing from the file."]
+
+
 @dataclass(frozen=True)
 class MainFace:
     """The crops of a clip's deciding face, and the sound that belongs to them.

@@ -42,7 +42,10 @@ def compared(path: Path, reference: Path | None, families: list[str],
     info = probe(path)
     faces = _found(path, monitor)
     track = _main(faces, path)
-    other = _beside(info, reference, monitor) if reference is not None else None
+    other = None
+    if reference is not None:
+        other = _beside(info, reference, monitor)
+        track = _same(faces, other[1]) or track
     if "motion" in families:
         values |= _motion(info, faces, track, other, monitor)
     if "image" in families or "identity" in families:
@@ -76,6 +79,21 @@ def _main(faces: FaceMap, path: Path) -> Track:
     if not faces.tracks:
         raise MeasureError(f"{path.name} shows no face.")
     return max(choose(faces, "largest", None, faces.fps), key=lambda t: len(t.boxes) * t.size_px**2)
+
+
+def _same(faces: FaceMap, track: Track) -> Track | None:
+    """The face that lies most where a track of the other video lies: of two alike in size, the same person."""
+
+    def shared(mine: Track) -> float:
+        start, stop = max(mine.start, track.start), min(mine.stop, track.stop)
+        if stop <= start:
+            return 0.0
+        a, b = mine.boxes[start - mine.start : stop - mine.start], track.boxes[start - track.start : stop - track.start]
+        sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+        return float(sides.clip(0).prod(1).sum())
+
+    best = max(faces.tracks, key=shared)
+    return best if shared(best) else None
 
 
 def _beside(info: VideoInfo, reference: Path, monitor: Monitor) -> tuple[VideoInfo, Track, FaceMap]:

@@ -29,6 +29,7 @@ from lipsync.networks.syncnet import SyncNet
 from lipsync.pipeline import find
 
 from .catalogue import MeasureError
+from .clips import lacks
 from .frechet import Accumulator, Statistics
 
 BATCH = 32
@@ -132,12 +133,13 @@ def _in_batches(features: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], 
     return encode
 
 
-def pictures_of(path: Path, variant: str, every: int = 1) -> Iterator[np.ndarray]:
+def pictures_of(path: Path, variant: str, every: int = 1, notes: list[str] | None = None) -> Iterator[np.ndarray]:
     """What an encoder sees of a video, frame by frame; no more than one frame is held.
 
     variant  whole: every frame, resized to 299 x 299 (bilinear, proportions lost, as the published recipe does it)
              faces: the largest face of each shot (`lipsync.choose`), 224 x 224, only of frames where it was seen
     every    2 takes frames 0, 2, 4 ...; neighbours are alike
+    notes    takes sentences about what was missing from the file
     yields   (S, S, 3) uint8 RGB
     Raises MeasureError at once for a wrong variant or `every`; while reading, InputError for a file that cannot be
     used, NoFaceError for one without a face.
@@ -146,16 +148,19 @@ def pictures_of(path: Path, variant: str, every: int = 1) -> Iterator[np.ndarray
         raise MeasureError(f"There is no variant {variant!r} of a frame: choose one of {', '.join(VARIANTS)}.")
     if every < 1:
         raise MeasureError(f"Every {every} frames cannot be taken: give 1 or more.")
-    return (_whole if variant == "whole" else _faces)(Path(path), every)
+    return (_whole if variant == "whole" else _faces)(Path(path), every, [] if notes is None else notes)
 
 
-def _whole(path: Path, every: int) -> Iterator[np.ndarray]:
-    with FrameReader(probe(path)) as reader:
-        for frame in islice(reader, 0, None, every):
-            yield cv2.resize(frame, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR)
+def _whole(path: Path, every: int, notes: list[str]) -> Iterator[np.ndarray]:
+    info = probe(path)
+    with FrameReader(info) as reader:
+        for index, frame in enumerate(reader):
+            if index % every == 0:
+                yield cv2.resize(frame, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR)
+    notes += [f"{path.name}: {said}" for said in lacks(reader, info)]
 
 
-def _faces(path: Path, every: int) -> Iterator[np.ndarray]:
+def _faces(path: Path, every: int, notes: list[str]) -> Iterator[np.ndarray]:
     info, faces = probe(path), find(path)
     tracks = choose(faces, "largest", None, info.fps)
     if not tracks:
@@ -165,6 +170,7 @@ def _faces(path: Path, every: int) -> Iterator[np.ndarray]:
             for track in tracks if index % every == 0 else ():
                 if track.has(index):
                     yield cut(frame, FACE.region(track.boxes[index - track.start]), FACE_PX)
+    notes += [f"{path.name}: {said}" for said in lacks(reader, info)]
 
 
 def set_statistics(
@@ -203,7 +209,7 @@ def _all_pictures(paths: list[Path], variant: str, every: int, notes: list[str])
     """The pictures of all files, one after the other; a sentence is added to `notes` for each that gave out."""
     for path in paths:
         try:
-            yield from pictures_of(path, variant, every)
+            yield from pictures_of(path, variant, every, notes)
         except Cancelled:
             raise
         except LipsyncError as error:

@@ -12,8 +12,11 @@ import tempfile
 import wave
 from pathlib import Path
 
+import numpy as np
+
 import lipsync
-from lipsync.media import probe
+from lipsync.audio import SAMPLE_RATE
+from lipsync.media import probe, read_waveform
 
 from .catalogue import Measure, MeasureError
 from .judge import Judge
@@ -74,22 +77,25 @@ def measured(video: Path, judge: Judge, protocol: Protocol, foreign: Path | None
         raise MeasureError(f"{foreign.name} holds no sound: a foreign voice is needed.")
     scores = [clip_sync(video, judge, protocol, judge.detector).scores[0]]
     with tempfile.TemporaryDirectory(prefix="lipsync-leak-") as folder:
-        voices = {"silence": silent_voice(Path(folder, "silence.wav"), info.duration_s)}
+        silence = np.zeros(round(SAMPLE_RATE * info.duration_s), np.float32)
+        voices = {"silence": voice_file(Path(folder, "silence.wav"), silence)}
         if foreign is not None:
-            voices["foreign"] = foreign
+            heard = np.resize(read_waveform(foreign), round(SAMPLE_RATE * info.duration_s))  # said again to the end
+            voices["foreign"] = voice_file(Path(folder, "foreign.wav"), heard)
         for name, voice in voices.items():
             out = Path(folder, f"{name}.mp4")
-            options = lipsync.Options(engine=engine, shorter="keep", **({"model": model} if model else {}))
+            # every face: the judge's may be another than the largest
+            options = lipsync.Options(engine=engine, face="all", shorter="keep", **({"model": model} if model else {}))
             lipsync.sync(video, voice, out, options)
             scores.append(clip_sync(out, judge, protocol, judge.detector, sound=video).scores[0])
     return evaluate(*scores)
 
 
-def silent_voice(path: Path, seconds: float) -> Path:
-    """Write a silent WAV file of some seconds."""
+def voice_file(path: Path, waveform: np.ndarray) -> Path:
+    """Write (S,) float32, -1..1, 16 kHz, as a WAV file."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(bytes(2 * round(16_000 * seconds)))
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((waveform.clip(-1, 1) * 32767).astype("<i2").tobytes())
     return path

@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from . import sync
 from .catalogue import MeasureError
 from .protocols import FPS
 from .rows import ScoreRow
+
+if TYPE_CHECKING:
+    import av
 
 RATE = 48_000
 LAYOUTS = {1: "mono", 2: "stereo"}
@@ -102,9 +106,7 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
         start = round(Fraction(start_s).limit_denominator(10**6) / picture.time_base)
         moved = _moved(source, round(Fraction(offset) / FPS * RATE), channels)
         chunk, samples = next(moved, None), 0
-        for packet in read.demux(picture):
-            if packet.dts is None:
-                continue
+        for packet in _in_order(read.demux(picture), picture):
             at = float((packet.dts - start) * picture.time_base)
             while chunk is not None and samples / RATE <= at:
                 samples = _encode(write, sound, chunk, samples)
@@ -120,6 +122,24 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
             samples = _encode(write, sound, chunk, samples)
             chunk = next(moved, None)
         write.mux(sound.encode(None))
+
+
+def _in_order(packets: Iterable[av.Packet], picture: av.VideoStream) -> Iterator[av.Packet]:
+    """The packets that hold a picture, each with its time of decoding. Matroska keeps none, and of pictures out of
+    order FFmpeg cannot tell the first few, the key frame among them: counted back from the first that it knows."""
+    step = round(1 / (picture.average_rate * picture.time_base))
+    waiting: list[av.Packet] = []
+    for packet in packets:
+        if not packet.size:
+            continue
+        waiting.append(packet)
+        if packet.dts is not None:
+            for back, early in enumerate(reversed(waiting)):
+                early.dts = packet.dts - back * step
+            yield from waiting
+            waiting = []
+    if waiting:
+        raise ValueError("its pictures carry no time of decoding; code it again first")
 
 
 def _moved(source: str, delay: int, channels: int) -> Iterator[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -11,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .catalogue import MeasureError
+
+csv.field_size_limit(2**31 - 1)  # a film has thousands of tracks, and all are in one cell
 
 VERSION = "2"  # of the measures; a change of any number makes a new one
 
@@ -135,7 +138,8 @@ def _mend(path: Path) -> None:
 
 
 def _check(path: Path, columns: list[str] | None) -> None:
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    found: list[str] = []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file, contextlib.suppress(csv.Error):
         found = next(csv.reader(file), [])
     if columns is not None and found != columns or not set(FIXED) <= set(found):
         raise MeasureError(f"{path} holds other columns than these measures need: give another name for the CSV.")

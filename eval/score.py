@@ -19,7 +19,7 @@ from lipsync.monitor import Monitor
 
 from . import sync
 from .catalogue import MeasureError, reason
-from .clips import MainFace, at_25, find_tracks, too_short
+from .clips import MainFace, at_25, find_tracks, lacks, too_short
 from .crops import track_crops, whole
 from .judge import BATCH, Judge, hear, planes, sound_windows
 from .protocols import FRAMES, SAMPLES, SILENT, Protocol, windows
@@ -109,6 +109,7 @@ def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "med
         tracks, frames = find_tracks(info, protocol, detector, monitor)
     firsts = [0] if tracks is None else [t.first for t in tracks]
     scorers = [_Scorer(judge, mfcc, samples, first, protocol) for first in firsts]
+    found: dict[int, sync.SyncScore | MeasureError] = {}
     with FrameReader(info) as reader:
         if tracks is None:
             crops: Iterable = ((0, whole(frame, judge.size_px)) for frame in reader)
@@ -116,22 +117,23 @@ def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "med
             crops = track_crops(reader, tracks, judge.size_px)
         for done, (k, crop) in enumerate(crops):
             scorers[k].add(crop)
+            if tracks is not None and scorers[k].frames == len(tracks[k].boxes):  # what it holds is needed no more
+                found[k] = scorers[k].finished()
             monitor.step("sync", done + 1, max(frames * len(scorers), done + 1))
-    remarks += reader.notes
-    if reader.missing > 1:  # one may be rounding
-        remarks.append(f"{reader.missing} of {info.frames} frames are missing from the file.")
+    remarks += lacks(reader, info)
     if tracks is None:
         frames = scorers[0].frames
         if frames < protocol.min_frames:
             raise MeasureError(too_short(path, frames, protocol))
         tracks = [FaceTrack(0, np.zeros((frames, 4)), np.zeros((3, frames)))]
     scores, kept, lost = [], [], None
-    for track, scorer in zip(tracks, scorers, strict=True):
-        try:
-            scores.append(scorer.finish())
+    for k, (track, scorer) in enumerate(zip(tracks, scorers, strict=True)):
+        score = found.get(k) or scorer.finished()
+        if isinstance(score, MeasureError):
+            lost = score
+        else:
+            scores.append(score)
             kept.append(track)
-        except MeasureError as error:
-            lost = error
     if not scores:
         raise MeasureError(f"{path.name}: {lost}")
     if lost:
@@ -174,6 +176,16 @@ class _Scorer:
         if len(self._crops) == BATCH + FRAMES - 1:
             self._embed()
             self._compare(self.frames - FRAMES - self._protocol.shifts, self._windows())
+
+    def finished(self) -> sync.SyncScore | MeasureError:
+        """The score, or why there is none; afterwards nothing is held."""
+        try:
+            return self.finish()
+        except MeasureError as error:
+            return error
+        finally:
+            self._crops, self._waiting, self._rows = [], [], []
+            self._sound = self._sound[:0]
 
     def finish(self) -> sync.SyncScore:
         """The score. Raises MeasureError where there are too few windows, or one of its crops could not be cut."""

@@ -41,13 +41,16 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
     """The clips of files, folders (their videos, sub-folders too) and CSV lists.
 
     A CSV has a column `file`, relative to it, and may have `reference`, `identity`, `system`, `pair` and `set`.
-    references  files or folders: a clip's reference is the one of its name, or the only one given for the only clip
-    Raises InputError where a source is not there, a list cannot be read, or a reference is missing.
+    references  files or folders: a clip's reference is the one at its place in the folder, else the one of its name, or
+                the only one given for the only clip
+    Raises InputError where a source is not there, a list cannot be read, or a reference is missing or one of several.
     """
     out: list[Item] = []
+    places: dict[Path, str] = {}  # of files of a folder: where they lie in it, without their ending
     for source in sources:
         if source.is_dir():
             out += [Item(p) for p in _videos(source)]
+            places |= {p: str(p.relative_to(source).with_suffix("")) for p in _videos(source)}
         elif source.suffix.lower() == ".csv":
             out += _listed(source)
         else:
@@ -56,19 +59,29 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
         raise InputError(f"There is no video in {', '.join(map(str, sources))}.")
     if not references:
         return out
-    known: dict[str, Path] = {}
+    known: dict[str, list[Path]] = {}  # by name, and by place in a folder
     for source in references:
         if not source.exists():
             raise InputError(f"There is no reference {source}.")
         for path in _videos(source) if source.is_dir() else [source]:
-            known.setdefault(path.stem, path)
-    if len(out) == 1 and len(known) == 1:
-        return [replace(out[0], reference=next(iter(known.values())))]
-    lacking = [i.path.name for i in out if i.reference is None and i.path.stem not in known]
+            place = str(path.relative_to(source).with_suffix("")) if source.is_dir() else path.stem
+            for name in {place, path.stem}:
+                known.setdefault(name, []).append(path)
+    every = {path for paths in known.values() for path in paths}
+    if len(out) == 1 and len(every) == 1:
+        return [replace(out[0], reference=every.pop())]
+    named = {i.path: known.get(places.get(i.path, ""), known.get(i.path.stem, [])) for i in out if i.reference is None}
+    for path, paths in named.items():
+        if len(paths) > 1:
+            raise InputError(
+                f"{path.name} has {len(paths)} references of its name, {paths[0]} and {paths[1]} among them: keep "
+                f"clips in sub-folders of the same names, or list the pairs in a CSV."
+            )
+    lacking = [path.name for path, paths in named.items() if not paths]
     if lacking:
         raise InputError(f"There is no reference of the same name for {', '.join(lacking[:3])}"
                          f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}.")  # fmt: skip
-    return [replace(i, reference=i.reference or known[i.path.stem]) for i in out]
+    return [replace(i, reference=i.reference or named[i.path][0]) for i in out]
 
 
 def spread(things: Sequence, most: int) -> list:

@@ -22,6 +22,7 @@ from lipsync.networks import inception
 from lipsync.networks.inception import BlockA, BlockC, BlockE, Inception
 from lipsync.networks.wav2lip import Wav2Lip
 from tests.conftest import make_clip
+from tests.eval.made import flash_clip
 from tests.media_maker import write_media
 
 
@@ -288,6 +289,13 @@ def test_a_file_without_a_face_is_left_out_and_told(videos: list[Path], tmp_path
     assert set_statistics([videos[1], clip], encoder, "faces", tmp_path).notes == found.notes
     with pytest.raises(MeasureError, match="no picture in the set"):
         set_statistics([videos[1]], encoder, "faces", None)
+
+
+def test_a_file_cut_short_is_told(tmp_path: Path) -> None:
+    whole, part = flash_clip(tmp_path / "whole.mp4"), tmp_path / "part.mp4"
+    part.write_bytes(whole.read_bytes()[: int(0.6 * whole.stat().st_size)])  # its index, at the front, is whole
+    found = set_statistics([part], means()[0], "whole", None)
+    assert 5 < found.n < 100 and f"{100 - found.n} of 100 frames are missing" in " ".join(found.notes)
 
 
 def test_what_cannot_be_read_is_a_sentence(videos: list[Path], tmp_path: Path) -> None:

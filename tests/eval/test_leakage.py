@@ -10,10 +10,11 @@ import pytest
 
 from eval import frechet, identity, image, leakage, motion, retrieval, sync
 from eval.catalogue import Measure, MeasureError
-from eval.leakage import MEASURES, evaluate, measured, silent_voice
+from eval.leakage import MEASURES, evaluate, measured, voice_file
 from eval.protocols import protocol
 from eval.table import title
 from lipsync.errors import InputError
+from lipsync.media import probe
 from lipsync.records import Options
 from tests.eval.made import FLASHES, FlashJudge, flash_clip, lab_judge, talking_clip
 from tests.media_maker import clicks, count_up, write_media
@@ -83,7 +84,7 @@ def test_leakage_by_hand():
 
 
 def test_silence_is_silent(tmp_path):
-    with wave.open(str(silent_voice(tmp_path / "silence.wav", 1.5))) as file:
+    with wave.open(str(voice_file(tmp_path / "silence.wav", np.zeros(24_000, np.float32)))) as file:
         assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (24_000, 16_000, 1)
         assert not any(file.readframes(24_000))
 
@@ -108,28 +109,35 @@ def voiced(monkeypatch):
     """What each re-voicing was asked for; in place of a model the frames are copied, or those of another clip."""
     asked: list[tuple[Path, Path, Options]] = []
     made: dict[str, Path] = {}
+    seconds: list[float] = []
 
     def sync_(video: Path, voice: Path, out: Path, options: Options) -> None:
         asked.append((video, voice, options))
+        with wave.open(str(voice)) as file:
+            seconds.append(file.getnframes() / file.getframerate())
         out.write_bytes(made.get(out.stem, video).read_bytes())
 
     monkeypatch.setattr(leakage.lipsync, "sync", sync_)
-    return asked, made
+    return asked, made, seconds
 
 
 @pytest.mark.slow
 def test_a_copied_mouth_leaks_and_another_does_not(tmp_path, voiced):
-    asked, made = voiced
+    asked, made, seconds = voiced
     clip, other = flash_clip(tmp_path / "clip.mp4", late=2), flash_clip(tmp_path / "other.mp4", seed=7)
     found = measured(clip, FlashJudge(), FLASHES, model="a-model")
     assert list(found) == [m.name for m in MEASURES]
     assert found["leaks"] == 1 and found["leak_silence"] == found["own_lse_c"] > 1.5 and found["leak_foreign"] is None
     ((video, voice, options),) = asked
     assert video == clip and voice.name == "silence.wav" and not voice.exists()
-    assert options.model == "a-model" and options.shorter == "keep"
+    assert options.model == "a-model" and options.shorter == "keep" and options.face == "all"
     made |= {"silence": other, "foreign": other}
     found = measured(clip, FlashJudge(), FLASHES, foreign=other)
     assert found["leaks"] == 0 and found["leak_silence"] == found["leak_foreign"] < 0.5 * found["own_lse_c"]
+    short = talking_clip(tmp_path / "short.mp4", 20)
+    seconds.clear()
+    measured(clip, FlashJudge(), FLASHES, foreign=short)
+    assert seconds == [pytest.approx(probe(clip).duration_s, abs=0.01)] * 2  # it is said again until the clip is over
     made["foreign"] = clip  # one voice that leaks is enough
     assert measured(clip, FlashJudge(), FLASHES, foreign=other)["leaks"] == 1
 

@@ -92,6 +92,21 @@ def test_other_files_are_copied_as_well(tmp_path, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_matroska_with_pictures_out_of_order(tmp_path, ending):
+    """FFmpeg tells no time of decoding of its first packets, the key frame among them."""
+    order = {"bf": "3", "x264-params": "b-adapt=0"}
+    source = write_media(tmp_path / "source.mkv", count_up(75), sound=clicks(3.0, [1.0]), options=order)
+    with av.open(str(source)) as file:
+        assert any(p.size and p.dts is None for p in file.demux(file.streams.video[0]))
+    out = tmp_path / f"out.{ending}"
+    fix(source, out, 3)
+    assert (probe(out).frames, probe(out).start_s) == (75, 0)
+    assert all((a == b).all() for a, b in zip(pictures(out), pictures(source), strict=True))
+    np.testing.assert_allclose(click_times(heard(out), 48_000), [1.12], atol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_sound_can_be_cut_away_whole(tmp_path):
     """Moved earlier than it is long: the file has its picture, and sound that is empty or not there."""
     source = write_media(tmp_path / "source.mp4", count_up(25), sound=clicks(1.0, [0.5]))

@@ -90,6 +90,16 @@ def test_rows_spoilt_by_hand_are_a_sentence(tmp_path):
         CsvRows(path, MEASURES)
 
 
+def test_a_film_of_many_tracks_comes_back(tmp_path):
+    row = ScoreRow("film.mp4", per_track=[{"first": k, "frames": 30, "lse_d": 7.123456789} for k in range(4000)])
+    rows = CsvRows(tmp_path / "rows.csv")
+    rows.add(row)
+    assert CsvRows(tmp_path / "rows.csv").known[row.key()].per_track == row.per_track
+    (tmp_path / "other.csv").write_text("x" * 200_000)
+    with pytest.raises(MeasureError, match="other columns"):
+        CsvRows(tmp_path / "other.csv")
+
+
 def test_json_has_no_nan(tmp_path):
     row = replace(
         FULL, lse_d=float("nan"), curve=[1.0, float("nan"), float("inf")], values={"psnr_mouth": float("inf")}

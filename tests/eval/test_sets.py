@@ -71,6 +71,18 @@ def test_references_have_the_name_of_their_clip(folder, tmp_path):
     assert [i.reference for i in found] == [truth / "b.mp4", truth / "a.mkv"]
 
 
+def test_names_that_repeat_in_sub_folders_are_told_apart(tmp_path):
+    """As in GRID, where every speaker says the same sentences."""
+    for name in ("made/s1/x.mp4", "made/s2/x.mp4", "real/s2/x.mp4", "real/s1/x.mp4", "flat/x.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    pairs = [(i.path.parent.name, i.reference.parent.name) for i in items([tmp_path / "made"], [tmp_path / "real"])]
+    assert pairs == [("s1", "s1"), ("s2", "s2")]
+    with pytest.raises(InputError, match="x.mp4 has 2 references of its name"):
+        items([tmp_path / "flat"], [tmp_path / "real"])
+    assert {i.reference.parent.name for i in items([tmp_path / "made"], [tmp_path / "flat"])} == {"flat"}
+
+
 def test_one_clip_and_one_reference_need_no_common_name(folder):
     (found,) = items([folder / "a.MP4"], [folder / "b.mp4"])
     assert found.reference == folder / "b.mp4"
