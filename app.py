@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from demo.settings import Settings
 
@@ -132,6 +135,12 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_not_an_open_page)
     settings = Settings()
+    settings.work.mkdir(parents=True, exist_ok=True)
+    mine = FileLock(settings.work / "page.lock", timeout=0)
+    try:
+        mine.acquire()
+    except Timeout:  # each would sweep the other's jobs away
+        sys.exit(f"Another page works in {settings.work}: end it, or set LIPSYNC_WORK to another folder.")
     app = build(settings)
     print(f"The page is on http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
     uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3)

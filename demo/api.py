@@ -28,6 +28,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
     async def sync(video: str, voice: str, consent: bool, options: dict | None) -> tuple[str, dict]:
         """A video or image and a voice to a labelled video: (file, report). Options as in lipsync.Options."""
         chosen = checked(options)
+        _given(video, "video")
         if consent is not True:
             raise gr.Error("Say consent=True: that you may use this face and this voice.", print_exception=False)
         if chosen.model not in work.models():
@@ -38,11 +39,12 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
 
     async def faces(video: str, second: float) -> tuple[str, dict]:
         """The faces of a video: (frame at that second as a picture, what was found)."""
-        return await _through(_look, video, second)
+        _given(video, "video")
+        return await _through(_look, video, second or 0)
 
     async def verify(file: str) -> dict:
         """What the label of a file says: {"labelled": bool, "words": str}."""
-        return await asyncio.to_thread(work.verdict, Path(file))
+        return await asyncio.to_thread(work.verdict, Path(_given(file, "file")))
 
     async def _through(do: Any, *given: Any) -> Any:
         """Run one request as a job of its own, gone when it is answered or given up."""
@@ -85,6 +87,12 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
         button.click(sync, [video, voice, consent, options], [out, report], api_name="sync")
         button.click(faces, [video, second], [frame, found], api_name="faces")
         button.click(verify, file, said, api_name="verify")
+
+
+def _given(path: str | None, what: str) -> str:
+    if not path:
+        raise gr.Error(f"No {what} was given.", print_exception=False)
+    return path
 
 
 def checked(options: dict | None) -> Options:

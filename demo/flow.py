@@ -92,7 +92,8 @@ class Flow:
         if job.facts.get("results"):
             self.store.cancel(job_id)
         else:
-            take_back([job.facts["given"]["source"]])  # not the voice: it is in its field still, for the next face
+            # not the voice: it is in its field still, for the next face
+            take_back([job.facts["given"]["source"]], self.store.named_by_others(job.id))
             self.store.delete(job_id)
 
     async def take(self, path: str | None, old: str, t: dict[str, str]) -> AsyncIterator[tuple]:

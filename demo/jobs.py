@@ -176,6 +176,12 @@ class Store:
                 self._stop.pop(job.id, None)
                 self._set(job, "cancelled")
 
+    def named_by_others(self, job_id: str) -> set[str]:
+        """Uploads that other jobs still name. Gradio keeps one copy of what two visitors gave under one name."""
+        with self._lock:
+            facts = [job.facts for job in self._jobs.values() if job.id != job_id]
+        return {path for f in facts for path in (*f.get("uploads", []), *f.get("given", {}).values())}
+
     # -- ending -------------------------------------------------------------------------------------------------------
 
     def delete(self, job_id: str) -> None:

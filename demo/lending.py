@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 
@@ -31,9 +32,9 @@ def lend(path: Path) -> str:
     return str(lent)
 
 
-def take_back(paths: list[str]) -> None:
-    """Remove what was lent or uploaded; paths elsewhere are left alone."""
-    for path in map(Path, paths):
+def take_back(paths: Iterable[str], but: Container[str] = ()) -> None:
+    """Remove what was lent or uploaded, but for some; paths elsewhere are left alone."""
+    for path in (Path(p) for p in paths if p not in but):
         if path.resolve().is_relative_to(gradio_folder().resolve()):
             with contextlib.suppress(OSError):
                 path.unlink()

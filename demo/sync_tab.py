@@ -55,6 +55,7 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
                             show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath",
                             image_mode=None, elem_id="picture", webcam_options=CAMERA,
                         )  # fmt: skip
+                        picture.preprocess = lambda given: given and given.path  # gradio would open it, in this process
                 with gr.Row(elem_classes="examples"):
                     gr.Markdown(text("examples"), elem_classes="small", container=False)
                     example_picture = gr.Button(
@@ -204,7 +205,8 @@ def build(page: gr.Blocks, store: Store, settings: Settings) -> None:
 
     def remove(job: str, request: gr.Request, *fields: str | None) -> tuple:
         found = store.get(job)
-        take_back([path for path in [*fields, *(found.facts.get("uploads", []) if found else [])] if path])
+        given = [*fields, *(found.facts.get("uploads", []) if found else [])]
+        take_back([path for path in given if path], store.named_by_others(job))
         store.delete(job)
         t = words_for(request)
         view = flow.empty(t, views.sentence(t["deleted"].format(minutes=f"{settings.keep_minutes:g}"), "quiet"))

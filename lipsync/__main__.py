@@ -90,7 +90,7 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--nudge", type=int, default=default["nudge"], help="delay the sound by frames (%(default)s)")
     group.add_argument("--background", type=float, default=default["background"], help="own sound, 0..1 (%(default)s)")
     group = parser.add_argument_group("result")
-    group.add_argument("--quality", type=int, default=default["quality"], help="x264 crf, 0 best (%(default)s)")
+    group.add_argument("--quality", type=int, default=default["quality"], help="x264 crf, 1 best (%(default)s)")
     group.add_argument(
         "--no-stamp", dest="visible_label", action="store_false", help="no visible stamp (the signature stays)"
     )

@@ -71,7 +71,8 @@ class Pictures:
             raise InputError("{file} has no picture track; give a video or an image.")
         self.stream = stream
         self.codec = stream.codec_context
-        if stream.metadata.get("alpha_mode") == "1" and self.codec.name in ("vp8", "vp9"):
+        told = {key.lower(): value for key, value in stream.metadata.items()}  # Matroska's own tags are in capitals
+        if told.get("alpha_mode") == "1" and self.codec.name in ("vp8", "vp9"):
             # FFmpeg's own decoder leaves the alpha plane of WebM out, libvpx does not.
             self.codec = av.CodecContext.create("libvpx" if self.codec.name == "vp8" else "libvpx-vp9", "r")
         self.codec.thread_type = ThreadType.AUTO

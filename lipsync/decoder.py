@@ -25,7 +25,7 @@ from av.error import FFmpegError
 from .child import limit
 from .containers import Pictures, moment, open_input, packets, picture_stream, sound_stream, words
 from .errors import InputError
-from .painting import Painter
+from .painting import Painter, srgb_from
 from .probing import LONGEST_S, probe
 
 MEMORY_BYTES = 4 << 30  # address space of this process; an 8K 10-bit film needs about half of it
@@ -121,9 +121,14 @@ def frames(
     segments: list[tuple[int, int]] | None,
 ) -> dict[str, Any]:
     """Write the pictures of the segments (None: all there are) to standard output."""
-    ticks, paint = Ticks(path, Fraction(fps), start_s, timed), Painter(width, height)
-    for first, stop in segments if segments is not None else [(0, sys.maxsize)]:
-        for frame in ticks.run(first, stop) if first <= stop else ticks.backwards(first, stop):
+    ticks = Ticks(path, Fraction(fps), start_s, timed)
+    still = "pipe" in ticks.pictures.container.format.name or ticks.pictures.container.format.name == "image2"
+    paint = Painter(width, height, srgb_from(path) if still else None)
+    longest = int(LONGEST_S * Fraction(fps))
+    for first, stop in segments if segments is not None else [(0, longest + 1)]:
+        for count, frame in enumerate(ticks.run(first, stop) if first <= stop else ticks.backwards(first, stop)):
+            if count >= longest:
+                raise InputError(f"The picture of {{file}} lasts longer than {LONGEST_S // 3600} hours.")
             send(paint(frame))
     damaged = ticks.damaged or ticks.pictures.broken > 0
     return {"notes": ["Some pictures of the video are damaged; what could be decoded was taken."] * damaged}

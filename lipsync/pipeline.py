@@ -159,7 +159,16 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
     whole = needed >= info.frames and not info.is_still
     with monitor.timed("faces"), FrameReader(info, None if whole else [(0, max(needed, 1))]) as reader:
         total = max(needed, 1)
-        step = lambda n: monitor.step("faces", min(n, total), total)  # noqa: E731
+        most = 2 * total + 60 * info.fps  # a promise may be wrong, but what was not promised was not agreed to either
+
+        def step(count: int) -> None:
+            if count > most:
+                raise InputError(
+                    f"{info.path.name} says that it has {info.frames} frames, and goes on after {count}: its times are "
+                    f"damaged. Code it again first."
+                )
+            monitor.step("faces", min(count, total), total)
+
         found = find_faces(ahead(reader), info.fps, options.detector, step, options.smoothing)
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")

@@ -38,7 +38,7 @@ class Options:
     smoothing: str = "steady"  # of the face box over time; or published, the paper's code's
     pad: float = 0.0  # face box enlarged by this share on each side, -0.2..0.5
     softness: float = 0.04  # feather of the mask, share of the box height, 0..0.2
-    quality: int = 18  # x264 constant rate factor, 0 (best) .. 51
+    quality: int = 18  # x264 constant rate factor, 1 (best) .. 51; 0 is a profile that few players know
     start: float = 0.0  # seconds: where the part to sync begins
     end: float | None = None  # seconds: where it ends; None: the end
     nudge: int = 0  # frames by which the new sound is delayed in the result (negative: earlier), -1000..1000
@@ -67,7 +67,7 @@ class Options:
         need(self.smoothing in SMOOTHING, f"Boxes are smoothed {' or '.join(SMOOTHING)}, not {self.smoothing!r}.")
         need(-0.2 <= self.pad <= 0.5, f"The face padding must lie between -0.2 and 0.5, not {self.pad}.")
         need(0 <= self.softness <= 0.2, f"The mask softness must lie between 0 and 0.2, not {self.softness}.")
-        need(0 <= self.quality <= 51, f"The quality (x264 crf) must lie between 0 and 51, not {self.quality}.")
+        need(1 <= self.quality <= 51, f"The quality (x264 crf) must lie between 1 and 51, not {self.quality}.")
         need(
             0 <= self.start < math.inf,
             f"The part to sync starts at a second of the video, 0 or later, not at {self.start}.",

@@ -45,11 +45,12 @@ def write_media(
     sound_start_s: float = 0.0,
     container_options: dict[str, str] | None = None,
     form: str | None = None,
+    tags: dict[str, str] | None = None,
 ) -> Path:
     """Write frames (RGB arrays or ready VideoFrames) and sound ((S,) or (S, C) float32) into a file.
 
     stamps_ms  presentation times where the rate varies; rotation, aspect: display matrix and sample aspect ratio;
-    context    attributes set on the video codec context, such as colour tags
+    context    attributes set on the video codec context, such as colour tags; tags: metadata of the video stream
     """
     with av.open(str(path), "w", format=form, container_options=container_options or {}) as out:
         video = voice = None
@@ -59,6 +60,7 @@ def write_media(
             video = out.add_stream(codec, rate=Fraction(fps), options=options or {})
             video.width, video.height, video.pix_fmt = width, height, pixels
             video.codec_context.time_base = Fraction(1, 1000) if stamps_ms else 1 / Fraction(fps)
+            video.metadata.update(tags or {})
             if rotation:
                 video.set_display_rotation(rotation)
             if aspect:

@@ -71,7 +71,7 @@ def test_a_value_out_of_range_says_the_range(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["sync", "clip.mp4", "v.wav", "--out", "out.mp4", "--quality", "99"])
     assert stopped.value.code == 2
-    assert "between 0 and 51" in capsys.readouterr().err
+    assert "between 1 and 51" in capsys.readouterr().err
 
 
 def test_a_preview_is_a_png(clip, tmp_path, capsys):

@@ -218,6 +218,16 @@ def test_files_go_after_their_time_but_not_under_work(store, clock):
     assert store.get(busy.id) is None
 
 
+def test_an_upload_of_two_visitors_is_named_by_both(store):
+    """Gradio keeps one copy of the same file under the same name: who deletes his must leave the other's."""
+    mine, other = store.create(), store.create()
+    store.update(mine.id, uploads=["/up/a.png", "/up/voice.wav"])
+    store.update(other.id, uploads=["/up/a.png"], given={"voice": "/up/voice.wav"})
+    assert store.named_by_others(mine.id) == {"/up/a.png", "/up/voice.wav"}
+    store.delete(other.id)
+    assert store.named_by_others(mine.id) == set()
+
+
 def test_a_restart_finds_jobs_again(tmp_path, clock):
     gate = threading.Event()
     before = Store(tmp_path / "jobs", clock=clock)

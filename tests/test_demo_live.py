@@ -64,6 +64,9 @@ def test_errors_are_the_pages_sentences(client):
     ):
         with pytest.raises(AppError, match=re.escape(said)):
             client.predict(*call, api_name="/sync")
+    for name, nothing in (("/sync", (None, voice, True, None)), ("/faces", (None, 0)), ("/verify", (None,))):
+        with pytest.raises(AppError, match="No (video|file) was given"):
+            client.predict(*nothing, api_name=name)
 
 
 def test_two_callers_at_once(address, tmp_path):

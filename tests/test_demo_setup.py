@@ -1,7 +1,11 @@
 """From a checkout to the page: what `make demo` says where something is missing, and what git never takes."""
 
+import os
 import shutil
 import subprocess
+import sys
+
+from filelock import FileLock
 
 from demo.settings import Settings
 from tests.live_server import ROOT
@@ -23,6 +27,14 @@ def test_a_missing_python_ends_the_start_with_one_sentence(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     ran = subprocess.run(["make", "demo", "PYTHON="], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode != 0 and "Python 3.11 or 3.12 is needed" in ran.stdout
+
+
+def test_two_pages_do_not_share_a_folder(tmp_path):
+    """Each would sweep the other's jobs away."""
+    with FileLock(tmp_path / "page.lock"):
+        env = os.environ | {"LIPSYNC_WORK": str(tmp_path)}
+        ran = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1 and "Another page works in" in ran.stderr and ran.stderr.count("\n") == 1
 
 
 def test_git_takes_no_visitors_files():

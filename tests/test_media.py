@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from lipsync import media
 from lipsync.errors import InputError
@@ -308,6 +308,46 @@ def test_hdr_is_tone_mapped(tmp_path, transfer):
     assert grey[0] < 3 and 60 < grey[3] < 180 and grey[-1] > 190
 
 
+def through_primaries(rgb, corners) -> np.ndarray:
+    """What a screen of gamma 2.2 shows of colours under other primaries, as BT.709 levels."""
+    columns = [np.array([(x / y, 1, (1 - x - y) / y) for x, y in (*c, (0.3127, 0.329))]).T for c in (corners, BT709)]
+    wide, narrow = (c[:, :3] * np.linalg.solve(c[:, :3], c[:, 3]) for c in columns)
+    light = np.linalg.solve(narrow, wide @ (np.array(rgb) / 255) ** 2.2)
+    return 255 * light.clip(0, 1) ** (1 / 2.2)
+
+
+BT709 = ((0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
+P3, BT2020 = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046))
+
+
+@pytest.mark.parametrize("primaries, corners", [(12, P3), (9, BT2020)])
+def test_wide_gamut_is_shown_as_it_looks(tmp_path, primaries, corners):
+    skins = [(214, 158, 132), (150, 105, 85), (128, 128, 128)]
+    tags = {"colorspace": 1, "color_range": 1, "color_primaries": primaries}
+    frames = [flat(rgb, 1, False) for rgb in skins]
+    path = write_media(tmp_path / "w.mkv", frames, 25, "libx264", options={"crf": "1", "bf": "0"}, context=tags)
+    with FrameReader(probe(path)) as reader:
+        seen = np.array([frame.mean((0, 1)) for frame in reader])
+    wanted = np.array([through_primaries(rgb, corners) for rgb in skins])
+    assert np.abs(seen - wanted).max() < 4 and np.abs(wanted[0] - skins[0]).max() > 10
+
+
+def test_a_still_has_the_colours_of_its_profile(tmp_path):
+    """A phone's JPEG in Display P3; a profile of its own made here: sRGB's with red and blue changed round."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    red, blue = srgb.index(b"rXYZ", 128), srgb.index(b"bXYZ", 128)
+    other = bytearray(srgb.replace(b"sRGB", b"ours"))
+    other[red + 4 : red + 8], other[blue + 4 : blue + 8] = srgb[blue + 4 : blue + 8], srgb[red + 4 : red + 8]
+    picture = Image.fromarray(np.full((48, 64, 3), (200, 60, 50), np.uint8))
+    for name, profile in (("plain", srgb), ("other", bytes(other))):
+        picture.save(tmp_path / f"{name}.jpg", quality=98, subsampling=0, icc_profile=profile)
+        picture.save(tmp_path / f"{name}.png", icc_profile=profile)
+    for kind in ("jpg", "png"):
+        for name, wanted in (("plain", (200, 60, 50)), ("other", (50, 60, 200))):
+            with FrameReader(probe(tmp_path / f"{name}.{kind}")) as reader:
+                assert np.abs(next(reader)[20, 20] - np.array(wanted, float)).max() <= 3, (kind, name)
+
+
 def test_grey_and_palette_pictures(tmp_path):
     Image.fromarray(QUARTERS[..., 1]).save(tmp_path / "grey.png")
     Image.fromarray(QUARTERS).quantize(16).save(tmp_path / "palette.png")
@@ -330,7 +370,9 @@ def test_alpha_is_put_on_black_and_said(tmp_path):
     Image.fromarray(clear).save(tmp_path / "a.webp", lossless=True, exact=True)
     frame = av.VideoFrame.from_ndarray(clear, "rgba").reformat(format="yuva420p")
     write_media(tmp_path / "a.webm", [frame] * 3, codec="libvpx-vp9", pixels="yuva420p", options={"crf": "5", "b": "0"})
-    for name in ("a.png", "a.webp", "a.webm"):
+    write_media(tmp_path / "tagged.mkv", [frame] * 3, codec="libvpx-vp9", pixels="yuva420p",
+                options={"crf": "5", "b": "0"}, tags={"alpha_mode": "1"})  # fmt: skip
+    for name in ("a.png", "a.webp", "a.webm", "tagged.mkv"):
         info = probe(tmp_path / name)
         assert info.alpha and "black" in info.notes[0], name
         with FrameReader(info) as reader:

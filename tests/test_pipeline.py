@@ -255,6 +255,15 @@ def test_no_face_is_one_sentence(tmp_path, voice):
     assert left(tmp_path) == ["grey.mp4"]
 
 
+@pytest.mark.slow
+def test_a_video_that_goes_on_after_its_promise_is_stopped(tmp_path):
+    """Its header says a few frames, its last picture comes a day later: nobody agreed to wait for that."""
+    blank = np.zeros((48, 64, 3), np.uint8)
+    info = probe(write_media(tmp_path / "long.mp4", [blank] * 1600))
+    with pytest.raises(InputError, match="says that it has 20 frames, and goes on after 154"):
+        _find(replace(info, frames=20), 20, Options(), Monitor())
+
+
 def test_errors_before_any_work(clip, voice, tmp_path):
     with pytest.raises(ModelError, match="no lip-sync model named 'nope'"):
         sync(clip, voice, tmp_path / "out.mp4", Options(model="nope"))
@@ -266,7 +275,7 @@ def test_errors_before_any_work(clip, voice, tmp_path):
         sync(clip, voice, clip)
     with pytest.raises(InputError, match="no picture"):
         sync(voice, voice, tmp_path / "out.mp4")
-    with pytest.raises(InputError, match="between 0 and 51"):
+    with pytest.raises(InputError, match="between 1 and 51"):
         replace(Options(), quality=99)
     with pytest.raises(InputError, match="No video was given"):
         sync(None, voice, tmp_path / "out.mp4")
