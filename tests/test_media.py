@@ -324,7 +324,7 @@ P3, BT2020 = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), ((0.708, 0.292), (0.17
 def test_wide_gamut_is_shown_as_it_looks(tmp_path, primaries, corners):
     skins = [(214, 158, 132), (150, 105, 85), (128, 128, 128)]
     tags = {"colorspace": 1, "color_range": 1, "color_primaries": primaries}
-    frames = [flat(rgb, 1, False) for rgb in skins]
+    frames = [flat(np.array(rgb), 1, False) for rgb in skins]
     path = write_media(tmp_path / "w.mkv", frames, 25, "libx264", options={"crf": "1", "bf": "0"}, context=tags)
     with FrameReader(probe(path)) as reader:
         seen = np.array([frame.mean((0, 1)) for frame in reader])
@@ -336,7 +336,7 @@ def test_a_still_has_the_colours_of_its_profile(tmp_path):
     """A phone's JPEG in Display P3; a profile of its own made here: sRGB's with red and blue changed round."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     red, blue = srgb.index(b"rXYZ", 128), srgb.index(b"bXYZ", 128)
-    other = bytearray(srgb.replace(b"sRGB", b"ours"))
+    other = bytearray(srgb.replace("sRGB".encode("utf-16-be"), "ours".encode("utf-16-be")))
     other[red + 4 : red + 8], other[blue + 4 : blue + 8] = srgb[blue + 4 : blue + 8], srgb[red + 4 : red + 8]
     picture = Image.fromarray(np.full((48, 64, 3), (200, 60, 50), np.uint8))
     for name, profile in (("plain", srgb), ("other", bytes(other))):
