@@ -98,8 +98,7 @@ def test_every_trial_on_two_clips(tmp_path, monkeypatch):
     assert "syncnet-flash ffffffff" in (tmp_path / "out" / "validity.html").read_text()
     assert (tmp_path / "out" / "validity.png").read_bytes().startswith(b"\x89PNG")
     for trial, measure in (("head", "box_jitter"), ("mouth", "mouth_jitter")):
-        shaken = records[f"{trial} shaken by 1 px", measure]
-        assert shaken["change"] > 0 and shaken["holds"] != "no"  # an interval of two clips may hold 0
+        assert records[f"{trial} shaken by 1 px", measure]["holds"] == "yes"
     kinds = {"leak_silence", "leaks", "retrieval: rank of its voice", "box_jitter", "lmd", "mouth_movement_speech"}
     assert kinds < {measure for _, measure in records} and any("Kernel" in m for _, m in records)
 
