@@ -71,6 +71,7 @@ def visit(chromium):
             lambda m: m.type in ("error", "warning") and not GRADIOS_OWN.search(m.text) and complaints.append(m.text),
         )
         page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.on("response", lambda r: r.status >= 400 and complaints.append(f"{r.status} {r.request.method} {r.url}"))
         page.on("request", lambda r: r.url.startswith((url[:20], "data:", "blob:")) or complaints.append(r.url))
         page.goto(url)
         page.wait_for_selector("#go")
@@ -137,7 +138,7 @@ def test_the_first_view_is_calm(address, visit):
     expect(page.locator("h1")).to_have_text("Lip-sync")
     expect(page.locator("h2")).to_have_text(["1 · A face", "2 · A voice", "3 · Your video"])
     expect(page.locator("#go")).to_have_text("Make the video")
-    for later in ("#cancel", "#after", "#given", "#status", "#results"):
+    for later in ("#cancel", "#after", "#given", "#status", "#results", "#facts"):
         assert not page.locator(later).is_visible(), later
     expect(page.get_by_text("research use only")).to_be_visible()
     assert "page_" not in page.inner_text("body")
@@ -164,15 +165,15 @@ def test_from_face_to_deleted_files(address, visit, place):
     page.click("#go")
     expect(page.locator("#status")).to_contain_text("Give a face first")
     take_example(page)
-    assert re.search(r"\?job=[\w-]{32}$", page.url)
+    assert re.search(r"/#job=[\w-]{32}$", page.url)
     page.click(".frame .face")
     expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
     shoot(page, "face-picked")
     page.click("#go")
     expect(page.locator("#status")).to_contain_text("tick the box")
     make(page)
-    expect(page.locator("#results")).to_contain_text("frames at 25 a second")
-    expect(page.locator("#results")).to_contain_text("✓ Labelled and intact")
+    expect(page.locator("#facts")).to_contain_text("frames at 25 a second")
+    expect(page.locator("#facts")).to_contain_text("✓ Labelled and intact")
 
     page.click(".both")
     page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.currentTime > 0.3)")
@@ -188,7 +189,7 @@ def test_from_face_to_deleted_files(address, visit, place):
     page.wait_for_selector("#results video")
     expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
     expect(page.locator("#go")).to_have_text("Make the video")
-    expect(page.locator("#results .curve")).to_be_visible()  # measured, although nobody waited for it
+    expect(page.locator("#facts .curve")).to_be_visible()  # measured, although nobody waited for it
     shown(page)
     shoot(page, "result-desktop")
 
@@ -225,7 +226,7 @@ def test_from_face_to_deleted_files(address, visit, place):
     page.click("#delete")
     expect(page.locator("#status")).to_contain_text("Deleted")
     assert page.request.get(f"{address}/{second}").status == 404
-    page.wait_for_function("!location.search.includes('job=')")  # a step after the words
+    page.wait_for_function("!location.hash.includes('job=')")  # a step after the words
     assert not (place / "jobs" / link.split("job=")[1]).exists()
     kept = [p.name for p in (place / "gradio").rglob("*") if p.is_file()]
     assert not kept, kept
@@ -251,7 +252,7 @@ def test_an_upload_is_cancelled_and_made_after_all(address, visit, tmp_path):
     expect(page.locator("#status")).to_contain_text("Stopped")
     assert page.locator("#results video").count() == 0
     make(page)
-    expect(page.locator("#results")).to_contain_text("made anew in")
+    expect(page.locator("#facts")).to_contain_text("made anew in")
 
 
 @pytest.mark.bench
@@ -260,7 +261,7 @@ def test_ten_seconds_play_within_fifteen(address, visit, tmp_path, capsys):
     page = visit(address)
     take_example(page)
     make(page)
-    page.wait_for_selector("#results .curve", timeout=60_000)  # nothing is left to do
+    page.wait_for_selector("#facts .curve", timeout=60_000)  # nothing is left to do
     page.close()
     clip, voice = make_clip(tmp_path / "clip.mp4", 250, size=(576, 768)), make_voice(tmp_path / "voice.wav", 10)
     page = visit(address)
@@ -299,10 +300,10 @@ def test_two_faces_and_a_picture(address, visit, tmp_path):
     expect(page.locator(".frame .face.picked")).to_have_count(1)
     shoot(page, "two-faces")
     make(page)
-    expect(page.locator("#results")).to_contain_text("2 faces seen")
+    expect(page.locator("#facts")).to_contain_text("2 faces seen")
     page.click("#another")
     expect(page.locator("#giving")).to_be_visible()
-    page.wait_for_function("!location.search.includes('job=')")  # a step after the words
+    page.wait_for_function("!location.hash.includes('job=')")  # a step after the words
 
 
 def test_two_models_side_by_side(visit, tmp_path):

@@ -30,8 +30,11 @@ def spoken(folder: Path, seconds: float, words: str = WORDS) -> np.ndarray:
 
 
 def talking_clip(path: Path, frames: int = 50, fps: int = 25, size: int = 240, words: str = WORDS) -> Path:
-    """The astronaut, drifting, whose mouth is a dark ellipse as high as a voice is loud. Lossless: x264 writes the same
-    pictures differently from one run to the next, by up to nine levels, and a test on an edge would fall on both sides."""
+    """The astronaut, drifting, whose mouth is a dark ellipse as high as a voice is loud.
+
+    Lossless: x264 writes the same pictures differently from one run to the next, by up to nine levels, and a test on an
+    edge would fall on both sides.
+    """
     samples = 16_000 * frames // fps
     voice = spoken(path.parent, samples / 16_000, words)
     loud = np.sqrt((voice[: frames * (16_000 // fps)].reshape(frames, -1) ** 2).mean(1))

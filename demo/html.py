@@ -1,4 +1,4 @@
-"""A job as the visitor sees it: small pieces of HTML. Everything that a visitor named is escaped."""
+"""HTML of a job as its visitor sees it. Everything that a visitor named is escaped."""
 
 from __future__ import annotations
 
@@ -8,26 +8,15 @@ from lipsync.records import Progress
 
 from .jobs import Job
 
-Words = dict[str, str]
+Words = dict[str, str]  # sentences of one language by key
 
 
 def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> str:
     """One line on how a job stands, with a bar while it runs; empty where there is nothing to say."""
-    if job is None or job.state == "new" or job.task == "judge" and not job.busy:
-        return ""  # what the judge could not say stands beside the video
-    if job.state == "waiting":
-        return _line(t["waiting"].format(n=ahead) if ahead else t["waiting_next"], share=0)
-    if job.state == "running":
-        if progress is None:
-            names = {"faces": "faces_running", "judge": "judge_running"}
-            return _line(t[names.get(job.task, "load_running")], share=0)
-        share = progress.done / max(progress.total, 1)
-        said = t.get(f"{progress.stage}_running", progress.stage)
-        if progress.total > 1:
-            said += f" · {progress.done} / {progress.total}"
-        if progress.seconds_left is not None and progress.seconds_left >= 1:
-            said += " · " + t["left"].format(n=round(progress.seconds_left))
-        return _line(said, share)
+    if job is None or job.state == "new" or job.task == "judge":
+        return ""  # how the measuring goes is said beside the video
+    if job.busy:
+        return _line(*state(job, ahead, progress, t))
     if job.state == "failed":
         return _line(job.error, kind="bad")
     if job.state in ("cancelled", "interrupted"):
@@ -35,19 +24,44 @@ def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> 
     return ""
 
 
+def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[str, float]:
+    """What a busy job is doing, and which share of it is done, 0..1."""
+    if job.state == "waiting":
+        said = t["waiting"].format(n=ahead) if ahead else t["waiting_next"]
+        return t["judge_running"] if job.task == "judge" else said, 0.0
+    if progress is None:
+        names = {"faces": "faces_running", "judge": "judge_running"}
+        return t[names.get(job.task, "load_running")], 0.0
+    said = t.get(f"{progress.stage}_running", progress.stage)
+    if progress.total > 1:
+        said += f" · {progress.done} / {progress.total}"
+    if progress.seconds_left is not None and progress.seconds_left >= 1:
+        said += " · " + t["left"].format(n=round(progress.seconds_left))
+    return said, min(progress.done / max(progress.total, 1), 1.0)
+
+
 def sentence(said: str, kind: str = "bad") -> str:
     """One line on its own: bad | quiet."""
     return _line(said, kind=kind)
 
 
+def sentence_live(said: tuple[str, float]) -> str:
+    """A line with a bar, of a text and a share, that static/watch.js keeps up to date."""
+    return _line(*said)
+
+
 def _line(said: str, share: float | None = None, kind: str = "") -> str:
-    bar = "" if share is None else f'<div class="bar"><i style="width:{100 * share:.1f}%"></i></div>'
+    bar = live = ""
+    if share is not None:  # static/watch.js keeps it moving
+        width = f"{100 * share:.1f}%"
+        bar = f'<div class="bar" role="progressbar" aria-label="{escape(said)}"><i style="width:{width}"></i></div>'
+        live = " data-live"
     role = "alert" if kind == "bad" else "status"
-    return f'<div class="say {kind}" role="{role}"><p>{escape(said)}</p>{bar}</div>'
+    return f'<div class="say {kind}" role="{role}"{live}><p>{escape(said)}</p>{bar}</div>'
 
 
 def preview(job: Job | None, picked: str, t: Words) -> str:
-    """The frame with its faces as buttons; picked: an `Options.face`, of which `work.pick` has noted who speaks."""
+    """The frame with its faces as buttons; picked: an `Options.face`, of which `tasks.pick` has noted who speaks."""
     shown = job.facts.get("preview") if job else None
     if not shown:
         return ""
@@ -75,10 +89,8 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
     else:
         said = t["faces_one"] if here == 1 else t["faces_many"].format(n=here)
         said += " " + t["faces_shots"].format(n=shots) if shots > 1 else ""
-    return (
-        f'<div class="frame"><img alt="" src="jobs/{job.id}/preview.jpg?v={shown["version"]}">{"".join(buttons)}</div>'
-        f'<p class="note">{escape(said)}</p>'
-    )
+    picture = f"jobs/{job.view}/preview.jpg?v={shown['version']}"
+    return f'<div class="frame"><img alt="" src="{picture}">{"".join(buttons)}</div><p class="note">{escape(said)}</p>'
 
 
 def results(job: Job | None, t: Words) -> str:
@@ -86,7 +98,7 @@ def results(job: Job | None, t: Words) -> str:
     made = job.facts.get("results") if job else None
     if not made:
         return ""
-    base = f"jobs/{job.id}"
+    base = f"jobs/{job.view}"
     if job.facts.get("still"):
         original = f'<img alt="" src="{base}/source">'
     else:
@@ -107,12 +119,19 @@ def results(job: Job | None, t: Words) -> str:
         f'<button type="button" class="both" data-play="{escape(t["both"])}" data-pause="{escape(t["stop_both"])}">'
         + (f"▶ {escape(t['both'])}</button>")
     )
+    return f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
+
+
+def facts(job: Job | None, busy: str, t: Words) -> str:
+    """What is said of a job's results: sync, report, label. busy: a line while the sync is being measured."""
+    made = job.facts.get("results") if job else None
+    if not made:
+        return ""
     words = "".join(f"<p>{escape(one['words'])}</p>" for one in made)
-    fits = "".join(fit(one["sync"], t) for one in made if "sync" in one)
+    fits = busy or "".join(fit(one["sync"], t) for one in made if "sync" in one)
     fits = f"<dt>{escape(t['fit_title'])}</dt><dd>{fits}</dd>" if fits else ""
     labels = "".join(f"<p>{escape(label(one['label']))}</p>" for one in made)
     return (
-        f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
         f'<dl class="facts">{fits}<dt>{escape(t["report"])}</dt><dd>{words}</dd>'
         f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
         f'<p class="note">{escape(t["link"])}</p>'
@@ -163,7 +182,7 @@ def _curve(values: list[float | None], t: Words) -> str:
 
 
 def label(found: dict) -> str:
-    """What `work.verdict` found, with its sign."""
+    """What `tasks.verdict` found, with its sign."""
     return ("✓ " if found["labelled"] else "✗ ") + found["words"]
 
 

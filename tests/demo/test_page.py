@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo import api, lending, sync_tab, texts, views, voices, work
-from demo.flow import SHOWN, Flow
-from demo.jobs import Job, Store
+from demo import api, html, i18n, tasks, uploads, voices
+from demo.context import Context
+from demo.jobs import Job, JobQueue
+from demo.server import build
 from demo.settings import Settings
+from demo.tabs import sync as sync_tab
+from demo.tabs.flow import Flow
 from lipsync.errors import Cancelled, InputError
 from lipsync.faces import FaceMap, Track
 from lipsync.media import VideoWriter
@@ -27,9 +30,21 @@ from tests.live_server import ROOT
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    store = Store(tmp_path / "jobs")
+    store = JobQueue(tmp_path / "jobs")
     yield store
     store.close()
+
+
+@pytest.fixture
+def flow(store):
+    return Flow(Context(Settings(), store))
+
+
+def uploaded(name, write):
+    """A file where gradio puts what a visitor uploads."""
+    path = uploads.new_path(name)
+    write(path)
+    return path
 
 
 def video(path, width=128, height=96, frames=5, fps=25):
@@ -56,14 +71,12 @@ def faces(frames=50, spans=((0, 50),)):
 def server(tmp_path_factory):
     from fastapi.testclient import TestClient
 
-    import app
-
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
-    patch.setattr(work, "warm_up", lambda: None)
-    built = app.build(Settings(work=tmp_path_factory.mktemp("page"), max_megabytes=1))
-    with TestClient(built) as client:
-        client.store = built.state.store
+    patch.setattr(tasks, "warm_up", lambda: None)
+    built = build(Settings(work=tmp_path_factory.mktemp("page"), max_megabytes=1))
+    with TestClient(built, base_url="http://localhost") as client:
+        client.store = built.context.jobs
         yield client
     patch.undo()
 
@@ -82,32 +95,33 @@ def test_only_the_link_leads_to_the_files(server):
     (folder / "left-over.mp4").write_bytes(b"x")
     server.store.update(job.id, results=[{"file": "result-1.mp4"}])
 
-    whole = server.get(f"/jobs/{job.id}/result-1.mp4")
+    whole = server.get(f"/jobs/{job.view}/result-1.mp4")
     assert whole.content == b"0123456789" and whole.headers["content-type"] == "video/mp4"
-    assert (
-        whole.headers["cache-control"] == "private, no-store" and "sandbox" in whole.headers["content-security-policy"]
-    )
-    part = server.get(f"/jobs/{job.id}/result-1.mp4", headers={"Range": "bytes=2-4"})
+    assert whole.headers["cache-control"] == "private, no-store"
+    assert "sandbox" in whole.headers["content-security-policy"]
+    part = server.get(f"/jobs/{job.view}/result-1.mp4", headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content) == (206, b"234")
-    assert "attachment" in server.get(f"/jobs/{job.id}/result-1.mp4?download=1").headers["content-disposition"]
+    assert "attachment" in server.get(f"/jobs/{job.view}/result-1.mp4?download=1").headers["content-disposition"]
 
     other = server.store.create()
     for wrong in (
-        f"/jobs/{other.id}/result-1.mp4", f"/jobs/{job.id}/job.json", f"/jobs/{job.id}/left-over.mp4",
-        f"/jobs/{job.id}/source", f"/jobs/{job.id}/preview.jpg", f"/jobs/{job.id}/..%2f..%2fapp.py", "/jobs/x/source",
-        f"/jobs/{job.id}", "/jobs/", "/jobs",
+        f"/jobs/{other.view}/result-1.mp4", f"/jobs/{job.view}/job.json", f"/jobs/{job.view}/left-over.mp4",
+        f"/jobs/{job.view}/source", f"/jobs/{job.view}/preview.jpg", f"/jobs/{job.view}/..%2f..%2fapp.py",
+        "/jobs/x/source",
+        f"/jobs/{job.view}", "/jobs/", "/jobs", f"/jobs/{job.id}/result-1.mp4",
     ):  # fmt: skip
         assert server.get(wrong).status_code == 404, wrong
     by_path = server.get(f"/gradio_api/file={folder / 'result-1.mp4'}")
     assert by_path.status_code in (403, 404)
     server.store.delete(job.id)
-    assert server.get(f"/jobs/{job.id}/result-1.mp4").status_code == 404
+    assert server.get(f"/jobs/{job.view}/result-1.mp4").status_code == 404
 
 
 def test_a_page_is_never_served_from_an_upload(server):
     job = server.store.create()
-    work.keep_input(server.store, job, "source", __file__)
-    answer = server.get(f"/jobs/{job.id}/source")
+    page = uploaded("page.html", lambda path: path.write_text("<h1>"))
+    tasks.store_upload(server.store, job, "source", page)
+    answer = server.get(f"/jobs/{job.view}/source")
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -128,19 +142,19 @@ def test_the_named_endpoints_and_no_others(server):
 
 def test_limits_are_sentences(tmp_path):
     path = video(tmp_path / "clip.mp4", frames=50)
-    assert work.check_source(path, Settings()).frames == 50
+    assert tasks.check_source(path, Settings()).frames == 50
     with pytest.raises(InputError, match=r"clip.mp4 is 2 s long; this page takes up to 1 s"):
-        work.check_source(path, Settings(max_seconds=1))
+        tasks.check_source(path, Settings(max_seconds=1))
     with pytest.raises(InputError, match=r"clip.mp4 is 128 × 98; here the shorter side may have 96"):
-        work.check_source(video(tmp_path / "clip.mp4", height=98, frames=2), Settings(max_height=96))
+        tasks.check_source(video(tmp_path / "clip.mp4", height=98, frames=2), Settings(max_height=96))
     path.write_bytes(b"0" * 3_000_000)
     with pytest.raises(InputError, match=r"clip.mp4 has 3 MB; this page takes up to 2 MB"):
-        work.check_source(path, Settings(max_megabytes=2))
+        tasks.check_source(path, Settings(max_megabytes=2))
     with pytest.raises(InputError, match="holds no sound"):
-        work.check_voice(video(tmp_path / "mute.mp4"), Settings())
+        tasks.check_voice(video(tmp_path / "mute.mp4"), Settings())
     path.write_bytes(b"not a film at all")
     with pytest.raises(InputError, match="clip.mp4"):
-        work.check_source(path, Settings())
+        tasks.check_source(path, Settings())
 
 
 @pytest.mark.parametrize(
@@ -152,33 +166,33 @@ def test_limits_are_sentences(tmp_path):
         ("a" * 120 + ".mov", None),
     ],
 )
-def test_inputs_get_tame_names(store, tmp_path, given, kept):
-    job, path = store.create(), tmp_path / given
-    path.write_text("x")
-    found = work.keep_input(store, job, "source", path)
+def test_inputs_get_tame_names(store, given, kept):
+    job, path = store.create(), uploaded(given, lambda path: path.write_text("x"))
+    found = tasks.store_upload(store, job, "source", path)
     assert found.parent == store.folder(job.id) / "source" and len(found.name) <= 80
     assert kept is None or found.name == kept
-    assert work.input_file(store, job, "source") == found
-    work.keep_input(store, job, "source", path)
+    assert tasks.input_file(store, job, "source") == found
+    tasks.store_upload(store, job, "source", path)
     assert len(list(found.parent.iterdir())) == 1
 
 
-def test_an_upload_that_has_expired_is_asked_for_again(store, tmp_path):
-    with pytest.raises(InputError, match="gone.mp4 is no longer here"):
-        work.keep_input(store, store.create(), "source", tmp_path / "gone.mp4")
+def test_an_upload_that_has_expired_is_asked_for_again(store):
+    with pytest.raises(InputError, match="upload it again"):
+        tasks.store_upload(store, store.create(), "source", uploads.new_path("gone.mp4"))
 
 
-def test_a_kept_file_outlives_its_upload_and_a_failed_successor(store, tmp_path):
-    job, upload = store.create(), tmp_path / "voice.wav"
-    upload.write_text("first")
-    kept = work.keep_input(store, job, "voice", upload)
+def test_a_kept_file_outlives_its_upload_and_a_failed_successor(store):
+    job, upload = store.create(), uploaded("voice.wav", lambda path: path.write_text("first"))
+    kept = tasks.store_upload(store, job, "voice", upload)
+    assert kept.samefile(upload)  # two names of one file, not two copies
     upload.unlink()
-    assert work.keep_input(store, job, "voice", upload) == kept  # that very file is here already
-    with pytest.raises(InputError, match=r"other.wav is no longer here"):
-        work.keep_input(store, job, "voice", tmp_path / "other.wav")
-    assert work.input_file(store, job, "voice") == kept and kept.read_text() == "first"
-    (tmp_path / "other.wav").write_text("second")
-    assert work.keep_input(store, job, "voice", tmp_path / "other.wav").read_text() == "second" and not kept.exists()
+    assert tasks.store_upload(store, job, "voice", upload) == kept  # that very file is here already
+    other = uploads.new_path("other.wav")
+    with pytest.raises(InputError, match="upload it again"):
+        tasks.store_upload(store, job, "voice", other)
+    assert tasks.input_file(store, job, "voice") == kept and kept.read_text() == "first"
+    other.write_text("second")
+    assert tasks.store_upload(store, job, "voice", other).read_text() == "second" and not kept.exists()
     assert sorted(p.name for p in store.folder(job.id).iterdir()) == ["job.json", "voice"]
 
 
@@ -195,10 +209,10 @@ def test_a_sound_without_a_stated_length_keeps_to_the_limit(tmp_path):
             frame.sample_rate, frame.pts = 48_000, 960 * n
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
-    assert work.probe(path).duration_s == 0
-    assert work.check_voice(path, Settings(max_seconds=2)).has_audio
+    assert tasks.probe(path).duration_s == 0
+    assert tasks.check_voice(path, Settings(max_seconds=2)).has_audio
     with pytest.raises(InputError, match=r"sound of live.webm is longer than the 1 s"):
-        work.check_voice(path, Settings(max_seconds=1))
+        tasks.check_voice(path, Settings(max_seconds=1))
 
 
 def test_two_jobs_at_once_share_one_judge(monkeypatch):
@@ -209,9 +223,9 @@ def test_two_jobs_at_once_share_one_judge(monkeypatch):
             time.sleep(0.05)
 
     monkeypatch.setattr(judge, "Judge", Slow)
-    monkeypatch.setattr(work, "_built_judge", cache(work._built_judge.__wrapped__))
+    monkeypatch.setattr(tasks, "_built_judge", cache(tasks._built_judge.__wrapped__))
     with ThreadPoolExecutor(2) as pool:
-        assert len({id(judge) for judge in pool.map(lambda _: work._judge(), range(2))}) == 1
+        assert len({id(judge) for judge in pool.map(lambda _: tasks._judge(), range(2))}) == 1
 
 
 def test_settings_come_from_the_environment(monkeypatch):
@@ -224,21 +238,21 @@ def test_settings_come_from_the_environment(monkeypatch):
 
 
 def test_looking_for_faces_writes_the_preview(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "find", lambda *_, **__: faces(5, ((0, 5), (2, 5))))
+    monkeypatch.setattr(tasks, "find", lambda *_, **__: faces(5, ((0, 5), (2, 5))))
     job = store.create()
-    work.keep_input(store, job, "source", video(tmp_path / "clip.mp4"))
-    work.look(store, Settings())(job, lambda p: None, lambda: False)
+    tasks.store_upload(store, job, "source", uploaded("clip.mp4", video))
+    tasks.look(store, Settings())(job, lambda p: None, lambda: False)
     shown = store.get(job.id).facts["preview"]
     assert (store.folder(job.id) / "preview.jpg").is_file()
     assert shown["boxes"] == {"0": [10.0, 20.0, 30.0, 40.0]} and (shown["width"], shown["height"]) == (128, 96)
     assert job.facts["faces"] == 2 and not job.facts["still"]
-    work.show(store, job, 0.12)
+    tasks.show(store, job, store.memory.get(job.id), 0.12)
     assert list(job.facts["preview"]["boxes"]) == ["0", "1"]
-    work.pick(store, job.id, "50.0,30.0@0.120")
-    html = views.preview(job, "50.0,30.0@0.120", texts.ENGLISH)
-    assert "2 faces in this frame" in html and "shots" not in html
-    assert re.findall(r'class="face( picked)?"', html) == ["", " picked"]
-    assert re.findall(r'data-face="([^"]+)"', html) == ["20.0,30.0@0.120", "50.0,30.0@0.120"]
+    tasks.pick(store, job.id, "50.0,30.0@0.120")
+    page = html.preview(job, "50.0,30.0@0.120", i18n.ENGLISH)
+    assert "2 faces in this frame" in page and "shots" not in page
+    assert re.findall(r'class="face( picked)?"', page) == ["", " picked"]
+    assert re.findall(r'data-face="([^"]+)"', page) == ["20.0,30.0@0.120", "50.0,30.0@0.120"]
 
 
 def test_a_click_marks_its_face_and_no_other_at_that_place(store):
@@ -251,21 +265,21 @@ def test_a_click_marks_its_face_and_no_other_at_that_place(store):
     shown = {"second": 0.2, "width": 128, "height": 96, "version": "1", "boxes": {"0": [10, 20, 30, 40]}}
     store.update(job.id, faces=2, shots=2, preview=shown)
     video = type("Info", (), {"fps": Fraction(25)})
-    store.memory[job.id] = video, FaceMap(50, Fraction(25), ((0, 25), (25, 50)), tracks)
-    work.pick(store, job.id, point)
-    html = views.preview(job, point, texts.ENGLISH)
-    assert "face picked" in html and "One face in this frame. The clip is cut into 2 shots" in html
+    store.memory.put(job.id, (video, FaceMap(50, Fraction(25), ((0, 25), (25, 50)), tracks)))
+    tasks.pick(store, job.id, point)
+    page = html.preview(job, point, i18n.ENGLISH)
+    assert "face picked" in page and "One face in this frame. The clip is cut into 2 shots" in page
     shown["boxes"] = {"1": [10, 20, 30, 40]}
-    assert "face picked" not in views.preview(job, point, texts.ENGLISH)
-    store.memory.clear()  # as after a restart
-    work.pick(store, job.id, point)
+    assert "face picked" not in html.preview(job, point, i18n.ENGLISH)
+    store.memory.pop(job.id)  # as after a restart
+    tasks.pick(store, job.id, point)
     assert job.facts["picked"]["numbers"] == [1]
 
 
 def test_the_first_frame_shown_has_the_most_faces():
-    assert work.first_face(faces(50, ((20, 50),))) == pytest.approx(0.8)
-    assert work.first_face(faces(50, ((0, 50), (25, 40)))) == pytest.approx(1.0)
-    assert work.first_face(faces(50, ())) == 0
+    assert tasks.first_face(faces(50, ((20, 50),))) == pytest.approx(0.8)
+    assert tasks.first_face(faces(50, ((0, 50), (25, 40)))) == pytest.approx(1.0)
+    assert tasks.first_face(faces(50, ())) == 0
 
 
 def made(monkeypatch, fails=()):
@@ -282,29 +296,29 @@ def made(monkeypatch, fails=()):
             checkpoint_sha256="", engine="none", label="signature", warnings=["done <b>"],
         )  # fmt: skip
 
-    monkeypatch.setattr(work, "sync", sync)
-    monkeypatch.setattr(work, "verdict", lambda path: {"labelled": True, "words": "Labelled."})
-    monkeypatch.setattr(work, "check_voice", lambda *a: None)
+    monkeypatch.setattr(tasks, "sync", sync)
+    monkeypatch.setattr(tasks, "verdict", lambda path: {"labelled": True, "words": "Labelled."})
+    monkeypatch.setattr(tasks, "check_voice", lambda *a: None)
 
 
 def test_two_models_and_a_second_try(store, tmp_path, monkeypatch):
     made(monkeypatch)
     job = store.create()
     for kind in ("source", "voice"):
-        (tmp_path / kind).write_text(kind)
-        work.keep_input(store, job, kind, tmp_path / kind)
-    store.memory[job.id] = (None, faces())
+        tasks.store_upload(store, job, kind, uploaded(kind, lambda path: path.write_text(path.name)))
+    store.memory.put(job.id, (None, faces()))
 
     def run(options, second=None):
-        work.make(store, Settings(visible_label=False), options, second)(job, lambda p: None, lambda: False)
+        tasks.make(store, Settings(visible_label=False), options, second)(job, lambda p: None, lambda: False)
         return sorted(p.name for p in store.folder(job.id).glob("result-*"))
 
     first = run(Options(model="a"), "b")
     assert [r["model"] for r in job.facts["results"]] == ["a", "b"]
     assert sorted(r["file"] for r in job.facts["results"]) == first
     assert "visible_label=False" in (store.folder(job.id) / first[0]).read_text()
-    html = views.results(job, texts.ENGLISH)
-    assert html.count("<video") == 3 and "compare n3" in html and "done &lt;b&gt;" in html
+    page = html.results(job, i18n.ENGLISH)
+    assert page.count("<video") == 3 and "compare n3" in page and job.id not in page
+    assert "done &lt;b&gt;" in html.facts(job, "", i18n.ENGLISH)
 
     second = run(Options(model="a", nudge=3))
     assert len(second) == 1 and second[0] not in first
@@ -322,17 +336,17 @@ def test_both_languages_say_the_same():
     def places(said):
         return {name for _, name, _, _ in string.Formatter().parse(said) if name}
 
-    assert texts.ENGLISH.keys() == texts.KOREAN.keys()
-    for key, said in texts.ENGLISH.items():
-        assert places(said) == places(texts.KOREAN[key]), key
+    assert i18n.ENGLISH.keys() == i18n.KOREAN.keys()
+    for key, said in i18n.ENGLISH.items():
+        assert places(said) == places(i18n.KOREAN[key]), key
 
 
 def test_every_text_is_there_and_used():
-    code = "".join(p.read_text() for p in [*ROOT.glob("demo/*.py"), ROOT / "app.py"] if p.name != "texts.py")
+    code = "".join(p.read_text() for p in ROOT.glob("demo/**/*.py") if "i18n" not in p.parts)
     asked = set(re.findall(r"""(?:text\(|\bt\[)["'](\w+)["']""", code))
-    assert asked <= texts.ENGLISH.keys(), asked - texts.ENGLISH.keys()
+    assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
     choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in ("faces", "load", "sync", "label"))}
-    unused = {k for k in texts.ENGLISH if f'"{k}"' not in code and k not in asked | choices}
+    unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices}
     assert not unused
 
 
@@ -342,23 +356,23 @@ class Browser:
 
 
 def test_the_browser_chooses_the_language():
-    assert texts.words_for(Browser("ko-KR,ko;q=0.9,en;q=0.8")) is texts.KOREAN
-    assert texts.words_for(Browser("fr,ko;q=0.5")) is texts.ENGLISH
-    assert texts.words_for(None) is texts.ENGLISH
+    assert i18n.texts_for(Browser("ko-KR,ko;q=0.9,en;q=0.8")) is i18n.KOREAN
+    assert i18n.texts_for(Browser("fr,ko;q=0.5")) is i18n.ENGLISH
+    assert i18n.texts_for(None) is i18n.ENGLISH
 
 
 def test_status_sentences():
-    t, now = texts.ENGLISH, time.time()
+    t, now = i18n.ENGLISH, time.time()
     job = Job("a" * 32, now, now, "waiting", "sync")
-    assert "3 before you" in views.status(job, 3, None, t)
+    assert "3 before you" in html.status(job, 3, None, t)
     job.state = "running"
-    said = views.status(job, 0, Progress("sync", 30, 120, 7.6), t)
+    said = html.status(job, 0, Progress("sync", 30, 120, 7.6), t)
     assert "Making the mouth move · 30 / 120 · about 8 s left" in said and "width:25.0%" in said
     job.state, job.error = "failed", "<script>.mp4 is empty."
-    said = views.status(job, 0, None, t)
+    said = html.status(job, 0, None, t)
     assert "&lt;script&gt;.mp4 is empty." in said and 'role="alert"' in said
     job.state = "interrupted"
-    assert "restarted" in views.status(job, 0, None, t)
+    assert "restarted" in html.status(job, 0, None, t)
 
 
 # typed words, and the API's options
@@ -404,30 +418,33 @@ def test_a_camera_picture_is_made_smaller(store, tmp_path, monkeypatch):
     import cv2
 
     made(monkeypatch)
-    monkeypatch.setattr(work, "find", lambda path, *_, **__: faces(1, ((0, 1),)))
-    cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((300, 400, 3), np.uint8))
-    (tmp_path / "voice.wav").write_text("x")
+    monkeypatch.setattr(tasks, "find", lambda path, *_, **__: faces(1, ((0, 1),)))
+    photo = uploaded("photo.jpg", lambda path: cv2.imwrite(str(path), np.zeros((300, 400, 3), np.uint8)))
+    voice = uploaded("voice.wav", lambda path: path.write_text("x"))
     job = store.create()
-    work.keep_input(store, job, "source", tmp_path / "photo.jpg")
-    run = work.make(store, Settings(max_height=150), Options(), given=tmp_path / "voice.wav")  # as the API does
+    tasks.store_upload(store, job, "source", photo)
+    run = tasks.make(store, Settings(max_height=150), Options(), given=voice)  # as the API does
     run(job, lambda p: None, lambda: False)
     assert (job.facts["preview"]["width"], job.facts["preview"]["height"]) == (200, 150)
     assert job.facts["still"] and job.facts["source"] == "source/photo.png"
     assert [p.name for p in (store.folder(job.id) / "source").iterdir()] == ["photo.png"]
     assert "photo.jpg was made smaller, from 400 × 300 to 200 × 150." in job.facts["results"][0]["words"]
-    monkeypatch.setattr(work, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(tasks, "MAX_PIXELS", 1000)
     with pytest.raises(InputError, match="photo.jpg is 400 × 300"):
-        work.check_source(tmp_path / "photo.jpg", Settings())
+        tasks.check_source(photo, Settings())
 
 
 def test_faces_are_followed_as_the_options_say(store, tmp_path, monkeypatch):
     made(monkeypatch)
     asked = []
-    monkeypatch.setattr(work, "find", lambda path, options, **_: asked.append(options.smoothing) or faces(5, ((0, 5),)))
+    monkeypatch.setattr(
+        tasks, "find", lambda path, options, **_: asked.append(options.smoothing) or faces(5, ((0, 5),))
+    )
     job = store.create()
-    work.keep_input(store, job, "source", video(tmp_path / "clip.mp4"))
-    work.keep_input(store, job, "voice", tmp_path / "clip.mp4")
-    work.make(store, Settings(), Options(smoothing="published"))(job, lambda p: None, lambda: False)
+    clip = uploaded("clip.mp4", video)
+    tasks.store_upload(store, job, "source", clip)
+    tasks.store_upload(store, job, "voice", clip)
+    tasks.make(store, Settings(), Options(smoothing="published"))(job, lambda p: None, lambda: False)
     assert asked == ["published"]
 
 
@@ -445,64 +462,87 @@ def fake_engine(monkeypatch, ready=None):
 
         return work
 
-    monkeypatch.setattr(work, "find", find)
-    monkeypatch.setattr(work, "measure", measure)
+    monkeypatch.setattr(tasks, "find", find)
+    monkeypatch.setattr(tasks, "measure", measure)
 
 
-def uploaded(name, write):
-    """A file where gradio puts what a visitor uploads."""
-    path = lending.new_path(name)
-    write(path)
-    return path
+def settle(store, job_id):
+    """Wait until nothing is done on a job."""
+    until = time.monotonic() + 5
+    while store.get(job_id).busy and time.monotonic() < until:
+        time.sleep(0.005)
+    return store.get(job_id)
 
 
-async def rows(generator):
-    return [row async for row in generator]
+def take(flow, path, old="", address=""):
+    return asyncio.run(flow.take(path and str(path), old, address, i18n.ENGLISH))
 
 
-def test_the_flow_of_a_visitor(store, tmp_path, monkeypatch):
+def test_the_flow_of_a_visitor(flow, store, monkeypatch):
     """Give a face, start before it was found, give another face: the first job goes, a finished one stays."""
     ready = threading.Event()
     fake_engine(monkeypatch, ready)
     clip, other = uploaded("clip.mp4", video), uploaded("other.mp4", video)
-    voice = uploaded("voice.wav", lambda path: path.write_text("x"))
-    flow, t = Flow(store, Settings()), texts.ENGLISH
+    voice, t = uploaded("voice.wav", lambda path: path.write_text("x")), i18n.ENGLISH
 
-    async def visit():
-        taking = flow.take(str(clip), "", t)
-        job_id, face, which, *view = await anext(taking)
-        assert (face, which) == ("largest", "largest") and len(view) == len(SHOWN)
-        starting = flow.start(job_id, str(voice), Options(), None, t)
-        first = await anext(starting)
-        assert "say" in first[SHOWN.index("preview")] and first[SHOWN.index("cancel")]["visible"]
-        ready.set()
-        seen = await rows(starting)
-        assert "<video" in seen[-1][SHOWN.index("results")]
-        assert seen[-1][SHOWN.index("given")]["visible"] and not seen[-1][SHOWN.index("cancel")]["visible"]
-        assert store.get(job_id).facts["measured"] == 1
-        await rows(taking)
-        second = (await rows(flow.take(str(other), job_id, t)))[-1][0]
-        assert store.get(job_id).facts["results"] and second != job_id
-        again = (await rows(flow.take(str(other), second, t)))[-1][0]  # the same upload once more
-        assert store.get(second) is None and work.input_file(store, store.get(again), "source").is_file()
-        for row in await rows(flow.take(None, again, t)):
-            assert row[0] == "" and row[3]["visible"]
-        assert store.get(again) is None and not other.exists() and clip.exists() and voice.exists()
+    view = take(flow, clip)
+    job_id = view["job"]
+    job = store.get(job_id)
+    assert view["face"] == view["which"] == "largest" and view["go"]["interactive"] and view["cancel"]["visible"]
+    assert view["watch"] == f"{job.view} faces" and "data-live" in view["preview"]
+    state = flow.progress(job.view, t)
+    assert (state["busy"], state["task"], state["share"]) == (True, "faces", 0.0)
+    view = flow.start(job_id, str(voice), Options(), None, "", t)
+    assert not view["go"]["interactive"] and view["cancel"]["visible"]
+    ready.set()
+    job = settle(store, job_id)
+    assert flow.progress(job.view, t) == {"busy": False, "task": "sync"}
+    view = flow.settled(job_id, "", t)
+    assert "<video" in view["results"] and view["given"]["visible"] and view["go"]["interactive"]
+    settle(store, job_id)
+    view = flow.settled(job_id, "", t)
+    assert "results" not in view and view["watch"] == ""  # the videos stay, and may be playing
+    assert store.get(job_id).facts["measured"] == 1
 
-    asyncio.run(visit())
+    second = take(flow, other, job_id)["job"]
+    settle(store, second)
+    assert store.get(job_id).facts["results"] and second != job_id
+    again = take(flow, other, second)["job"]  # the same upload once more
+    settle(store, again)
+    assert store.get(second) is None and tasks.input_file(store, store.get(again), "source").is_file()
+    view = take(flow, None, again)
+    assert view["job"] == "" and view["giving"]["visible"]
+    assert store.get(again) is None and not other.exists() and clip.exists() and voice.exists()
+    assert flow.progress(job.view[::-1], t) is None
 
 
-def test_an_upload_that_is_gone_leaves_the_face_before_it(store, tmp_path, monkeypatch):
+def test_an_upload_that_is_gone_leaves_the_face_before_it(flow, store, monkeypatch):
     fake_engine(monkeypatch)
-    flow, clip = Flow(store, Settings()), uploaded("clip.mp4", video)
-    first = asyncio.run(rows(flow.take(str(clip), "", texts.ENGLISH)))[-1][0]
-    (job_id, _, _, *view) = asyncio.run(rows(flow.take(str(tmp_path / "gone.mp4"), first, texts.ENGLISH)))[-1]
-    assert job_id == first and "gone.mp4 is no longer here" in view[SHOWN.index("status")]
+    first = take(flow, uploaded("clip.mp4", video))["job"]
+    view = take(flow, uploads.new_path("gone.mp4"), first)
+    assert "job" not in view and "upload it again" in view["status"]
     assert len(list(store.folder_of_all.iterdir())) == 1
+    settle(store, first)
+
+
+def test_a_full_queue_is_a_sentence_and_leaves_nothing(flow, store, monkeypatch):
+    ready = threading.Event()
+    fake_engine(monkeypatch, ready)
+    store._max_waiting_each = 1
+    running = take(flow, uploaded("a.mp4", video), address="10.0.0.1")["job"]
+    until = time.monotonic() + 5
+    while store.get(running).state != "running" and time.monotonic() < until:
+        time.sleep(0.005)
+    waiting = take(flow, uploaded("b.mp4", video), address="10.0.0.1")["job"]
+    view = take(flow, uploaded("c.mp4", video), address="10.0.0.1")
+    assert "wait here already" in view["status"] and "job" not in view
+    assert len(list(store.folder_of_all.iterdir())) == 2
+    ready.set()
+    settle(store, waiting)
 
 
 @pytest.mark.parametrize("task", ["sync", "judge"])
-def test_a_finished_video_outlives_another_face(store, task):
+def test_a_finished_video_outlives_another_face(flow, store, task):
     job, running = store.create(), threading.Event()
     (store.folder(job.id) / "result-1.mp4").write_text("video")
     store.update(job.id, results=[{"file": "result-1.mp4"}])
@@ -515,39 +555,42 @@ def test_a_finished_video_outlives_another_face(store, task):
 
     store.submit(job.id, task, work)
     assert running.wait(5)
-    Flow(store, Settings()).leave(job.id)
+    flow.leave(job.id)
     assert store.get(job.id) is not None and (store.folder(job.id) / "result-1.mp4").is_file()
 
 
-def test_a_video_is_measured_for_whoever_opens_its_link(store, monkeypatch):
+def test_a_video_is_measured_for_whoever_opens_its_link(flow, store, monkeypatch):
     """The visitor reloaded while it was made, or the server was restarted while it was measured."""
     fake_engine(monkeypatch)
-    flow, job = Flow(store, Settings()), store.create()
-    store.submit(job.id, "sync", lambda *_: time.sleep(0.05))
-    asyncio.run(rows(flow.finish(job.id, "", texts.ENGLISH)))
-    assert job.facts["measured"] == 1
-    asyncio.run(rows(flow.finish(job.id, "", texts.ENGLISH)))
-    assert job.facts["measured"] == 1
+    job = store.create()
+    store.submit(job.id, "sync", lambda *_: None)
+    for times in (1, 1):
+        settle(store, job.id)
+        flow.settled(job.id, "", i18n.ENGLISH)
+        settle(store, job.id)
+        assert job.facts["measured"] == times
     job.state = "interrupted"
-    asyncio.run(rows(flow.finish(job.id, "", texts.ENGLISH)))
+    flow.settled(job.id, "", i18n.ENGLISH)
+    settle(store, job.id)
     assert job.facts["measured"] == 2
 
 
-def test_a_reload_brings_the_voice_and_the_choices_back(store, monkeypatch):
+def test_a_reload_brings_the_voice_and_the_choices_back(flow, store, monkeypatch):
     fake_engine(monkeypatch)
-    flow, clip = Flow(store, Settings()), uploaded("clip.mp4", video)
     voice = uploaded("voice.wav", lambda path: path.write_text("x"))
-    job_id = asyncio.run(rows(flow.take(str(clip), "", texts.ENGLISH)))[-1][0]
-    job, options = store.get(job_id), Options(face="20.0,30.0@0.120", model="a", nudge=3, end=2.0)
-    asyncio.run(rows(flow.start(job_id, str(voice), options, "b", texts.ENGLISH)))
-    point, which, compare, end, *values = sync_tab.asked_before(job)
-    assert (point, which, compare, end) == ("20.0,30.0@0.120", "picked", "b", 2.0)
-    again = Options(face=point, end=end, **dict(zip(sync_tab.OPTIONS, values, strict=True)))
-    assert again == options
-    assert sync_tab.lent_voice(store, job) == str(voice)  # gradio has it still: no second copy
+    job_id = take(flow, uploaded("clip.mp4", video))["job"]
+    settle(store, job_id)
+    options = Options(face="20.0,30.0@0.120", model="a", nudge=3, end=2.0)
+    flow.start(job_id, str(voice), options, "b", "", i18n.ENGLISH)
+    job = settle(store, job_id)
+    asked = sync_tab.asked_before(job)
+    assert (asked.pop("which"), asked.pop("compare")) == ("picked", "b")
+    assert Options(**asked) == options
+    assert sync_tab.served_voice(store, job) == str(voice)  # gradio has it still: no second copy
     voice.unlink()
-    lent = sync_tab.lent_voice(store, job)
-    assert lent == sync_tab.lent_voice(store, job) and Path(lent).read_text() == "x" and lent in job.facts["uploads"]
+    served = sync_tab.served_voice(store, job)
+    assert served == sync_tab.served_voice(store, job) and Path(served).read_text() == "x"
+    assert served in job.facts["uploads"]
 
 
 def test_the_curve_dips_on_the_side_of_the_repair():
@@ -559,7 +602,7 @@ def test_the_curve_dips_on_the_side_of_the_repair():
     found = score(distances)
     row = {"error": None, "offset": found.offset, "lse_d": 3.0, "lse_c": 6.0, "certainty": 1.0, "judge": "syncnet-lab",
            "judge_sha256": "0123456789abcdef", "protocol": "short", "curve": found.curve.tolist()}  # fmt: skip
-    html = views.fit(row, texts.ENGLISH)
-    assert found.offset == 2 and "80 ms before the mouth" in html
-    assert float(re.search(r'circle cx="([\d.]+)"', html)[1]) == pytest.approx(10 + 280 * (7 + 2) / 14)
-    assert "LSE-D (syncnet-lab) 3.000" in html and "(sha256 01234567…)" in html and "syncnet_v2.model" in html
+    page = html.fit(row, i18n.ENGLISH)
+    assert found.offset == 2 and "80 ms before the mouth" in page
+    assert float(re.search(r'circle cx="([\d.]+)"', page)[1]) == pytest.approx(10 + 280 * (7 + 2) / 14)
+    assert "LSE-D (syncnet-lab) 3.000" in page and "(sha256 01234567…)" in page and "syncnet_v2.model" in page

@@ -1,4 +1,4 @@
-"""What the page asks of the engine: look for faces, make the video. Each runs in a job of the store."""
+"""Tasks of the job queue: find faces, make the video, measure its sync; and the limits on what visitors bring."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from lipsync.monitor import Monitor
 from lipsync.pipeline import find, preview, sync
 from lipsync.records import Options, Progress
 
-from .jobs import Job, Store
+from .jobs import Job, JobQueue
 from .settings import Settings
+from .uploads import link_or_copy, uploaded
 
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
-REMEMBERED = 40  # jobs whose faces stay in memory, some MB each; those of others are looked for again
+Found = tuple[VideoInfo, FaceMap]  # of a job's source
 _BUILDING = threading.Lock()  # `cache` by itself lets two threads build a judge each
+LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
 
@@ -39,39 +41,40 @@ def models() -> dict[str, checkpoints.Card]:
     return dict(sorted(here.items(), key=lambda item: item[0] != Options.model))
 
 
-def keep_input(store: Store, job: Job, kind: str, given: str | Path) -> Path:
+def store_upload(jobs: JobQueue, job: Job, kind: str, given: str | Path) -> Path:
     """Put a visitor's file into the job's folder under a tame form of its own name; kind: source | voice.
 
     The file kept before stays until the new one is whole. Gradio never gives two contents one path, so a path that was
-    kept already is not copied again, and may be gone.
+    kept already is not kept again, and may be gone. Raises InputError where the path is no upload.
     """
-    given, kept = Path(given), input_file(store, job, kind)
+    kept = input_file(jobs, job, kind)
     if kept is not None and job.facts.get("given", {}).get(kind) == str(given):
         return kept
-    folder = store.folder(job.id) / kind
+    given = uploaded(given)
+    folder = jobs.folder(job.id) / kind
     coming = folder.with_name(f"{kind}.new")
     shutil.rmtree(coming, ignore_errors=True)
     coming.mkdir()
     name = re.sub(r"[^\w.-]+", "_", given.name)[-80:].lstrip(".") or kind
     try:
-        shutil.copyfile(given, coming / name)
+        link_or_copy(given, coming / name)
     except OSError as error:
         shutil.rmtree(coming, ignore_errors=True)
         raise InputError(f"{given.name} is no longer here; give it once more.") from error
     shutil.rmtree(folder, ignore_errors=True)
     coming.rename(folder)
-    store.update(job.id, **{kind: f"{kind}/{name}"}, given=job.facts.get("given", {}) | {kind: str(given)})
+    jobs.update(job.id, **{kind: f"{kind}/{name}"}, given=job.facts.get("given", {}) | {kind: str(given)})
     return folder / name
 
 
-def input_file(store: Store, job: Job, kind: str) -> Path | None:
-    """The file that `keep_input` put away; None where there is none."""
-    path = store.folder(job.id) / job.facts.get(kind, "")
+def input_file(jobs: JobQueue, job: Job, kind: str) -> Path | None:
+    """The file that `store_upload` put away; None where there is none."""
+    path = jobs.folder(job.id) / job.facts.get(kind, "")
     return path if path.is_file() else None
 
 
-def _need(store: Store, job: Job, kind: str) -> Path:
-    path = input_file(store, job, kind)
+def _need(jobs: JobQueue, job: Job, kind: str) -> Path:
+    path = input_file(jobs, job, kind)
     if path is None:
         raise InputError(f"The {'face' if kind == 'source' else 'voice'} is no longer here; give it once more.")
     return path
@@ -98,7 +101,7 @@ def _shorter(info: VideoInfo) -> int:
     return min(info.width, info.height)
 
 
-def smaller_picture(store: Store, job: Job, info: VideoInfo, settings: Settings) -> VideoInfo:
+def smaller_picture(jobs: JobQueue, job: Job, info: VideoInfo, settings: Settings) -> VideoInfo:
     """Bring a still picture, which cameras make larger than any video here may be, to the largest allowed size."""
     with FrameReader(info) as reader:
         frame = next(reader)
@@ -109,7 +112,7 @@ def smaller_picture(store: Store, job: Job, info: VideoInfo, settings: Settings)
     note = (
         f"{info.path.name} was made smaller, from {info.width} × {info.height} to {small.shape[1]} × {small.shape[0]}."
     )
-    store.update(job.id, source=f"source/{made.name}", notes=[note])
+    jobs.update(job.id, source=f"source/{made.name}", notes=[note])
     if made != info.path:
         info.path.unlink()
     return probe(made)
@@ -154,7 +157,7 @@ def _check_length(path: Path, seconds: float, settings: Settings) -> None:
 
 
 def look(
-    store: Store, settings: Settings, second: float | None = None, options: Options | None = None
+    jobs: JobQueue, settings: Settings, second: float | None = None, options: Options | None = None
 ) -> Callable[..., None]:
     """Work that finds the faces of a job's source and shows one frame.
 
@@ -163,23 +166,34 @@ def look(
     """
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        info = check_source(_need(store, job, "source"), settings)
-        if info.is_still and _shorter(info) > settings.max_height:
-            info = smaller_picture(store, job, info, settings)
-        faces = find(info.path, options, progress=progress, cancelled=cancelled)
-        store.memory[job.id] = (info, faces)
-        while len(store.memory) > REMEMBERED:
-            store.memory.pop(next(iter(store.memory)), None)
-        show(store, job, first_face(faces) if second is None else second)
-        store.update(
-            job.id,
-            still=info.is_still,
-            seconds=0.0 if info.is_still else float(faces.frames / info.fps),
-            faces=len(faces.tracks),
-            shots=len(faces.shots),
-        )
+        _look(jobs, job, settings, second, options, progress, cancelled)
 
     return work
+
+
+def _look(
+    jobs: JobQueue,
+    job: Job,
+    settings: Settings,
+    second: float | None,
+    options: Options | None,
+    progress: Callable[[Progress], None],
+    cancelled: Callable[[], bool],
+) -> Found:
+    info = check_source(_need(jobs, job, "source"), settings)
+    if info.is_still and _shorter(info) > settings.max_height:
+        info = smaller_picture(jobs, job, info, settings)
+    faces = find(info.path, options, progress=progress, cancelled=cancelled)
+    jobs.memory.put(job.id, (info, faces))
+    show(jobs, job, (info, faces), first_face(faces) if second is None else second)
+    jobs.update(
+        job.id,
+        still=info.is_still,
+        seconds=0.0 if info.is_still else float(faces.frames / info.fps),
+        faces=len(faces.tracks),
+        shots=len(faces.shots),
+    )
+    return info, faces
 
 
 def first_face(faces: FaceMap) -> float:
@@ -189,56 +203,64 @@ def first_face(faces: FaceMap) -> float:
     return float(best / faces.fps)
 
 
-def show(store: Store, job: Job, second: float) -> None:
+def show(jobs: JobQueue, job: Job, found: Found, second: float) -> None:
     """Write the frame at `second` as a picture and note where its faces are."""
-    info, faces = store.memory[job.id]
+    info, faces = found
     frame = preview(info, second, replace(faces, tracks=()))  # the page draws the boxes itself, as buttons
     index = min(max(round(second * info.fps), 0), faces.frames - 1)
     scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
     small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
-    cv2.imwrite(str(store.folder(job.id) / "preview.jpg"), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(str(jobs.folder(job.id) / "preview.jpg"), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     boxes = {
         str(t.number): [round(float(v), 1) for v in t.boxes[index - t.start]] for t in faces.tracks if t.has(index)
     }
-    store.update(
+    jobs.update(
         job.id,
         preview={"second": float(index / info.fps), "width": info.width, "height": info.height, "boxes": boxes,
                  "version": secrets.token_hex(4)},
     )  # fmt: skip
 
 
-def pick(store: Store, job_id: str, point: str) -> None:
+def pick(jobs: JobQueue, job_id: str, point: str) -> None:
     """Note which faces a click makes speak, as the engine takes it, so that they are marked in every frame."""
-    job = store.get(job_id)
+    job = jobs.get(job_id)
     if job is None or "preview" not in job.facts:
         return
-    if job_id in store.memory:
-        info, faces = store.memory[job_id]
+    if len(point) > LONGEST_POINT:
+        raise InputError("That is no point of the picture: click the face once more.")
+    if (known := jobs.memory.get(job_id)) is not None:
+        info, faces = known
         numbers = [t.number for t in choose(faces, point, None, info.fps)]
     else:  # after a restart
         x, y = map(float, point.split("@")[0].split(","))
         boxes = job.facts["preview"]["boxes"].items()
         numbers = [int(n) for n, (x0, y0, x1, y1) in boxes if x0 <= x <= x1 and y0 <= y <= y1]
-    store.update(job_id, picked={"point": point, "numbers": numbers})
+    jobs.update(job_id, picked={"point": point, "numbers": numbers})
 
 
 def make(
-    store: Store, settings: Settings, options: Options, second_model: str | None = None, given: str | Path | None = None
+    jobs: JobQueue,
+    settings: Settings,
+    options: Options,
+    second_model: str | None = None,
+    given: str | Path | None = None,
 ) -> Callable[..., None]:
     """Work that makes a job's video, with one model or with two; `given` is the voice, where it is a new one."""
     options = replace(options, visible_label=settings.visible_label)
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        voice = keep_input(store, job, "voice", given) if given else _need(store, job, "voice")
+        voice = store_upload(jobs, job, "voice", given) if given else _need(jobs, job, "voice")
         check_voice(voice, settings)
-        if job.id not in store.memory:  # a request of the API, or after a restart
-            look(store, settings, job.facts.get("preview", {}).get("second"), options)(job, progress, cancelled)
-        source = _need(store, job, "source")  # not before `look`, which may put a smaller picture in its place
-        _, faces = store.memory[job.id]
+        known = jobs.memory.get(job.id)
+        if known is None:  # a request of the API, or after a restart
+            second = job.facts.get("preview", {}).get("second")
+            known = _look(jobs, job, settings, second, options, progress, cancelled)
+        source = _need(jobs, job, "source")  # not before `_look`, which may put a smaller picture in its place
+        _, faces = known
         old, results = job.facts.get("results", []), []
         try:
             for model in [options.model, *([second_model] if second_model else [])]:
-                out = store.folder(job.id) / f"result-{secrets.token_hex(4)}.mp4"
+                out = jobs.folder(job.id) / f"result-{secrets.token_hex(4)}.mp4"
                 chosen = replace(options, model=model)
                 report = sync(source, voice, out, chosen, faces=faces, progress=progress, cancelled=cancelled)
                 report = replace(report, warnings=[*job.facts.get("notes", []), *report.warnings])
@@ -249,13 +271,13 @@ def make(
             raise
         finally:
             for gone in old:
-                (store.folder(job.id) / gone["file"]).unlink(missing_ok=True)
-        store.update(job.id, results=results)
+                (jobs.folder(job.id) / gone["file"]).unlink(missing_ok=True)
+        jobs.update(job.id, results=results)
 
     return work
 
 
-def measure(store: Store) -> Callable[..., None]:
+def measure(jobs: JobQueue) -> Callable[..., None]:
     """Work that asks the judge about a job's videos and writes each one's ScoreRow beside it, under `sync`."""
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
@@ -264,9 +286,9 @@ def measure(store: Store) -> Callable[..., None]:
 
         monitor = Monitor(lambda p: progress(replace(p, stage="judge")), cancelled)
         for one in job.facts["results"]:
-            row = score_file(store.folder(job.id) / one["file"], _judge(), PROTOCOLS["short"], monitor=monitor)
+            row = score_file(jobs.folder(job.id) / one["file"], _judge(), PROTOCOLS["short"], monitor=monitor)
             one["sync"] = row.record() | {"file": one["file"]}
-        store.update(job.id, results=job.facts["results"])
+        jobs.update(job.id, results=job.facts["results"])
 
     return work
 
@@ -283,7 +305,7 @@ def _built_judge() -> Any:
     return Judge(fast=True)
 
 
-def verdict(path: Path) -> dict[str, Any]:
+def verdict(path: str | Path) -> dict[str, Any]:
     """What a file's label says: {"labelled": bool, "words": str}."""
     try:
         found = label.verify(path)

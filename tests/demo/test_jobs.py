@@ -1,4 +1,4 @@
-"""The job store: isolation, queue, cancel, delete, expiry, restart. The work is a fake."""
+"""Job queue: isolation, lanes, caps, cancel, delete, expiry, restart, full disks. The work is a fake."""
 
 import json
 import os
@@ -6,21 +6,26 @@ import stat
 import threading
 import time
 
+import numpy as np
 import pytest
 
-from demo.jobs import BROKEN, Store, sweep_folder
+from demo.jobs import BROKEN, UNWRITABLE, Ages, FolderSweeper, JobQueue, Memory, held_bytes
 from lipsync.errors import Cancelled, InputError
 from lipsync.records import Progress
 
 
 class Clock:
-    """A clock that only moves when told to."""
+    """A wall clock and a monotonic one that only move when told to."""
 
     def __init__(self):
-        self.now = 1_000_000.0
+        self.now, self.since = 1_000_000.0, 50.0
 
-    def __call__(self):
-        return self.now
+    def ages(self):
+        return Ages(lambda: self.now, lambda: self.since)
+
+    def go(self, seconds):
+        self.now += seconds
+        self.since += seconds
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def clock():
 
 @pytest.fixture
 def store(tmp_path, clock):
-    store = Store(tmp_path / "jobs", keep_s=3600, clock=clock)
+    store = JobQueue(tmp_path / "jobs", keep_s=3600, ages=clock.ages())
     yield store
     store.close()
 
@@ -119,7 +124,7 @@ def test_one_at_a_time_in_order(store):
 
 
 def test_two_at_once(tmp_path):
-    store, both = Store(tmp_path / "jobs", at_once=2), threading.Barrier(2, timeout=5)
+    store, both = JobQueue(tmp_path / "jobs", at_once=2), threading.Barrier(2, timeout=5)
     jobs = [store.create(), store.create()]
     for job in jobs:
         store.submit(job.id, "sync", lambda *_: both.wait())
@@ -200,11 +205,11 @@ def test_delete_while_running_leaves_nothing(store):
 
 def test_files_go_after_their_time_but_not_under_work(store, clock):
     gate, old, busy = threading.Event(), store.create(), store.create()
-    store.memory[old.id] = "faces"
+    store.memory.put(old.id, "faces")
     store.submit(busy.id, "sync", waits(gate))
     settle(store, busy.id, "running")
     (store.folder_of_all / "stray").mkdir()
-    clock.now += 3601
+    clock.go(3601)
     assert store.get(old.id) is None  # also before the sweeper has come
     young = store.create()
     assert store.sweep() == 2
@@ -212,9 +217,9 @@ def test_files_go_after_their_time_but_not_under_work(store, clock):
     assert store.folder(busy.id).is_dir() and store.folder(young.id).is_dir()
     gate.set()
     assert settle(store, busy.id).state == "done"
-    clock.now += 3000
+    clock.go(3000)
     assert store.get(busy.id) is not None  # an hour from the end of its work
-    clock.now += 700
+    clock.go(700)
     assert store.get(busy.id) is None
 
 
@@ -230,7 +235,7 @@ def test_an_upload_of_two_visitors_is_named_by_both(store):
 
 def test_a_restart_finds_jobs_again(tmp_path, clock):
     gate = threading.Event()
-    before = Store(tmp_path / "jobs", clock=clock)
+    before = JobQueue(tmp_path / "jobs", ages=clock.ages())
     done, running, waiting = before.create(), before.create(), before.create()
     before.submit(done.id, "sync", lambda *_: before.update(done.id, result="r.mp4"))
     settle(before, done.id)
@@ -240,7 +245,7 @@ def test_a_restart_finds_jobs_again(tmp_path, clock):
     (tmp_path / "jobs" / ("b" * 32)).mkdir()
     (tmp_path / "jobs" / ("b" * 32) / "job.json").write_text("not json")
 
-    after = Store(tmp_path / "jobs", clock=clock)
+    after = JobQueue(tmp_path / "jobs", ages=clock.ages())
     assert after.get(done.id).facts == {"result": "r.mp4"} and after.get(done.id).state == "done"
     assert after.get(running.id).state == after.get(waiting.id).state == "interrupted"
     after.submit(running.id, "sync", lambda *_: None)
@@ -252,13 +257,13 @@ def test_a_restart_finds_jobs_again(tmp_path, clock):
 
 
 def test_a_server_that_ends_in_order_interrupts_and_does_not_cancel(tmp_path):
-    before = Store(tmp_path / "jobs")
+    before = JobQueue(tmp_path / "jobs")
     one, two = before.create(), before.create()
     before.submit(one.id, "sync", waits(threading.Event()))
     settle(before, one.id, "running")
     before.submit(two.id, "sync", lambda *_: None)
     before.close()
-    after = Store(tmp_path / "jobs")
+    after = JobQueue(tmp_path / "jobs")
     assert after.get(one.id).state == after.get(two.id).state == "interrupted"
     after.close()
 
@@ -270,8 +275,188 @@ def test_sweep_folder_removes_old_uploads_and_empty_folders(tmp_path):
         path.write_text("x")
     now = time.time()
     os.utime(old, (now - 4000, now - 4000))
-    assert sweep_folder(tmp_path, 3600, now) == 1
+    assert FolderSweeper(tmp_path, 3600).sweep() == 1
     assert not old.exists() and new.exists()
     os.utime(old.parent, (now - 4000, now - 4000))
-    sweep_folder(tmp_path, 3600, now)
+    FolderSweeper(tmp_path, 3600).sweep()
     assert not old.parent.exists() and new.exists()
+
+
+@pytest.mark.parametrize("jump", [3600, 30 * 24 * 3600, -24 * 3600])
+def test_a_clock_that_jumps_neither_deletes_nor_keeps(tmp_path, clock, jump):
+    """Files go an hour after they came, whatever the wall clock says meanwhile."""
+    store = JobQueue(tmp_path / "jobs", keep_s=3600, ages=clock.ages())
+    file = tmp_path / "gradio" / "a" / "clip.mp4"
+    file.parent.mkdir(parents=True)
+    sweeper, job = FolderSweeper(tmp_path / "gradio", 3600, clock.ages()), store.create()
+    sweeper.sweep()
+    file.write_text("x")
+    os.utime(file, (clock.now, clock.now))
+    clock.go(30)
+    clock.now += jump
+    store.sweep()
+    sweeper.sweep()
+    assert store.get(job.id) is not None and file.exists()
+    clock.go(3500)
+    store.sweep()
+    sweeper.sweep()
+    assert store.get(job.id) is not None and file.exists()
+    clock.go(200)
+    store.sweep()
+    sweeper.sweep()
+    assert store.get(job.id) is None and not store.folder(job.id).exists() and not file.exists()
+    store.close()
+
+
+def test_faces_are_found_while_videos_are_made(store):
+    gate, film, face = threading.Event(), store.create(), store.create()
+    store.submit(film.id, "sync", waits(gate))
+    settle(store, film.id, "running")
+    store.submit(face.id, "faces", lambda *_: None)
+    assert settle(store, face.id).state == "done" and store.get(film.id).state == "running"
+    gate.set()
+
+
+def test_videos_come_before_measuring(store):
+    gate, order, first = threading.Event(), [], store.create()
+    store.submit(first.id, "sync", waits(gate))
+    settle(store, first.id, "running")
+    measured, made = store.create(), store.create()
+    store.submit(measured.id, "judge", lambda *_: order.append("judge"))
+    store.submit(made.id, "sync", lambda *_: order.append("sync"))
+    assert store.ahead(made.id) == 1  # the running one: what is only measured gives way
+    gate.set()
+    settle(store, measured.id)
+    assert order == ["sync", "judge"]
+
+
+def test_a_video_asked_for_while_faces_are_looked_for_comes_next(store):
+    gate, ran, job = threading.Event(), [], store.create()
+    store.submit(job.id, "faces", waits(gate))
+    settle(store, job.id, "running")
+    store.submit(job.id, "sync", lambda *_: ran.append("sync"))
+    assert store.pending(job.id) and store.get(job.id).task == "faces"
+    gate.set()
+    until = time.monotonic() + 5
+    while not ran and time.monotonic() < until:
+        time.sleep(0.005)
+    done = settle(store, job.id)
+    assert ran == ["sync"] and (done.task, done.state) == ("sync", "done") and not store.pending(job.id)
+
+
+def test_a_new_video_ends_the_measuring_of_the_old(store):
+    ran, job = [], store.create()
+    store.submit(job.id, "judge", waits(threading.Event()))
+    settle(store, job.id, "running")
+    store.submit(job.id, "sync", lambda *_: ran.append("sync"))
+    until = time.monotonic() + 5
+    while not ran and time.monotonic() < until:
+        time.sleep(0.005)
+    assert settle(store, job.id).task == "sync" and ran == ["sync"]
+
+
+def test_no_video_follows_faces_that_failed(store):
+    gate, ran, job = threading.Event(), [], store.create()
+
+    def fails(*_):
+        gate.wait(5)
+        raise InputError("clip.mp4 is empty.")
+
+    store.submit(job.id, "faces", fails)
+    settle(store, job.id, "running")
+    store.submit(job.id, "sync", lambda *_: ran.append(1))
+    gate.set()
+    assert settle(store, job.id).error == "clip.mp4 is empty." and not ran
+
+
+def test_waiting_work_is_capped_in_all_and_for_each_address(tmp_path):
+    store, gate = JobQueue(tmp_path / "jobs", max_waiting=4, max_waiting_each=2), threading.Event()
+    first = store.create()
+    store.submit(first.id, "sync", waits(gate), "10.0.0.1")
+    settle(store, first.id, "running")
+    for address in ("10.0.0.1", "10.0.0.1"):
+        store.submit(store.create().id, "sync", waits(gate), address)
+    with pytest.raises(InputError, match="2 clips wait here already"):
+        store.submit(store.create().id, "sync", waits(gate), "10.0.0.1")
+    for address in ("10.0.0.2", "10.0.0.3"):
+        store.submit(store.create().id, "sync", waits(gate), address)
+    with pytest.raises(InputError, match="4 clips wait here already"):
+        store.submit(store.create().id, "sync", waits(gate), "10.0.0.4")
+    face = store.create()
+    store.submit(face.id, "faces", lambda *_: None, "10.0.0.1")  # a lane of its own
+    assert settle(store, face.id).state == "done"
+    store.submit(store.get(first.id).id, "judge", waits(gate))
+    gate.set()
+    store.close()
+
+
+def test_work_that_takes_too_long_is_ended_with_a_sentence(tmp_path):
+    store = JobQueue(tmp_path / "jobs", budget_s=0.05)
+    job = store.create()
+    store.submit(job.id, "sync", waits(threading.Event()))
+    ended = settle(store, job.id)
+    assert ended.state == "failed" and "took longer than" in ended.error
+    store.close()
+
+
+def test_too_little_memory_ends_the_job_and_not_the_server(store, caplog):
+    def greedy(*_):
+        raise MemoryError
+
+    one, two = store.create(), store.create()
+    store.submit(one.id, "sync", greedy)
+    assert "more memory than the server has" in settle(store, one.id).error
+    store.submit(two.id, "sync", lambda *_: None)
+    assert settle(store, two.id).state == "done"
+
+
+def test_a_job_whose_state_cannot_be_written_is_ended_and_says_so(store, monkeypatch, caplog):
+    def full(job):
+        raise OSError(28, "No space left on device")
+
+    gate, job = threading.Event(), store.create()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_save", full)
+        with pytest.raises(InputError, match="disk is full"):
+            store.create()
+        store.submit(job.id, "sync", waits(gate))
+        assert (settle(store, job.id).state, store.get(job.id).error) == ("failed", UNWRITABLE)
+        with pytest.raises(InputError, match="disk is full"):
+            store.update(job.id, more=1)
+    store.submit(job.id, "sync", lambda *_: None)  # and once there is room again
+    assert settle(store, job.id).state == "done"
+    assert [p.name for p in store.folder_of_all.iterdir()] == [job.id]
+
+
+def test_what_a_killed_server_left_half_written_goes_at_the_next_start(tmp_path):
+    before = JobQueue(tmp_path / "jobs")
+    job = before.create()
+    folder = before.folder(job.id)
+    before.close()
+    (folder / "job.part").write_text("{")
+    for name in ("source.new", ".lipsync-abc"):
+        (folder / name).mkdir()
+        (folder / name / "half.mp4").write_text("x")
+    after = JobQueue(tmp_path / "jobs")
+    assert [p.name for p in folder.iterdir()] == ["job.json"] and after.get(job.id) is not None
+    after.close()
+
+
+def test_files_are_viewed_under_another_name_than_the_owners(store):
+    job = store.create()
+    assert len(job.view) == 32 and job.view != job.id and store.viewed(job.view) is job
+    assert store.get(job.view) is None and store.viewed(job.id) is None
+    store.delete(job.id)
+    assert store.viewed(job.view) is None
+
+
+def test_face_maps_in_memory_are_bounded_by_bytes():
+    memory = Memory(most=3000)
+    for name in "abcd":
+        memory.put(name, ({"boxes": np.zeros(100, np.float64)}, [b"x" * 200]))  # 1,000 bytes
+    assert "a" not in memory and memory.get("b") is not None
+    memory.put("e", None)
+    assert "b" in memory  # used a moment ago
+    memory.put("huge", np.zeros(5000, np.uint8))
+    assert "huge" in memory and len(memory) == 1
+    assert held_bytes(((np.zeros(3, np.float32), 7), [{"x": b"12"}])) == 14
