@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lipsync.errors import InputError
 
-from .uploads import uploaded
+from .uploads import ALIAS, unaliased, uploaded
 
 BODY_BYTES = 1_000_000  # of any request that carries no file
 DEEPEST = 20  # levels of a JSON body
@@ -88,6 +88,9 @@ class Gate:
         self._app, self._uploads = app, uploads.resolve()
         self._hosts = {host.lower() for host in hosts}
         self._upload_bytes, self._room = upload_bytes, room
+        folder = str(self._uploads)
+        forms = dict.fromkeys((folder, json.dumps(folder)[1:-1], quote(folder)))
+        self._names = [form.encode() for form in forms]  # the folder's name, as answers may write it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it with a sentence."""
@@ -96,7 +99,7 @@ class Gate:
         if scope["type"] != "http":  # there is no websocket here
             return await send({"type": "websocket.close", "code": 1000})
         is_file = scope["path"].startswith((_FILE, "/jobs/"))
-        sealed = _sealed(send, FILE_POLICY if is_file else PAGE_POLICY)
+        sealed = _sealed(send, FILE_POLICY if is_file else PAGE_POLICY, self._names)
         try:
             receive = await self._checked(scope, receive)
         except Refused as refused:
@@ -111,8 +114,6 @@ class Gate:
             raise Refused(400, f"This page does not answer to the host name {host[:100]!r}; see LIPSYNC_HOSTS.")
         if method not in _ALLOWED or not _ALLOWED[method].fullmatch(path) or ".." in path.split("/"):
             raise Refused(404, "There is nothing here.")
-        if path.startswith(_FILE):
-            self._file(path.removeprefix(_FILE), 404)
         if method != "POST":
             return receive
         if (origin := headers.get("origin")) is not None and urlsplit(origin).netloc != headers.get("host"):
@@ -144,15 +145,13 @@ class Gate:
             return [self._inside(item, level + 1) for item in value]
         if not isinstance(value, dict):
             return value
+        inside = {key: self._inside(item, level + 1) for key, item in value.items() if key not in ("url", "path")}
         if value.get("path") is not None:
-            self._file(value["path"], 403)
-        return {key: self._inside(item, level + 1) for key, item in value.items() if key != "url"}
-
-    def _file(self, path: object, status: int) -> None:
-        try:
-            uploaded(path, self._uploads)
-        except InputError as error:
-            raise Refused(status, str(error)) from error
+            try:
+                inside["path"] = str(uploaded(unaliased(value["path"], self._uploads), self._uploads))
+            except InputError as error:
+                raise Refused(403, str(error)) from error
+        return inside
 
 
 def _name(host: str) -> str:
@@ -160,18 +159,26 @@ def _name(host: str) -> str:
     return re.sub(r":\d*$", "", host.strip()).lower()
 
 
-def _sealed(send: Send, policy: str) -> Send:
-    """`send` that puts the headers of this page on every answer."""
+def _sealed(send: Send, policy: str, names: list[bytes]) -> Send:
+    """`send` that puts the headers of this page on every answer, and calls the upload folder by its alias."""
+    text = False
 
-    async def with_headers(message: Message) -> None:
+    async def sealed(message: Message) -> None:
+        nonlocal text
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
             headers["Content-Security-Policy"] = policy
+            text = headers.get("content-type", "").startswith(("application/json", "text/"))
+            if text and "content-length" in headers:
+                del headers["content-length"]  # which the alias changes
+        elif text and message.get("body"):
+            for name in names:
+                message["body"] = message["body"].replace(name, ALIAS.encode())
         await send(message)
 
-    return with_headers
+    return sealed
 
 
 async def _next(receive: Receive) -> Message:

@@ -55,7 +55,7 @@ def build(settings: Settings) -> Gate:
     from .tabs.flow import Flow
     from .tasks import input_file, warm_up
     from .theme import HEAD, THEME, static
-    from .uploads import Uploads, check_room
+    from .uploads import Uploads, check_room, serve
 
     keep_s, upload_bytes = settings.keep_minutes * 60, int(settings.max_megabytes * 1e6)
     jobs = JobQueue(
@@ -131,6 +131,7 @@ def build(settings: Settings) -> Gate:
 
     app.post("/gradio_api/upload")(uploads.receive)  # in place of gradio's own
     app.get("/gradio_api/upload_progress")(uploads.progress)
+    app.get("/gradio_api/file={path:path}")(serve)
 
     with gr.Blocks(title="Lip-sync", analytics_enabled=False) as page:
         gr.Markdown(text("header"), elem_classes="lead")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import mimetypes
 import os
 import re
 import secrets
@@ -26,11 +27,13 @@ from gradio.route_utils import (
     upload_fn,
 )
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from lipsync.errors import InputError
 
 MOST_FILES = 20  # of one upload request
+ALIAS = "/files"  # what the gate calls gradio's folder, so that no path of the server leaves it
+SHOWN_TYPES = ("video/", "audio/", "image/")  # served as what they are; all else as bytes to save
 PROGRESS_S = 10.0  # a finished upload's progress is forgotten after so long
 
 
@@ -56,6 +59,29 @@ def uploaded(path: object, folder: Path | None = None) -> Path:
     except (OSError, ValueError) as error:
         raise missing from error
     return Path(path)
+
+
+def unaliased(path: object, folder: Path) -> object:
+    """A path under ALIAS as the path in the upload folder; None for anything else, which `uploaded` refuses."""
+    if isinstance(path, str) and path.startswith(f"{ALIAS}/"):
+        return f"{folder}{path.removeprefix(ALIAS)}"
+    return None
+
+
+def serve(path: str) -> Response:
+    """GET /gradio_api/file=PATH, in place of gradio's own: a file of the upload folder, named under ALIAS."""
+    try:
+        file = uploaded(unaliased(f"/{path.lstrip('/')}", gradio_folder()))
+    except InputError:
+        return PlainTextResponse("There is no such file, or it has been deleted.", 404)
+    kind = mimetypes.guess_type(file.name)[0] or ""
+    shown = kind.startswith(SHOWN_TYPES) and kind != "image/svg+xml"
+    return FileResponse(
+        file,
+        media_type=kind if shown else "application/octet-stream",
+        filename=None if shown else file.name,
+        headers={"Cache-Control": "private, no-store"},
+    )
 
 
 def new_path(name: str) -> Path:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -40,13 +39,13 @@ def server(place):
 
 @pytest.fixture
 def upload(server):
-    """A file that was really uploaded: its path as the page says it."""
+    """A file that was really uploaded: its path as the page says it, which is no path of the server."""
     return server.post("/gradio_api/upload", files={"files": ("clip.mp4", b"0" * 100)}).json()[0]
 
 
-def outside(place, folder):
+def outside(place):
     """Paths that are no upload, each of its own kind."""
-    key = place.parent / "key.pem"
+    folder, key = place / "gradio", place.parent / "key.pem"
     link, fifo, tilted = folder / "link.mp4", folder / "fifo.mp4", folder / "sub"
     if not link.is_symlink():
         link.symlink_to(key)
@@ -54,7 +53,8 @@ def outside(place, folder):
         tilted.symlink_to(place.parent)
     return [
         str(key), "/etc/hostname", "/dev/zero", "/proc/self/environ", str(folder), str(link), str(fifo),
-        str(tilted / "key.pem"), f"{folder}/../../key.pem", "key.pem", "", "\0", "a" * 5000, f"file://{key}",
+        str(tilted / "key.pem"), f"{folder}/../../key.pem", "key.pem", "/files/../../key.pem", "/files/link.mp4",
+        "/files/fifo.mp4", "/files/sub/key.pem", "/files", "/files/", f"/files/{key}", "", "\0", "a" * 5000, f"file://{key}",
         "http://127.0.0.1:1/x.mp4", "https://example.org/x.mp4", "data:text/plain;base64,aGk=", 7, ["x"], {"path": "x"},
     ]  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server
         for place_in_data, component in enumerate(dependency["inputs"]):
             if kinds[component] not in FILE_KINDS:
                 continue
-            for path in outside(place, Path(upload).parent.parent):
+            for path in outside(place):
                 for file in (
                     {"path": path, "meta": {"_type": "gradio.FileData"}, "url": "http://localhost/x"}, {"path": path},
                     [{"path": path, "orig_name": "x.mp4"}], {"video": {"path": path}, "subtitles": None},
@@ -78,11 +78,11 @@ def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server
                     body = {"data": data, "fn_index": dependency["id"], "session_hash": "abcdefghij"}
                     answer = server.post("/gradio_api/queue/join", json=body)
                     assert answer.status_code == 403 and "upload it again" in answer.text, (dependency["id"], path)
-                    assert "key.pem" not in answer.text
+                    assert "key.pem" not in answer.text and str(place) not in answer.text
                     tried += 1
     assert tried > 500  # the walk really met the page's fields and the API's
     for name in ("sync", "faces", "verify"):
-        for path in outside(place, Path(upload).parent.parent):
+        for path in outside(place):
             answer = server.post(
                 f"/gradio_api/call/{name}", json={"data": [{"path": path}, {"path": path}, True, None]}
             )
@@ -92,8 +92,8 @@ def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server
     assert len(list(jobs.folder_of_all.iterdir())) == before
 
 
-def test_what_was_uploaded_passes(server, upload):
-    assert uploads.uploaded(upload) == Path(upload)
+def test_what_was_uploaded_passes(server, place, upload):
+    assert upload.startswith("/files/") and str(place) not in upload
     body = {"data": [{"path": upload, "url": "http://localhost/x"}]}
     assert server.post("/gradio_api/call/verify", json=body).status_code == 200
     assert server.get(f"/gradio_api/file={upload}").content == b"0" * 100
@@ -105,7 +105,7 @@ def test_the_job_queue_itself_takes_no_path_from_elsewhere(server, place, upload
 
     jobs = server.gate.context.jobs
     job = jobs.create()
-    for path in outside(place, Path(upload).parent.parent):
+    for path in outside(place):
         with pytest.raises(InputError, match="upload it again"):
             tasks.store_upload(jobs, job, "source", path)
     assert [p.name for p in jobs.folder(job.id).iterdir()] == ["job.json"]
@@ -113,11 +113,14 @@ def test_the_job_queue_itself_takes_no_path_from_elsewhere(server, place, upload
 
 
 def test_served_files_lie_in_the_upload_folder(server, place, upload):
-    for path in outside(place, Path(upload).parent.parent):
-        answer = server.get(f"/gradio_api/file={path}" if isinstance(path, str) and "\0" not in path else "/x")
+    for path in outside(place):
+        answer = server.get(f"/gradio_api/file={path if isinstance(path, str) else 'x'}".replace("\0", "%00"))
         assert answer.status_code == 404 and SECRET not in answer.text, path
     answer = server.get(f"/gradio_api/file={upload}")
-    assert "sandbox" in answer.headers["content-security-policy"]
+    assert "sandbox" in answer.headers["content-security-policy"] and answer.headers["content-type"] == "video/mp4"
+    page = server.post("/gradio_api/upload", files={"files": ("page.html", b"<script>")}).json()[0]
+    kept = server.get(f"/gradio_api/file={page}").headers
+    assert kept["content-type"] == "application/octet-stream" and "attachment" in kept["content-disposition"]
 
 
 def test_gradio_without_its_own_check_is_not_served(server):
@@ -242,9 +245,7 @@ def test_an_upload_is_followed_by_its_progress(server):
         if line
     ]
     assert said[-1] == {"msg": "done"}
-    unknown = server.get(
-        "/gradio_api/upload_progress", params={"upload_id": ""}
-    )  # as gradio's page asks of a recording
+    unknown = server.get("/gradio_api/upload_progress", params={"upload_id": ""})
     assert unknown.text == 'data: {"msg": "done"}\n\n'
 
 
