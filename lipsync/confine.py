@@ -1,6 +1,6 @@
-"""What a process gives up before it opens a foreign file: resource limits, then Landlock and seccomp where Linux has them.
+"""What a process gives up before it opens a foreign file: resource limits, then rights, by Landlock and seccomp.
 
-Nothing here can be undone by the process or its threads. All of it works without being root.
+Linux alone has these two. Nothing here can be undone by the process or its threads. All of it works without being root.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MOST_FILES = 64
 
 # Landlock: rights over files, as bits. What an older kernel does not know is left out.
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
+MAKE_FILE, REMOVE_FILE = 1 << 8, 1 << 5
+FILL = READ_FILE | WRITE_FILE | READ_DIR | TRUNCATE | MAKE_FILE | REMOVE_FILE
 RIGHTS_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 CONNECT_AND_BIND, ABSTRACT_SOCKETS_AND_SIGNALS = 3, 3
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # system calls, the same on every processor
@@ -58,7 +60,7 @@ def prctl(option: int, *values: int) -> bool:
 
 
 def confine(limits: Limits, reads: Sequence[str], writes: Sequence[str], libraries: Sequence[str]) -> None:
-    """Give up everything but `limits`, reading `reads` and `libraries`, and writing `writes`."""
+    """Give up everything but `limits`, reading the files `reads` and `libraries`, and filling the folders `writes`."""
     for kind, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, limits.cpu_s),
@@ -109,7 +111,7 @@ def open_files(reads: Sequence[str], writes: Sequence[str], libraries: Sequence[
         for path in reads:
             _allow(rules, path, READ_FILE, rights)
         for path in writes:
-            _allow(rules, path, READ_FILE | WRITE_FILE | TRUNCATE, rights)
+            _allow(rules, path, FILL, rights)
         return libc().syscall(RESTRICT_SELF, rules, 0) == 0
     finally:
         os.close(rules)

@@ -2,8 +2,8 @@
 
 What visitors give is never opened in this process: `probe`, `FrameReader`, `SoundReader`, `read_sound` and
 `read_waveform` start a child that runs decoder.py (sandbox.py), read its pipe, and turn its crash, its silence or its
-complaint into one InputError sentence. Frames are counted at one constant rate, whatever the container's clock does; sound
-starts at the moment of the first frame. Only writer.py, which gets our own frames, works in place.
+complaint into one InputError sentence. Frames are counted at one constant rate, whatever the container's clock does;
+sound starts at the moment of the first frame. Only writer.py, which gets our own frames, works in place.
 Set LIPSYNC_DEBUG to see what the child prints.
 """
 

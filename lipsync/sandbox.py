@@ -57,6 +57,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")  # without these, libraries may not be found
+ANSWER_BYTES = 32 << 20
 OUT_OF_MEMORY = ("memory allocation of", "bad_alloc", "MemoryError", "Cannot allocate memory")
 
 
@@ -92,7 +93,7 @@ class Child:
 
     job      "module:function"
     request  its keyword arguments, as JSON
-    reads    files that it may read; writes: files that exist and that it may write. Nothing else of anyone's data.
+    reads    files that it may read; writes: folders that it may fill, the first one for its temporary files too
     data     whether it sends data beside its answer
 
     May be used and closed from several threads. Raises LipsyncError where no process can be had.
@@ -167,6 +168,9 @@ class Child:
                 if not part:
                     break
                 said += part
+                if len(said) > ANSWER_BYTES:  # whoever runs in there now, it is not our code
+                    self._process.kill()
+                    raise Ended("crash", "too long an answer")
             if self.closed:
                 return None
             code, words = self._process.wait(GONE_S if said else self.limits.patience_s)
@@ -557,6 +561,8 @@ def work() -> None:
     asked = json.loads(_line())
     name, function = asked["job"].split(":")
     limits = Limits(**asked["limits"])
+    if asked["writes"]:
+        os.environ["TMPDIR"] = asked["writes"][0]
     try:
         module = import_module(name)
         confine(limits, asked["reads"], asked["writes"], libraries(module))
