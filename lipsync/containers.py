@@ -23,19 +23,18 @@ def words_of(text: str) -> set[str]:
 # What people have, and nothing else that the library can read: no format that names other files or addresses, reads
 # devices, takes any text for a picture, or lived on one console of 1995 and was hardly looked at since.
 FORMATS = words_of("""
-    mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpeg flv asf mxf ogg dv nut ivf h264 hevc vvc av1 obu m4v mpegvideo
-    mjpeg yuv4mpegpipe gif apng wav w64 aiff au caf mp3 aac loas ac3 eac3 dts truehd flac wv ape tta gsm amr amrnb amrwb
-    image2 png_pipe jpeg_pipe webp_pipe bmp_pipe tiff_pipe gif_pipe j2k_pipe jpegxl_pipe ppm_pipe pgm_pipe pbm_pipe
-    pam_pipe""")
+    mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpeg flv asf mxf ogg dv nut ivf h264 hevc vvc av1 obu m4v
+    mpegvideo mjpeg yuv4mpegpipe gif apng wav w64 aiff au caf mp3 aac loas ac3 eac3 dts truehd flac wv ape tta gsm amr
+    amrnb amrwb image2 png_pipe jpeg_pipe webp_pipe bmp_pipe tiff_pipe gif_pipe j2k_pipe jpegxl_pipe ppm_pipe pgm_pipe
+    pbm_pipe pam_pipe""")
 CODECS = words_of("""
     h264 hevc vvc av1 vp8 vp9 vp3 vp6 vp6a vp6f theora dirac mpeg1video mpeg2video mpeg4 msmpeg4v1 msmpeg4v2 msmpeg4v3
-    h261 h263 h263i h263p flv1 flashsv flashsv2 wmv1 wmv2 wmv3 vc1 prores dnxhd cfhd dvvideo ffv1 ffvhuff huffyuv utvideo
-    magicyuv hap rawvideo v210 qtrle cinepak svq1 svq3 msrle msvideo1 mjpeg mjpegb png apng gif bmp tiff webp jpeg2000
-    jpegxl ppm pgm pgmyuv pbm pam
-    aac aac_latm mp1 mp2 mp3 ac3 eac3 dts truehd mlp opus vorbis speex flac alac wavpack ape tta amr_nb amr_wb wmav1 wmav2
-    wmapro wmavoice wmalossless gsm gsm_ms ilbc nellymoser s302m adpcm_ms adpcm_ima_wav adpcm_ima_qt adpcm_swf
-    adpcm_yamaha adpcm_g722 adpcm_g726 adpcm_g726le pcm_alaw pcm_mulaw pcm_bluray pcm_dvd pcm_s8 pcm_u8 pcm_s8_planar
-    pcm_s16le_planar pcm_s16be_planar pcm_s24le_planar pcm_s32le_planar""")
+    h261 h263 h263i h263p flv1 flashsv flashsv2 wmv1 wmv2 wmv3 vc1 prores dnxhd cfhd dvvideo ffv1 ffvhuff huffyuv
+    utvideo magicyuv hap rawvideo v210 qtrle cinepak svq1 svq3 msrle msvideo1 mjpeg mjpegb png apng gif bmp tiff webp
+    jpeg2000 jpegxl ppm pgm pgmyuv pbm pam aac aac_latm mp1 mp2 mp3 ac3 eac3 dts truehd mlp opus vorbis speex flac alac
+    wavpack ape tta amr_nb amr_wb wmav1 wmav2 wmapro wmavoice wmalossless gsm gsm_ms ilbc nellymoser s302m adpcm_ms
+    adpcm_ima_wav adpcm_ima_qt adpcm_swf adpcm_yamaha adpcm_g722 adpcm_g726 adpcm_g726le pcm_alaw pcm_mulaw pcm_bluray
+    pcm_dvd pcm_s8 pcm_u8 pcm_s8_planar pcm_s16le_planar pcm_s16be_planar pcm_s24le_planar pcm_s32le_planar""")
 CODECS |= {f"pcm_{kind}{bits}{order}" for kind in "suf" for bits in (16, 24, 32, 64) for order in ("le", "be")}
 TILED_BRANDS = {"heic", "heix", "mif1", "avif"}
 

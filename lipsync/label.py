@@ -183,22 +183,24 @@ def verify(path: str | os.PathLike) -> Verdict:
         return Verdict(Status.ALTERED, detail, signer=own.signer)
 
     source = None if own.made else chain.source(own.name)
-    facts = {"signer": own.signer, **(source.label if source and source.sound else own).facts}
+    known_hand = own.trusted or own.lapsed
+    sound = source if source and source.sound and known_hand else None
+    facts = {"signer": own.signer, **(sound.label if sound else own).facts}
     more = [f"{label.called} has added to the label since." for label in updates]
     if unsure := sorted({*top.unsure, *own.unsure}):
         more.append(f"Not everything in the label could be confirmed ({', '.join(map(_clean, unsure[:5]))}).")
     more = "".join(f" {sentence}" for sentence in more)
-    if not own.trusted and not own.lapsed:
+    if not known_hand:
         says = f"says it was {own.what}" if own.made else "does not say that it was made by AI"
         if source:
-            says = f"says it was made from a video that {source.label.called} said to be {source.label.what}"
+            says = f"says it was made {source.how} a video that {source.label.called} said to be {source.label.what}"
         over = own.ends and own.ends < datetime.now(UTC)
         late = f", and whose certificate ended on {own.ends:%Y-%m-%d}" if over else ""
         detail = f"the file is as it was signed and {says}, but by {signer}, who is not on the trust list here{late}."
         return Verdict(Status.UNKNOWN, detail + more, **facts)
     what = own.what
-    if source and source.sound:
-        what = f"made {source.how} a video that a label signed by {source.label.called} said to be {source.label.what}"
+    if sound:
+        what = f"made {sound.how} a video that a label signed by {sound.label.called} said to be {sound.label.what}"
     elif not own.made:
         detail = f"Content Credentials by {signer} are intact, but they do not say that the video was made by AI."
         if source:
@@ -208,7 +210,7 @@ def verify(path: str | os.PathLike) -> Verdict:
         lapsed = f"ended on {own.ends:%Y-%m-%d}" if own.ends else "has ended"
         detail = f"{what}, signed by {signer} and unchanged since, but the certificate {lapsed}."
         return Verdict(Status.EXPIRED, detail + more, **facts)
-    detail = f"{what}; this file is signed by {signer}." if source else f"{what}, signed by {signer}."
+    detail = f"{what}; this file is signed by {signer}." if sound else f"{what}, signed by {signer}."
     return Verdict(Status.INTACT, detail + more, **facts)
 
 

@@ -57,7 +57,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")  # without these, libraries may not be found
-ANSWER_BYTES = 32 << 20
+ANSWER_BYTES = 16 << 20
 OUT_OF_MEMORY = ("memory allocation of", "bad_alloc", "MemoryError", "Cannot allocate memory")
 
 
@@ -157,7 +157,7 @@ class Child:
 
     def finish(self) -> dict[str, Any] | None:
         """The job's answer, once the data has ended; None when another thread closed this. Raises Ended."""
-        said = b""
+        said = bytearray()
         with self._lock:
             while not self.closed:
                 self._wait(self._talk.fileno())
