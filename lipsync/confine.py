@@ -71,9 +71,10 @@ def confine(limits: Limits, reads: Sequence[str], writes: Sequence[str], librari
     ):
         with contextlib.suppress(ValueError, OSError, TypeError):  # macOS has no limit on address space
             hard = resource.getrlimit(kind)[1]
-            hard = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            known = [value for value in (most, hard) if value != resource.RLIM_INFINITY]
             # At the soft limit of processor time comes SIGXCPU, which says what it was; at the hard one, SIGKILL.
-            resource.setrlimit(kind, (hard, hard + 5 if kind == resource.RLIMIT_CPU else hard))
+            spare = 5 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else 0
+            resource.setrlimit(kind, (min(known), min(known) + spare))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as first_to_go:
         first_to_go.write("1000")
     if platform.system() == "Linux":

@@ -29,7 +29,7 @@ __all__ = [
 Frame = np.ndarray  # (H, W, 3) uint8 RGB
 
 MEMORY_BYTES = 4 << 30  # address space of a decoder; an 8K 10-bit film needs about half of it
-PROBE_CPU_S, PROBE_S = 10, 60.0  # a probe that takes more processor time, or wall time, is given up
+PROBE_CPU_S, PROBE_S = 10, 120.0  # a probe that takes more processor time, or wall time, is given up
 STALL_CPU_S, STALL_S = 45, 180.0  # a decoder that gives nothing for so long is given up
 SOUND_CPU_S = 1800  # four hours of sound in a large video
 AHEAD_BYTES = 64 << 20  # frames read before they are asked for

@@ -557,14 +557,14 @@ def _die_with(server: int) -> None:
 
 def work() -> None:
     """Read the request, give up all that it does not need, do the job, answer, leave."""
-    os.environ.clear()
     asked = json.loads(_line())
     name, function = asked["job"].split(":")
     limits = Limits(**asked["limits"])
-    if asked["writes"]:
-        os.environ["TMPDIR"] = asked["writes"][0]
     try:
         module = import_module(name)
+        os.environ.clear()  # only now: the libraries look there when they are loaded
+        if asked["writes"]:
+            os.environ["TMPDIR"] = asked["writes"][0]
         confine(limits, asked["reads"], asked["writes"], libraries(module))
         answer = {"answer": getattr(module, function)(**asked["request"])}
     except MemoryError:
