@@ -108,7 +108,7 @@ class Child:
         writes: Sequence[str | Path] = (),
         data: bool = False,
     ):
-        self.limits, self.closed, self._stalled = limits, False, False
+        self.limits, self.closed = limits, False
         self._lock = threading.Lock()
         try:
             self._process, self._talk, self._data = _open(data)
@@ -135,7 +135,7 @@ class Child:
             self._talk.sendall(block)
         except TimeoutError:
             self._give_up()
-        except (BrokenPipeError, ConnectionResetError, OSError):
+        except OSError:
             pass
 
     def end_of_input(self) -> None:
@@ -177,9 +177,10 @@ class Child:
         self.close()
         if os.environ.get("LIPSYNC_DEBUG") and words:
             print(words, file=sys.stderr)
-        if not said:
-            raise _cause(code, words)
-        answer = json.loads(said)
+        try:
+            answer = json.loads(said)
+        except ValueError as error:  # nothing, or the beginning of an answer
+            raise _cause(code, words) from error
         if "ended" in answer:
             raise Ended(answer["ended"])
         return answer["answer"]

@@ -131,5 +131,10 @@ def count_incoming() -> dict[str, Any]:
     return {"sizes": [sizes[0], sizes[-1]], "sum": sum(sizes)}
 
 
+def half_an_answer() -> None:
+    os.write(0, b'{"answer": {"a"')
+    signal.raise_signal(signal.SIGSEGV)
+
+
 def flood() -> dict[str, Any]:
     return {"answer": "x" * (64 << 20)}

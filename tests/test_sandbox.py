@@ -129,7 +129,14 @@ def test_a_folder_to_fill_is_the_only_one(tmp_path):
 
 @pytest.mark.parametrize(
     "job, cause",
-    [("swell", "memory"), ("swell_natively", "memory"), ("killed", "memory"), ("abort", "crash"), ("crash", "crash")],
+    [
+        ("swell", "memory"),
+        ("swell_natively", "memory"),
+        ("killed", "memory"),
+        ("abort", "crash"),
+        ("crash", "crash"),
+        ("half_an_answer", "crash"),
+    ],
 )
 def test_want_of_memory_and_a_crash_are_told_apart(job, cause):
     with pytest.raises(Ended) as raised:
