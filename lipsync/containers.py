@@ -76,7 +76,13 @@ def is_taken(stream: av.stream.Stream) -> bool:
 
 def picture_stream(container: av.container.InputContainer) -> av.VideoStream | None:
     """The stream to look at: the largest one that is not cover art."""
-    streams = [s for s in container.streams.video if is_taken(s) and not s.disposition & Disposition.attached_pic]
+    pictures = [s for s in container.streams.video if s.codec_context and not s.disposition & Disposition.attached_pic]
+    streams = [s for s in pictures if is_taken(s)]
+    if pictures and not streams:
+        codec = pictures[0].codec_context.codec.canonical_name
+        raise InputError(
+            f"The pictures of {{file}} are coded as {codec}, which is not taken; save it as MP4 with H.264."
+        )
     if len(streams) > 1 and container.metadata.get("major_brand") in TILED_BRANDS:
         raise InputError("{file} is a photo stored in tiles, which is not supported; save it as JPEG or PNG.")
     return max(streams, key=lambda s: s.width * s.height, default=None)

@@ -559,6 +559,29 @@ def test_fuzzed_bytes_end_in_frames_or_in_one_sentence(tmp_path, ending):
         assert time.monotonic() - began < 20
 
 
+# --- what is not taken -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "ending, codec, pixels",
+    [("avi", "zmbv", "bgr0"), ("mkv", "snow", "yuv420p"), ("avi", "asv1", "yuv420p")],
+)
+def test_a_codec_that_nobody_needs_is_not_decoded(tmp_path, ending, codec, pixels):
+    path = write_media(tmp_path / f"c.{ending}", count_up(5), codec=codec, pixels=pixels, options={"strict": "-2"})
+    with pytest.raises(InputError, match=rf"pictures of c\.{ending} are coded as {codec}, which is not taken"):
+        probe(path)
+
+
+@pytest.mark.parametrize("form", ["gxf", "swf", "ffmetadata", "webvtt", "ircam", "voc"])
+def test_a_container_that_nobody_needs_is_not_opened(tmp_path, form):
+    path = tmp_path / "c.mp4"
+    starts = {"gxf": b"\0\0\0\0\1\xbc\0\0\0\0\0\0\0\0\xe1\xe2", "swf": b"FWS\x09", "ffmetadata": b";FFMETADATA1\n",
+              "webvtt": b"WEBVTT\n\n", "ircam": b"\x64\xa3\1\0", "voc": b"Creative Voice File\x1a"}  # fmt: skip
+    path.write_bytes(starts[form] + bytes(5000))
+    with pytest.raises(InputError, match=r"c\.mp4 cannot be read as a video, a picture or a sound"):
+        probe(path)
+
+
 # --- the child -----------------------------------------------------------------------------------------------
 
 
