@@ -54,6 +54,8 @@ def open_input(path: str) -> av.container.InputContainer:
     options |= {"format_whitelist": ",".join(sorted(FORMATS)), "codec_whitelist": ",".join(decoders())}
     try:
         return av.open(f"file:{path}", container_options=options, metadata_errors="replace")
+    except MemoryError:
+        raise
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{{file}} cannot be read as a video, a picture or a sound ({words(error)}).") from error
 
