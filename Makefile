@@ -4,7 +4,7 @@ PY := .venv/bin/python
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info[:2] \
 	not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test test-fast bench lint
+.PHONY: demo test test-fast bench sweep lint
 
 .venv/ready: requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found; name one: make demo PYTHON=/path/to/python3.12"; exit 1; }
@@ -23,15 +23,18 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-
 	@sh tests/prepare.sh
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -m "not bench"
+	$(PY) -m pytest -m "not bench and not sweep"
 
 test-fast: .venv/ready   ## the suite without slow, browser and bench tests: under a minute
-	$(PY) -m pytest -m "not slow and not browser and not bench"
+	$(PY) -m pytest -m "not slow and not browser and not bench and not sweep"
 
 bench: .venv/ready       ## speed and memory of this machine; speeds as ratios of one run
 	$(PY) -m tests.bench
 	$(PY) -m tests.bench_judge
 	$(PY) -m pytest -m bench
+
+sweep: .venv/ready       ## hostile files: all lies, cuts, mutations and attacks on labels (tests/hostile.py); 20 minutes
+	$(PY) -m pytest -m sweep -s
 
 lint: .venv/ready
 	$(PY) -m ruff check .

@@ -5,37 +5,33 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipsync import label
-from lipsync.containers import picture_stream, sound_stream
+from lipsync import sandbox
+from lipsync.containers import open_input, picture_stream, sound_stream
 from lipsync.errors import InputError
-from lipsync.media import SoundReader, probe
 
-from . import sync
-from .catalogue import MeasureError
-from .protocols import FPS
-from .rows import ScoreRow
-
+# The child that copies imports this module too: what it does not need is imported where it is needed.
 if TYPE_CHECKING:
     import av
 
+    from .rows import ScoreRow
+
 RATE = 48_000
 LAYOUTS = {1: "mono", 2: "stereo"}
-PATIENCE_S = 600
+MEMORY_BYTES, CPU_S, PATIENCE_S = 4 << 30, 3600, 600.0
 
 
 def words(row: ScoreRow) -> str:
     """What a row says about the offset, for people, and who says so."""
+    from . import sync
+
     if row.error:
         return f"No offset: {row.error}"
     if row.offset is None:
@@ -54,6 +50,12 @@ def fix(path: Path, out: Path, offset: int) -> list[str]:
 
     Returns sentences on what changed beside. Raises InputError, MeasureError; then `out` is as it was before.
     """
+    from lipsync import label
+    from lipsync.media import probe
+
+    from .catalogue import MeasureError
+    from .protocols import FPS
+
     if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
         raise InputError(f"The repaired file is .mp4, .mov or .mkv, not {out.suffix or 'without an ending'}.")
     if out.resolve() == path.resolve():
@@ -63,36 +65,48 @@ def fix(path: Path, out: Path, offset: int) -> list[str]:
     info = probe(path)
     if not info.has_video or not info.has_audio:
         raise InputError(f"{path.name} has no {'sound' if info.has_video else 'picture'}: there is nothing to repair.")
-    # The picture's packets are copied in a child process: a broken file may take it down, but not us.
-    root = str(Path(__file__).resolve().parent.parent)
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    delay = round(Fraction(offset) / FPS * RATE)
+    limits = sandbox.Limits(MEMORY_BYTES, CPU_S, PATIENCE_S, written_bytes=2 * path.stat().st_size + (1 << 30))
+    # The picture's packets are copied in a child process, which is given the sound by another, through this one.
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent) as folder:
-        made = Path(folder, f"repaired{out.suffix}")
-        command = [sys.executable, "-P", "-m", "eval.repair", str(path), str(made), str(offset), str(info.start_s)]
+        made = Path(folder, f"repaired{out.suffix}").resolve()
+        there = str(path.resolve())
+        request = {"source": there, "target": str(made), "start_s": info.start_s}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
-        except subprocess.TimeoutExpired as error:
-            raise MeasureError(f"{path.name} could not be repaired within {PATIENCE_S} s.") from error
-        if done.returncode:
-            said = done.stderr.strip().splitlines()
-            raise MeasureError(
-                f"{path.name} could not be repaired: {said[-1] if said else 'the copying process broke down'}."
-            )
+            with sandbox.Child("eval.repair:copy", request, limits, [there], [made.parent]) as child:
+                for chunk in _moved(path, delay):
+                    child.send(memoryview(np.ascontiguousarray(chunk)).cast("B"))
+                child.end_of_input()
+                answer = child.finish()
+        except sandbox.Ended as ended:
+            raise MeasureError(f"{path.name} could not be repaired: copying it {ended}.") from ended
+        if "error" in answer:
+            raise MeasureError(f"{path.name} could not be repaired: {answer['error'].replace('{file}', path.name)}.")
         made.replace(out)
-    changed = done.stdout.splitlines()
+    changed = answer["changed"]
     if label.verify(path).status is not label.Status.NOT_LABELLED:
         changed.append("The source carries Content Credentials; they do not cover the moved sound; the copy has none.")
     return changed
 
 
-def _copy(source: str, target: str, offset: int, start_s: float) -> None:
-    """The child's work: picture packets from the first shown frame on, sound moved and coded again as AAC.
+def copy(source: str, target: str, start_s: float) -> dict[str, Any]:
+    """The child's work: picture packets from the first shown frame on, and the sound that comes in, coded as AAC.
 
-    What is lost on the way is printed, a sentence a line.
+    Returns sentences on what is lost on the way, or an error.
     """
+    from av.error import FFmpegError
+
+    try:
+        return {"changed": _copy(source, target, start_s)}
+    except (FFmpegError, ValueError) as error:
+        return {"error": str(error)}
+
+
+def _copy(source: str, target: str, start_s: float) -> list[str]:
     import av
 
-    with av.open(source) as read, av.open(target, "w") as write:
+    changed: list[str] = []
+    with open_input(source) as read, av.open(target, "w") as write:
         picture, heard = picture_stream(read), sound_stream(read)
         had = heard.codec_context.layout.nb_channels
         channels = 1 if had == 1 else 2
@@ -100,11 +114,11 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
         sound = write.add_stream("aac", rate=RATE, layout=LAYOUTS[channels])
         sound.bit_rate = 96_000 * channels
         if had > channels:
-            print(f"The sound had {had} channels and was mixed to two.")
+            changed.append(f"The sound had {had} channels and was mixed to two.")
         if others := [s.type for s in read.streams if s not in (picture, heard)]:
-            print(f"Only the picture and its sound were copied; left out: {', '.join(others)}.")
+            changed.append(f"Only the picture and its sound were copied; left out: {', '.join(others)}.")
         start = round(Fraction(start_s).limit_denominator(10**6) / picture.time_base)
-        moved = _moved(source, round(Fraction(offset) / FPS * RATE), channels)
+        moved = _mixed(channels)
         chunk, samples = next(moved, None), 0
         for packet in _in_order(read.demux(picture), picture):
             at = float((packet.dts - start) * picture.time_base)
@@ -122,6 +136,7 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
             samples = _encode(write, sound, chunk, samples)
             chunk = next(moved, None)
         write.mux(sound.encode(None))
+    return changed
 
 
 def _in_order(packets: Iterable[av.Packet], picture: av.VideoStream) -> Iterator[av.Packet]:
@@ -142,18 +157,26 @@ def _in_order(packets: Iterable[av.Packet], picture: av.VideoStream) -> Iterator
         raise ValueError("its pictures carry no time of decoding; code it again first")
 
 
-def _moved(source: str, delay: int, channels: int) -> Iterator[np.ndarray]:
-    """Chunks (S, C) float32 of a file's sound, `delay` samples later: silence before it, or its beginning cut off."""
+def _moved(source: Path, delay: int) -> Iterator[np.ndarray]:
+    """Chunks (S, 2) float32 of a file's sound, `delay` samples later: silence before it, or its beginning cut off."""
+    from lipsync.media import SoundReader
+
     if delay > 0:
-        yield np.zeros((delay, channels), np.float32)
+        yield np.zeros((delay, 2), np.float32)
     cut = max(-delay, 0)
-    with SoundReader(source, RATE, channels) as reader:
+    with SoundReader(source, RATE, 2) as reader:
         for chunk in reader:
             if cut >= len(chunk):
                 cut -= len(chunk)
                 continue
             yield chunk[cut:]
             cut = 0
+
+
+def _mixed(channels: int) -> Iterator[np.ndarray]:
+    """Chunks (S, channels) float32 of the sound that comes in; both channels are the same where the file had one."""
+    for block in sandbox.incoming(RATE * 8):
+        yield np.frombuffer(block, np.float32).reshape(-1, 2)[:, :channels]
 
 
 def _encode(write, stream, chunk: np.ndarray, at: int) -> int:
@@ -164,10 +187,3 @@ def _encode(write, stream, chunk: np.ndarray, at: int) -> int:
     frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
     write.mux(stream.encode(frame))
     return at + len(chunk)
-
-
-if __name__ == "__main__":
-    try:
-        _copy(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
-    except Exception as error:
-        sys.exit(str(error))

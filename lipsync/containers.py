@@ -3,8 +3,11 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import cache
 
 import av
+from av.codec import Codec
+from av.codec.codec import UnknownCodecError
 from av.codec.context import ThreadType
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -12,12 +15,27 @@ from av.video.reformatter import ColorRange
 
 from .errors import InputError
 
-# Formats that name other files or addresses, read devices, or take any text for a picture.
-REFUSED_FORMATS = {
-    *("concat", "dash", "hls", "hds", "imf", "lavfi", "sdp", "rtp", "rtsp", "sap", "smoothstreaming"),
-    *("tty", "bin", "xbin", "adf", "idf", "data", "rawvideo", "vobsub", "svg_pipe", "ffmetadata"),
-    *("alsa", "oss", "fbdev", "kmsgrab", "x11grab", "video4linux2,v4l2", "webm_dash_manifest"),
-}
+
+def words_of(text: str) -> set[str]:
+    return set(text.split())
+
+
+# What people have, and nothing else that the library can read: no format that names other files or addresses, reads
+# devices, takes any text for a picture, or lived on one console of 1995 and was hardly looked at since.
+FORMATS = words_of("""
+    mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpeg flv asf mxf ogg dv nut ivf h264 hevc vvc av1 obu m4v
+    mpegvideo mjpeg yuv4mpegpipe gif apng wav w64 aiff au caf mp3 aac loas ac3 eac3 dts truehd flac wv ape tta gsm amr
+    amrnb amrwb image2 png_pipe jpeg_pipe webp_pipe bmp_pipe tiff_pipe gif_pipe j2k_pipe jpegxl_pipe ppm_pipe pgm_pipe
+    pbm_pipe pam_pipe""")
+CODECS = words_of("""
+    h264 hevc vvc av1 vp8 vp9 vp3 vp6 vp6a vp6f theora dirac mpeg1video mpeg2video mpeg4 msmpeg4v1 msmpeg4v2 msmpeg4v3
+    h261 h263 h263i h263p flv1 flashsv flashsv2 wmv1 wmv2 wmv3 vc1 prores dnxhd cfhd dvvideo ffv1 ffvhuff huffyuv
+    utvideo magicyuv hap rawvideo v210 qtrle cinepak svq1 svq3 msrle msvideo1 mjpeg mjpegb png apng gif bmp tiff webp
+    jpeg2000 jpegxl ppm pgm pgmyuv pbm pam aac aac_latm mp1 mp2 mp3 ac3 eac3 dts truehd mlp opus vorbis speex flac alac
+    wavpack ape tta amr_nb amr_wb wmav1 wmav2 wmapro wmavoice wmalossless gsm gsm_ms ilbc nellymoser s302m adpcm_ms
+    adpcm_ima_wav adpcm_ima_qt adpcm_swf adpcm_yamaha adpcm_g722 adpcm_g726 adpcm_g726le pcm_alaw pcm_mulaw pcm_bluray
+    pcm_dvd pcm_s8 pcm_u8 pcm_s8_planar pcm_s16le_planar pcm_s16be_planar pcm_s24le_planar pcm_s32le_planar""")
+CODECS |= {f"pcm_{kind}{bits}{order}" for kind in "suf" for bits in (16, 24, 32, 64) for order in ("le", "be")}
 TILED_BRANDS = {"heic", "heix", "mif1", "avif"}
 
 
@@ -31,18 +49,42 @@ def open_input(path: str) -> av.container.InputContainer:
 
     raises  InputError; `{file}` in any sentence of the child stands for the name that the user gave
     """
-    allowed = ",".join(sorted(av.formats_available - REFUSED_FORMATS))
     # image2 takes JPEG files by their name; without patterns it reads that one file and no other.
-    options = {"protocol_whitelist": "file", "format_whitelist": allowed, "pattern_type": "none"}
+    options = {"protocol_whitelist": "file", "pattern_type": "none"}
+    options |= {"format_whitelist": ",".join(sorted(FORMATS)), "codec_whitelist": ",".join(decoders())}
     try:
         return av.open(f"file:{path}", container_options=options, metadata_errors="replace")
+    except MemoryError:
+        raise
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{{file}} cannot be read as a video, a picture or a sound ({words(error)}).") from error
 
 
+@cache
+def decoders() -> list[str]:
+    """The library's decoders of CODECS; a codec may have several."""
+    found = []
+    for name in sorted(av.codecs_available):
+        with contextlib.suppress(UnknownCodecError):  # an encoder alone
+            if Codec(name, "r").canonical_name in CODECS:
+                found.append(name)
+    return found
+
+
+def is_taken(stream: av.stream.Stream) -> bool:
+    """Can it be decoded here?"""
+    return bool(stream.codec_context) and stream.codec_context.codec.canonical_name in CODECS
+
+
 def picture_stream(container: av.container.InputContainer) -> av.VideoStream | None:
     """The stream to look at: the largest one that is not cover art."""
-    streams = [s for s in container.streams.video if s.codec_context and not s.disposition & Disposition.attached_pic]
+    pictures = [s for s in container.streams.video if s.codec_context and not s.disposition & Disposition.attached_pic]
+    streams = [s for s in pictures if is_taken(s)]
+    if pictures and not streams:
+        codec = pictures[0].codec_context.codec.canonical_name
+        raise InputError(
+            f"The pictures of {{file}} are coded as {codec}, which is not taken; save it as MP4 with H.264."
+        )
     if len(streams) > 1 and container.metadata.get("major_brand") in TILED_BRANDS:
         raise InputError("{file} is a photo stored in tiles, which is not supported; save it as JPEG or PNG.")
     return max(streams, key=lambda s: s.width * s.height, default=None)
@@ -50,7 +92,7 @@ def picture_stream(container: av.container.InputContainer) -> av.VideoStream | N
 
 def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
     """The stream to hear: the library's choice among those that it can decode."""
-    streams = [s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate]
+    streams = [s for s in container.streams.audio if is_taken(s) and s.codec_context.sample_rate]
     best = container.streams.best("audio")
     return best if best in streams else next(iter(streams), None)
 
@@ -78,6 +120,7 @@ class Pictures:
         self.codec.thread_type = ThreadType.AUTO
         self.codec.thread_count = min(4, os.cpu_count() or 1)
         self.broken = 0
+        self.starved = False  # some of it would have needed more memory than there is
 
     def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
         """The frames that one packet brings out, each at `time` in units of the stream's time base."""
@@ -88,8 +131,9 @@ class Pictures:
                 if self.codec is self.stream.codec_context
                 else self.codec.decode(packet if packet.size else None)
             )
-        except FFmpegError:
+        except FFmpegError as error:
             self.broken += 1
+            self.starved |= isinstance(error, MemoryError)
             return []
         self.broken += sum(frame.is_corrupt for frame in frames)
         return frames

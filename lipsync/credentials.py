@@ -55,11 +55,30 @@ class Trust:
     authorities: str
     hands: str
     timestamps: str
+    names: frozenset[str] = frozenset()  # of the single hands
 
 
 def keys_dir() -> Path:
     """The folder of keys; may not exist yet."""
     return Path(os.environ.get("LIPSYNC_KEYS") or Path.home() / ".config" / "lipsync" / "keys").expanduser()
+
+
+def check_keys_apart(work: Path) -> None:
+    """Raise LabelError where signing keys lie in a folder that is served from, or the other way round.
+
+    work  the folder in which visitors' files and results are kept
+    """
+    work = work.expanduser().resolve()
+    folders = {"LIPSYNC_KEYS": keys_dir(), "LIPSYNC_SIGN_KEY": os.environ.get("LIPSYNC_SIGN_KEY")}
+    for name, place in folders.items():
+        if not place:
+            continue
+        there = Path(place).expanduser().resolve()
+        if there.is_relative_to(work) or (name == "LIPSYNC_KEYS" and work.is_relative_to(there)):
+            raise LabelError(
+                f"The signing keys in {there} and the work folder {work} lie one in the other, so that visitors could "
+                f"be served the keys: set {name} or LIPSYNC_WORK to another folder."
+            )
 
 
 def hand() -> Hand:
@@ -80,7 +99,7 @@ def hand() -> Hand:
 
 def trust() -> Trust:
     """Everyone trusted here: our own hand, the operator's, what lies in trust/. Makes nothing. Raises LabelError."""
-    from cryptography.x509 import BasicConstraints, ExtensionNotFound
+    from cryptography.x509 import BasicConstraints, ExtensionNotFound, NameOID
 
     files = [keys_dir() / "own" / "chain.pem", *sorted((keys_dir() / "trust").glob("*.pem"))]
     certificates = [c for path in files if path.is_file() for c in _certificates(path)]
@@ -95,7 +114,12 @@ def trust() -> Trust:
             is_authority = False
         (authorities if is_authority else hands).append(certificate)
     stamps = [c for path in sorted((keys_dir() / "timestamps").glob("*.pem")) for c in _certificates(path)]
-    return Trust(_pem(authorities), _pem(hands), _pem(stamps))
+    names = [
+        c.subject.get_attributes_for_oid(kind)
+        for c in hands
+        for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
+    ]
+    return Trust(_pem(authorities), _pem(hands), _pem(stamps), frozenset(str(name[0].value) for name in names if name))
 
 
 def _read(chain_path: Path, key_path: Path) -> Hand:

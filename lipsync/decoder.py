@@ -1,18 +1,12 @@
-"""The decoding child: `python -m lipsync.decoder`, started by media.py and by nothing else.
+"""What the decoding child does (sandbox.py), started by media.py and by nothing else.
 
-A broken file can kill or stall the process that decodes it, so visitors' files are opened only here. The
-request comes as JSON on standard input. Frames (raw RGB) or samples (float32) leave on standard output; one
-JSON report, the only words, leaves on the file descriptor that the request names. When the parent goes, so
-does the child. Imports stay at av and numpy: start-up is part of every probe.
+A broken file can kill or stall the process that decodes it, so visitors' files are opened only here. Frames (raw RGB)
+or samples (float32) leave on standard output. Imports stay at av and numpy, which the fork server keeps in memory.
 """
 
 import contextlib
-import json
 import math
 import os
-import select
-import sys
-import threading
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -22,13 +16,11 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from .child import limit
 from .containers import Pictures, moment, open_input, packets, picture_stream, sound_stream, words
 from .errors import InputError
 from .painting import Painter, srgb_from
 from .probing import LONGEST_S, probe
 
-MEMORY_BYTES = 4 << 30  # address space of this process; an 8K 10-bit film needs about half of it
 HELD_BYTES = 128 << 20  # decoded pictures kept at once while a run is given backwards
 MIX = {"rematrix_maxval": "1"}  # mixed channels are averaged, not summed past full scale
 JUMP_S = 10  # a leap back in a sound track's timestamps, or one ahead past its end: a new clock, not a gap
@@ -239,33 +231,11 @@ def send(array: np.ndarray) -> None:
         view = view[os.write(1, view) :]
 
 
-def leave_with(report: int) -> None:
-    """Leave at once when nobody can read the report any more: the parent closed it, or died."""
-    poll = select.poll()
-    poll.register(report, 0)  # errors alone
-    poll.poll()
-    os._exit(1)
-
-
-def main() -> None:
-    """Do what standard input asks."""
-    request = json.load(sys.stdin)
-    report = request.pop("report")
-    threading.Thread(target=leave_with, args=(report,), daemon=True).start()
-    limit(MEMORY_BYTES)
-    job = {"probe": probe, "frames": frames, "sound": sound}[request.pop("job")]
+def run(job: str, **request: Any) -> dict[str, Any]:
+    """The job that media.py asks for. Raises InputError; MemoryError is for the sandbox to tell."""
     try:
-        answer = job(**request)
-    except InputError as error:
-        answer = {"error": str(error)}
+        return {"probe": probe, "frames": frames, "sound": sound}[job](**request)
     except MemoryError:
-        answer = {"error": "{file} needs more memory to decode than one file is given."}
+        raise
     except FFmpegError as error:
-        answer = {"error": f"{{file}} cannot be decoded ({words(error)})."}
-    os.write(report, json.dumps(answer).encode())
-    os.close(1)
-    os._exit(0)  # a decoder that hangs while it is taken down must not hold the answer back
-
-
-if __name__ == "__main__":
-    main()
+        raise InputError(f"{{file}} cannot be decoded ({words(error)}).") from error

@@ -8,21 +8,19 @@ what a label cannot do.
 from __future__ import annotations
 
 import hashlib
-import json
 import mimetypes
 import os
 import re
-import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .child import child_process
-from .credentials import hand, trust
+from . import __version__, sandbox
+from .credentials import Trust, hand, trust
 from .errors import InputError, LabelError
 from .stamp import Stamp
 
@@ -33,8 +31,18 @@ IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SOURCE_TYPE = IPTC + "compositeWithTrainedAlgorithmicMedia"
 MADE_BY_AI = {SOURCE_TYPE, IPTC + "trainedAlgorithmicMedia"}
 BINDINGS = {"assertion.bmffHash.match", "assertion.dataHash.match", "assertion.boxesHash.match"}
-VERIFY_S = 120.0  # hashing takes a few seconds a gigabyte
-SIGN_S = 900.0  # also covers the answer of a timestamp authority
+# What shows that file or label was changed after signing; other failures mean that something could not be confirmed.
+CHANGED = re.compile(
+    r"assertion\.\w*Hash\.mismatch|(assertion\.)?hashedURI\.(mismatch|missing)|assertion\.(missing|undeclared)"
+    r"|claim\.hardBindings\.missing|claimSignature\.(?!outsideValidity).*|ingredient\.manifest\.mismatch"
+)
+DOUBTS = re.compile(r"signingCredential\..*|claimSignature\.outsideValidity")  # of the hand, not of the file
+MAX_CHAIN = 32  # labels of what a video was made from, one behind the other
+QUOTES = '"“”„‟«»″＂'
+WORKER = "lipsync.notary"
+SIGN_MEMORY, SIGN_CPU_S, SIGN_S = 4 << 30, 60, 900.0  # also covers the answer of a timestamp authority
+READ_MEMORY, READ_CPU_S, READ_S = 1 << 30, 20, 180.0
+HASHED_BYTES_S = 100 << 20  # a second of processor time more for so much; it takes a third of that
 
 
 def tags(model: str) -> dict[str, str]:
@@ -87,19 +95,22 @@ def sign(
         "ingredients": ingredients,
         "assertions": [{"label": "c2pa.actions.v2", "created": True, "data": {"actions": actions}}],
     }
-    request = {"video": str(Path(video).resolve()), "out": str(Path(out).resolve()), "manifest": manifest}
-    request |= {"algorithm": signer.algorithm, "chain": signer.chain.decode(), "key": signer.key.decode()}
-    assert request["video"] != request["out"], "signing in place would destroy the video"
-    try:
-        error = _notary("sign", {**request, "timestamps": signer.timestamps}, SIGN_S).get("error")
-        if error:
+    size = Path(video).stat().st_size
+    cpu_s, written = SIGN_CPU_S + 4 * size // HASHED_BYTES_S, 2 * size + (64 << 20)
+    limits = sandbox.Limits(SIGN_MEMORY, cpu_s, SIGN_S, written_bytes=written, network=bool(signer.timestamps))
+    with tempfile.TemporaryDirectory(prefix=".signing-", dir=Path(out).parent) as scratch:
+        signed = Path(scratch, "signed.mp4").resolve()
+        request = {"video": str(Path(video).resolve()), "out": str(signed), "manifest": manifest}
+        request |= {"algorithm": signer.algorithm, "chain": signer.chain.decode(), "key": signer.key.decode()}
+        request |= {"timestamps": signer.timestamps}
+        try:
+            found = sandbox.call(f"{WORKER}:sign", request, limits, [request["video"]], [signed.parent])
+        except sandbox.Ended as error:
+            raise LabelError(f"The video could not be signed: the signing process {error}.") from error
+        if error := found.get("error"):
             hint = f" (timestamps come from {signer.timestamps}: unset LIPSYNC_TSA to do without)"
             raise LabelError(f"The video could not be signed: {error}{hint if signer.timestamps else ''}")
-    except _Ended as error:
-        raise LabelError(f"The video could not be signed: the signing process {error}") from error
-    except BaseException:
-        Path(out).unlink(missing_ok=True)
-        raise
+        signed.replace(out)
 
 
 def _ingredient(label: str, path: Path, relationship: str) -> dict[str, str]:
@@ -156,54 +167,171 @@ def verify(path: str | os.PathLike) -> Verdict:
     Trusted are this installation's hand, the operator's, and whoever lies in the trust folder (credentials.py).
     Raises InputError where the file cannot be read at all, LabelError where the trust list cannot.
     """
-    path, found = Path(path), _read(Path(path))
+    path, known = Path(path), trust()
+    found = _read(path, known)
+    if "many" in found:
+        raise InputError(f"{path.name} has more than {found['many']:,} parts, too many for its label to be read.")
     if "error" in found:
         return _unlabelled(path, found)
-    signature = found["signature"]
-    certificate = signature.get("certificateInfo", {})
-    name = certificate.get("subject", {})
-    signer = _clean(name.get("CN") or name.get("O") or "nobody by name")
-    ends = _time(certificate.get("validity", {}).get("notAfter"))
-    made = next((a for a in found["actions"] if a.get("digitalSourceType") in MADE_BY_AI), None)
-    about = (made or {}).get("parameters") or {}
-    stamped = signature.get("timeStampInfo", {}).get("timestamp") if "timeStamp.trusted" in found["success"] else None
-    facts = {
-        "signer": signer,
-        "model": _clean(about.get("model")),
-        "checkpoint_sha256": _clean(about.get("checkpoint_sha256")),
-        "made_at": _time(stamped) or _time((made or {}).get("when")),
-    }
-    what = "AI lip-synced" if facts["model"] else "made or edited with AI"
-    what += f" with {facts['model']}" if facts["model"] else ""
-    what += f" on {facts['made_at']:%Y-%m-%d}" if facts["made_at"] else ""
+    chain = Chain(found["manifests"], known.names)
+    top = chain.label(found["active"])
+    own, updates = chain.without_updates(found["active"])
+    broken, signer = sorted({*top.changed, *own.changed}), own.called
+    if broken or "claimSignature.validated" not in top.success or not BINDINGS & top.success:
+        why = ", ".join(map(_clean, broken[:5])) or "its signature does not cover the content"
+        detail = f'the label names "{own.signer}" as its signer, but the file was changed after it was signed ({why}).'
+        return Verdict(Status.ALTERED, detail, signer=own.signer)
 
-    success, failure = set(found["success"]), set(found["failure"])
-    doubts = {c for c in failure if c.startswith("signingCredential.")}
-    broken = sorted(failure - doubts)
-    if broken or "claimSignature.validated" not in success or not BINDINGS & success:
-        why = ", ".join(map(_clean, broken)) or "its signature does not cover the content"
-        detail = f"the label names {signer} as its signer, but the file was changed after it was signed ({why})."
-        return Verdict(Status.ALTERED, detail, signer=signer)
-    if "signingCredential.trusted" not in success or doubts - {"signingCredential.expired"}:
-        says = f"says it was {what}" if made else "does not say that it was made by AI"
-        late = f", and whose certificate ended on {ends:%Y-%m-%d}" * bool(ends and ends < datetime.now(UTC))
+    source = None if own.made else chain.source(own.name)
+    known_hand = own.trusted or own.lapsed
+    sound = source if source and source.sound and known_hand else None
+    facts = {"signer": own.signer, **(sound.label if sound else own).facts}
+    more = [f"{label.called} has added to the label since." for label in updates]
+    if unsure := sorted({*top.unsure, *own.unsure}):
+        more.append(f"Not everything in the label could be confirmed ({', '.join(map(_clean, unsure[:5]))}).")
+    more = "".join(f" {sentence}" for sentence in more)
+    if not known_hand:
+        says = f"says it was {own.what}" if own.made else "does not say that it was made by AI"
+        if source:
+            says = f"says it was made {source.how} a video that {source.label.called} said to be {source.label.what}"
+        over = own.ends and own.ends < datetime.now(UTC)
+        late = f", and whose certificate ended on {own.ends:%Y-%m-%d}" if over else ""
         detail = f"the file is as it was signed and {says}, but by {signer}, who is not on the trust list here{late}."
-        return Verdict(Status.UNKNOWN, detail, **facts)
-    if made is None:
+        return Verdict(Status.UNKNOWN, detail + more, **facts)
+    what = own.what
+    if sound:
+        what = f"made {sound.how} a video that a label signed by {sound.label.called} said to be {sound.label.what}"
+    elif not own.made:
         detail = f"Content Credentials by {signer} are intact, but they do not say that the video was made by AI."
-        return Verdict(Status.NOT_LABELLED, detail, signer=signer)
-    if doubts:
-        lapsed = f"ended on {ends:%Y-%m-%d}" if ends else "has ended"
+        if source:
+            detail += f" They name as its source a video of which {source.label.called} said so, but {source.doubt}."
+        return Verdict(Status.NOT_LABELLED, detail + more, signer=own.signer)
+    if own.lapsed:
+        lapsed = f"ended on {own.ends:%Y-%m-%d}" if own.ends else "has ended"
         detail = f"{what}, signed by {signer} and unchanged since, but the certificate {lapsed}."
-        return Verdict(Status.EXPIRED, detail, **facts)
-    return Verdict(Status.INTACT, f"{what}, signed by {signer}.", **facts)
+        return Verdict(Status.EXPIRED, detail + more, **facts)
+    detail = f"{what}; this file is signed by {signer}." if sound else f"{what}, signed by {signer}."
+    return Verdict(Status.INTACT, detail + more, **facts)
+
+
+class Label:
+    """One signed manifest, as notary.py found it, and what it is worth."""
+
+    def __init__(self, name: str, manifest: dict[str, Any], link: dict[str, Any], names: frozenset[str]):
+        """`link` is the ingredient by which it was reached, with what was found when it was taken up; {} for none.
+
+        Of an ingredient's manifest, the library tells only what its user did not find already.
+        """
+        self.name = name
+        self.success = {*manifest["success"], *link.get("success", ())}
+        failure = {*manifest["failure"], *link.get("failure", ())}
+        doubts = {code for code in manifest["failure"] if DOUBTS.fullmatch(code)}
+        if "signingCredential.trusted" not in manifest["success"]:
+            doubts |= {code for code in failure if DOUBTS.fullmatch(code)}
+        self.changed = {code for code in failure if CHANGED.fullmatch(code)}
+        self.unsure = {code for code in failure if not DOUBTS.fullmatch(code)} - self.changed
+        known = "signingCredential.trusted" in self.success
+        self.trusted = known and not doubts
+        self.lapsed = known and doubts == {"signingCredential.expired"}
+        signature = manifest["signature"]
+        certificate = signature.get("certificateInfo", {})
+        subject = certificate.get("subject", {})
+        self.signer = _clean(subject.get("CN") or subject.get("O")) or "nobody by name"
+        # A stranger's name is quoted, so that it cannot go on as if it were our own sentence.
+        self.called = self.signer if known and self.signer in names else f'"{self.signer}"'
+        self.ends = _time(certificate.get("validity", {}).get("notAfter"))
+        made = next((a for a in manifest["actions"] if a.get("digitalSourceType") in MADE_BY_AI), None)
+        about = (made or {}).get("parameters") or {}
+        stamp = signature.get("timeStampInfo", {}).get("timestamp") if "timeStamp.trusted" in self.success else None
+        self.made = made is not None
+        self.facts = {
+            "model": _clean(about.get("model")),
+            "checkpoint_sha256": _clean(about.get("checkpoint_sha256")),
+            "made_at": _time(stamp) or _time((made or {}).get("when")),
+        }
+        model, day = self.facts["model"], self.facts["made_at"]
+        self.what = "AI lip-synced" if model else "made or edited with AI"
+        self.what += (f" with {model}" if known else f' with "{model}"') * bool(model)
+        self.what += f" on {day:%Y-%m-%d}" if day else ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A label that says AI, of a video that the file was made from."""
+
+    label: Label
+    sound: bool  # it and all labels on the way to it are unchanged and by trusted hands
+    whole: bool  # the file is that video, edited; else it contains it
+
+    @property
+    def how(self) -> str:
+        return "from" if self.whole else "with"
+
+    @property
+    def doubt(self) -> str:
+        if self.label.changed:
+            return "that label did not fit its video any more"
+        if not self.label.trusted:
+            return "who is not on the trust list here"
+        return "a label on the way from there to here is changed or by a hand that is not on the trust list here"
+
+
+@dataclass
+class Chain:
+    """All labels in a file, linked by what was made from what."""
+
+    manifests: dict[str, dict[str, Any]]
+    names: frozenset[str]  # of trusted hands
+    seen: set[str] = field(default_factory=set)
+
+    def label(self, name: str, link: dict[str, Any] | None = None) -> Label:
+        return Label(name, self.manifests[name], link or {}, self.names)
+
+    def links(self, name: str, *kinds: str) -> Iterator[dict[str, Any]]:
+        """The ingredients of a manifest that have a label themselves, each label once."""
+        for link in self.manifests[name]["ingredients"]:
+            if (
+                link["relationship"] in kinds
+                and link["manifest"] in self.manifests
+                and link["manifest"] not in self.seen
+            ):
+                self.seen.add(link["manifest"])
+                yield link
+
+    def without_updates(self, name: str) -> tuple[Label, list[Label]]:
+        """The label whose hash covers the content, and those that were put over it since."""
+        updates, label = [], self.label(name)
+        self.seen.add(name)
+        while self.manifests[label.name]["update"] and len(updates) < MAX_CHAIN:
+            link = next(self.links(label.name, "parentOf"), None)
+            if link is None:
+                break
+            updates.append(label)
+            label = self.label(link["manifest"], link)
+        return label, updates
+
+    def source(self, name: str) -> Source | None:
+        """What the video was made from, if that was said to be made by AI: a sound label before any other."""
+        found = list(self.sources(name, True, True, 0))
+        return next((s for s in found if s.sound), found[0] if found else None)
+
+    def sources(self, name: str, sound: bool, whole: bool, depth: int) -> Iterator[Source]:
+        for link in self.links(name, "parentOf", "componentOf") if depth < MAX_CHAIN else ():
+            label = self.label(link["manifest"], link)
+            here = Source(
+                label, sound and label.trusted and not label.changed, whole and link["relationship"] == "parentOf"
+            )
+            if label.made:
+                yield here
+            else:
+                yield from self.sources(label.name, here.sound, here.whole, depth + 1)
 
 
 def _unlabelled(path: Path, found: dict[str, Any]) -> Verdict:
     """The verdict on a file whose label cannot be read. Raises InputError where it is no media file at all."""
     if found["carries"]:
         words = _clean(found["error"])
-        return Verdict(Status.ALTERED, f"it carries a label that cannot be read, so the file was damaged ({words}).")
+        return Verdict(Status.ALTERED, f"it carries a label that cannot be read, so it was damaged ({words}).")
     if not found["playable"]:
         raise InputError(f"{path.name} holds no label, and is no video that can be read.")
     said = any("ai-generated" in v.lower() or "ai lip-sync" in v.lower() for v in found["tags"].values())
@@ -211,45 +339,27 @@ def _unlabelled(path: Path, found: dict[str, Any]) -> Verdict:
     return Verdict(Status.NOT_LABELLED, f"there are no Content Credentials in it.{hint}")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What notary.py finds in a file, with the trust list of this moment."""
+def _read(path: Path, known: Trust) -> dict[str, Any]:
+    """What notary.py finds in a file, with this trust list."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    known = trust()
     anchors = {"trust_kind": "manifest", "trust_anchors": known.authorities, "allowed_list": known.hands or None}
     stamps = {"trust_kind": "tsa", "trust_anchors": known.timestamps}
+    there = str(path.resolve())
+    limits = sandbox.Limits(READ_MEMORY, READ_CPU_S + path.stat().st_size // HASHED_BYTES_S, READ_S)
+    request = {"path": there, "trust": {"anchors": [anchors, stamps]}}
     try:
-        return _notary("read", {"path": str(path.resolve()), "trust": {"anchors": [anchors, stamps]}}, VERIFY_S)
-    except _Ended as error:
-        raise InputError(f"The label of {path.name} cannot be read: whatever reads it {error}") from error
-
-
-class _Ended(Exception):
-    """The child gave no finding; the text says how it ended."""
-
-
-def _notary(job: str, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Run one job of notary.py in a child. Raises _Ended."""
-    try:
-        done = subprocess.run(
-            **child_process("notary"),
-            input=json.dumps([job, request]).encode(),
-            capture_output=True,
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _Ended(f"took more than {seconds:g} s and was given up.") from error
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise _Ended(f"broke down ({_clean(words[0])}).")
-    return json.loads(done.stdout)
+        return sandbox.call(f"{WORKER}:read", request, limits, [there])
+    except sandbox.Ended as error:
+        raise InputError(f"The label of {path.name} cannot be read: reading it {error}.") from error
 
 
 def _clean(text: Any, longest: int = 120) -> str | None:
-    """Foreign text made fit for a terminal and a page: printable, one line, short."""
+    """Foreign text made fit for a terminal and a page: printable, one line, short, and fit to stand in quotes."""
     if not isinstance(text, str) or not text:
         return None
-    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()[:longest]
+    plain = "".join("'" if c in QUOTES else c if c.isprintable() else " " for c in text[: 10 * longest])
+    return re.sub(r"\s+", " ", plain).strip()[:longest] or None
 
 
 def _time(text: Any) -> datetime | None:

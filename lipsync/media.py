@@ -1,22 +1,13 @@
 """Video and voice in, H.264 and AAC out, through PyAV.
 
 What visitors give is never opened in this process: `probe`, `FrameReader`, `SoundReader`, `read_sound` and
-`read_waveform` start the child in decoder.py, read its pipe, and turn its crash, its silence or its complaint into one
-InputError sentence. Frames are counted at one constant rate, whatever the container's clock does; sound
-starts at the moment of the first frame. Only writer.py, which gets our own frames, works in place.
+`read_waveform` start a child that runs decoder.py (sandbox.py), read its pipe, and turn its crash, its silence or its
+complaint into one InputError sentence. Frames are counted at one constant rate, whatever the container's clock does;
+sound starts at the moment of the first frame. Only writer.py, which gets our own frames, works in place.
 Set LIPSYNC_DEBUG to see what the child prints.
 """
 
 import contextlib
-import fcntl
-import json
-import os
-import select
-import signal
-import subprocess
-import threading
-import time
-import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,8 +18,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from .child import child_process
-from .errors import InputError
+from . import sandbox
+from .errors import InputError, LipsyncError
 from .writer import SOUND_RATE, VideoWriter
 
 __all__ = [
@@ -37,16 +28,11 @@ __all__ = [
 
 Frame = np.ndarray  # (H, W, 3) uint8 RGB
 
-PROBE_S = 10.0  # a probe that takes longer is given up
-STALL_S = 60.0  # a decoder that gives nothing for so long is given up
-PIPE_BYTES = 1 << 20
+MEMORY_BYTES = 4 << 30  # address space of a decoder; an 8K 10-bit film needs about half of it
+PROBE_CPU_S, PROBE_S = 10, 120.0  # a probe that takes more processor time, or wall time, is given up
+STALL_CPU_S, STALL_S = 45, 180.0  # a decoder that gives nothing for so long is given up
+SOUND_CPU_S = 1800  # four hours of sound in a large video
 AHEAD_BYTES = 64 << 20  # frames read before they are asked for
-CHILD_SETTINGS = {
-    "OPENBLAS_NUM_THREADS": "1",
-    # glibc maps every picture-sized buffer anew; kept instead, they save 300 page faults and 0.8 ms a frame.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +65,7 @@ def probe(path: str | Path) -> VideoInfo:
     returns  VideoInfo; `has_video` is False for a sound file
     raises   InputError when it is not there, not readable, or none of these
     """
-    with _Child(path, "probe", time.monotonic() + PROBE_S) as child:
+    with _Child(path, "probe", sandbox.Limits(MEMORY_BYTES, PROBE_CPU_S, PROBE_S), data=False) as child:
         found = child.finish()
     found["fps"], found["notes"] = Fraction(found["fps"]), tuple(found["notes"])
     return VideoInfo(path=Path(path), **found)
@@ -129,6 +115,7 @@ class FrameReader(_Reader):
         self._child = _Child(
             info.path,
             "frames",
+            _frames_limits(info, info.frames if whole else self._left),
             width=info.width,
             height=info.height,
             fps=str(info.fps),
@@ -184,7 +171,8 @@ class SoundReader(_Reader):
     def __init__(self, path: str | Path, sample_rate: int = SOUND_RATE, channels: int = 2):
         self.sample_rate, self.channels = sample_rate, channels
         self.notes: tuple[str, ...] = ()
-        self._child = _Child(path, "sound", sample_rate=sample_rate, channels=channels)
+        limits = sandbox.Limits(MEMORY_BYTES, SOUND_CPU_S, STALL_S, STALL_CPU_S)
+        self._child = _Child(path, "sound", limits, sample_rate=sample_rate, channels=channels)
 
     def __next__(self) -> np.ndarray:
         samples = np.empty((self.sample_rate, self.channels), np.float32)
@@ -211,101 +199,43 @@ def read_sound(path: str | Path, sample_rate: int = 16_000) -> tuple[np.ndarray,
         return np.concatenate(list(reader))[:, 0], reader.notes
 
 
-class _Child:
-    """One run of decoder.py: its data pipe, its report, and its end."""
+class _Child(sandbox.Child):
+    """One run of decoder.py, whose end is told in the words of this module."""
 
-    def __init__(self, path: str | Path, job: str, deadline: float | None = None, **request: Any):
+    def __init__(self, path: str | Path, job: str, limits: sandbox.Limits, data: bool = True, **request: Any):
         self.path = Path(path)
-        self.deadline = deadline
-        self.closed = False
-        self._lock = threading.Lock()
         _check(self.path)
-        data, data_end = os.pipe()
-        report, report_end = os.pipe()
-        with contextlib.suppress(OSError, AttributeError):  # a user's pipes share a limit
-            fcntl.fcntl(data, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        request = {"job": job, "path": str(self.path.resolve()), "report": report_end, **request}
-        debug = os.environ.get("LIPSYNC_DEBUG")
-        try:
-            self._process = subprocess.Popen(
-                **child_process("decoder", CHILD_SETTINGS),
-                stdin=subprocess.PIPE,
-                stdout=data_end,
-                stderr=None if debug else subprocess.DEVNULL,
-                pass_fds=(report_end,),
-            )
-        except BaseException:
-            os.close(data)
-            os.close(report)
-            raise
-        finally:
-            os.close(data_end)
-            os.close(report_end)
-        self._data, self._report = data, report
-        self._end = weakref.finalize(self, _end, self._process, data, report)
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
-            stdin.write(json.dumps(request).encode())
+        there = str(self.path.resolve())
+        super().__init__("lipsync.decoder:run", {"job": job, "path": there, **request}, limits, [there], data=data)
 
     def fill(self, view: memoryview) -> int:
-        """Bytes read into `view`: all of it, fewer at the end of the data, 0 after it."""
-        done = 0
-        with self._lock:
-            while done < len(view) and not self.closed:
-                self._wait(self._data)
-                count = os.readv(self._data, [view[done:]])
-                if not count:
-                    break
-                done += count
-        return done
+        with self._sentences():
+            return super().fill(view)
 
     def finish(self) -> dict[str, Any]:
-        """The report, once the data has ended."""
-        said = b""
-        with self._lock:
-            while not self.closed:
-                self._wait(self._report)
-                part = os.read(self._report, 1 << 16)
-                if not part:
-                    break
-                said += part
-            if self.closed:  # by another thread, which wants no more of it
-                return {"notes": []}
-        self.close()
-        if not said:
-            code = self._process.returncode
-            cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise InputError(f"{self.path.name} is damaged: the decoder broke down on it ({cause}).")
-        answer = json.loads(said)
+        with self._sentences():
+            answer = super().finish() or {"notes": []}  # closed by another thread, which wants no more of it
         if "error" in answer:
             raise InputError(answer["error"].replace("{file}", self.path.name))
         return answer
 
-    def _wait(self, descriptor: int) -> None:
-        left = STALL_S if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(left * 1000):
-            self._process.kill()
-            raise InputError(f"{self.path.name} keeps the decoder busy without a result; it is damaged or too large.")
-
-    def close(self) -> None:
-        self.closed = True
-        self._process.kill()  # a reader in another thread now sees the end of its pipe
-        with self._lock:
-            self._end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    @contextlib.contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except sandbox.Ended as ended:
+            name = self.path.name
+            if ended.cause == "stopped":
+                raise LipsyncError(f"{name} could not be read to its end: the reading process {ended}.") from ended
+            if ended.cause == "crash":
+                raise InputError(f"{name} is damaged: the decoder broke down on it ({ended.detail}).") from ended
+            raise InputError(f"{name} {ended}.") from ended
 
 
-def _end(process: subprocess.Popen, *descriptors: int) -> None:
-    process.kill()
-    process.wait()
-    for descriptor in descriptors:
-        os.close(descriptor)
+def _frames_limits(info: VideoInfo, frames: int) -> sandbox.Limits:
+    """About ten times what decoding and painting take, so that only a file that works against us meets them."""
+    each_s = 0.02 + 0.15e-6 * info.width * info.height
+    return sandbox.Limits(MEMORY_BYTES, round(STALL_CPU_S + 2 * each_s * frames), STALL_S, STALL_CPU_S)
 
 
 def _check(path: Path) -> None:

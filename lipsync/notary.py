@@ -1,20 +1,22 @@
-"""Signs and reads labels, as a child of label.py: `python -m lipsync.notary`.
+"""Signs and reads labels, in a child process of its own (sandbox.py), started by label.py.
 
 A foreign file may crash or bloat the library that parses it; here that ends with this process, and the server goes on.
-The job comes as JSON on standard input, where a key is safe from other users' eyes; the finding goes as JSON to
-standard output.
+The key is handed to the child that signs our own video, and to no other.
 """
 
 import json
-import sys
-from typing import Any, BinaryIO
+import re
+from typing import Any
 
-from .child import limit
+import av
 
-MEMORY_BYTES = 4 << 30  # address space; the libraries reserve far more than they use
-C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # ISO BMFF uuid of Content Credentials
-MAX_BOXES = 10_000
+from .boxes import MAX_PARTS, survey
+from .containers import open_input
+from .errors import InputError
+
 CHUNK_KB = 4096
+MAX_ACTIONS = 1000
+TOLD = ("model", "checkpoint_sha256")  # of an action's parameters
 
 
 def sign(
@@ -50,66 +52,83 @@ def sign(
 def read(path: str, trust: dict[str, Any]) -> dict[str, Any]:
     """What the file at `path` says of its own making; trust is as the settings of c2pa have it. Returns
 
-    success, failure (status codes of C2PA), actions, signature   of the newest manifest, or, where none can be read:
+    active     the newest manifest's name
+    manifests  each manifest by its name: see `manifest_facts`; or, where none can be read:
     error      the library's words
-    carries    whether the file holds a C2PA box at all, readable or not
+    carries    whether the file holds a label at all, readable or not
     playable   whether it is a video, sound or picture; tags: of its container
+    many       instead of all these: the file has more parts than are looked at, a label among them
     """
     import c2pa
 
     offline = {"remote_manifest_fetch": False, "ocsp_fetch": False}
-    context = c2pa.Context.from_dict({"trust": trust, "verify": offline})
     with open(path, "rb") as file:
+        found = survey(file)
+        if found.label and found.parts > MAX_PARTS:
+            return {"many": MAX_PARTS}
+        if found.label is False:  # the library need not see it
+            return {"error": "no label", "carries": False, **_tags(path)}
+        file.seek(0)
         try:
-            reader = c2pa.Reader(None, file, context=context)
+            reader = c2pa.Reader(None, file, context=c2pa.Context.from_dict({"trust": trust, "verify": offline}))
         except c2pa.C2paError as error:
-            return {"error": str(error), "carries": _carries(file), **_tags(path)}
-        label = reader.get_active_manifest()["label"]
-        manifest = next(m for m in json.loads(reader.crjson())["manifests"] if m["label"] == label)
-        results = reader.get_validation_results()["activeManifest"]
-    assertions = manifest["assertions"].items()
-    actions = [a for k, v in assertions if k.startswith("c2pa.actions") for a in v["actions"]]
+            return {"error": str(error), "carries": bool(found.label), **_tags(path)}
+        active = reader.get_active_manifest()["label"]
+        manifests = json.loads(reader.crjson())["manifests"]
+    return {"active": active, "manifests": {m["label"]: manifest_facts(m) for m in manifests}}
+
+
+def manifest_facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What one manifest says, and what was found of it:
+
+    success, failure   status codes of C2PA; of an ingredient's manifest, only what its user did not find already
+    actions, signature
+    update             whether it leaves the content, and its hash, to the manifest before it
+    ingredients        relationship, manifest (a name, or None), and the codes that its user found: success, failure
+    """
+    ingredients, actions = [], []
+    for kind, assertion in manifest["assertions"].items():
+        if kind.startswith("c2pa.actions"):
+            actions += [action_facts(a) for a in assertion.get("actions", [])[:MAX_ACTIONS] if isinstance(a, dict)]
+        if kind.startswith("c2pa.ingredient"):
+            link = assertion.get("activeManifest") or assertion.get("c2pa_manifest") or {}
+            name = re.search(r"jumbf=/c2pa/([^/]+)", link.get("url", ""))
+            found = (assertion.get("validationResults") or {}).get("activeManifest") or {}
+            known = assertion.get("validationStatus") or []  # of older manifests, which list failures alone
+            ingredients.append(
+                {
+                    "relationship": assertion.get("relationship"),
+                    "manifest": name and name[1],
+                    "success": codes(found.get("success")),
+                    "failure": codes(found.get("failure")) + codes(known),
+                }
+            )
+    results = manifest.get("validationResults") or {}
     return {
-        "success": [s["code"] for s in results["success"]],
-        "failure": [s["code"] for s in results["failure"]],
+        "success": codes(results.get("success")),
+        "failure": codes(results.get("failure")),
         "actions": actions,
-        "signature": manifest["signature"],
+        "signature": manifest.get("signature") or {},
+        "update": bool(manifest.get("isUpdateManifest")),
+        "ingredients": ingredients,
     }
 
 
-def _carries(file: BinaryIO) -> bool:
-    """Whether a C2PA box lies at the top level of an ISO BMFF file, walked as far as it goes."""
-    at = 0
-    for _ in range(MAX_BOXES):
-        file.seek(at)
-        head = file.read(32)
-        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-        if kind == b"uuid" and head[8:24] == C2PA_BOX:
-            return True
-        if size == 1:  # a 64-bit size follows
-            size = int.from_bytes(head[8:16], "big")
-        if size < 8 or len(head) < 8:
-            return False
-        at += size
-    return False
+def action_facts(action: dict[str, Any]) -> dict[str, Any]:
+    """What label.py looks at; an action may hold anything, in any amount."""
+    parameters = action.get("parameters")
+    told = {k: parameters.get(k) for k in TOLD} if isinstance(parameters, dict) else {}
+    return {"digitalSourceType": action.get("digitalSourceType"), "when": action.get("when"), "parameters": told}
+
+
+def codes(statuses: Any) -> list[str]:
+    """Each status code once."""
+    return sorted({s["code"] for s in statuses or () if isinstance(s, dict) and isinstance(s.get("code"), str)})
 
 
 def _tags(path: str) -> dict[str, Any]:
-    import av
-
     try:
-        with av.open(path, metadata_errors="replace") as container:
+        with open_input(path) as container:
             return {"playable": bool(container.streams), "tags": dict(container.metadata)}
-    except (av.FFmpegError, ValueError, OSError):
+    except (av.FFmpegError, InputError):
         return {"playable": False, "tags": {}}
-
-
-def main() -> None:
-    """Limit this process, do the job, print the finding."""
-    limit(MEMORY_BYTES)
-    job, request = json.load(sys.stdin)
-    print(json.dumps({"sign": sign, "read": read}[job](**request)))
-
-
-if __name__ == "__main__":
-    main()

@@ -39,6 +39,8 @@ def probe(path: str) -> dict[str, Any]:
     stream = pictures.stream
     check_size(stream.width, stream.height)
     found = scan(pictures)
+    if found.first is None and pictures.starved:
+        raise MemoryError
     if found.first is None:
         hint = " Animated WebP is not supported; save it as GIF or MP4." if stream.codec_context.name == "webp" else ""
         raise InputError(f"No picture in {{file}} could be decoded.{hint}")
