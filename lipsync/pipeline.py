@@ -22,6 +22,7 @@ from . import label
 from .choose import choose, speakers
 from .errors import InputError, NoFaceError
 from .faces import FaceMap, Track, find_faces, runs
+from .files import cache_warnings
 from .media import Frame, FrameReader, VideoInfo, ahead, probe, read_sound
 from .models import open_model
 from .monitor import Monitor
@@ -56,6 +57,7 @@ def sync(
     options = options or Options()
     out = Path(out)
     monitor = Monitor(progress, cancelled)
+    monitor.step("load", 0, 1)
     with monitor.timed("load"):
         info = _need_video(video)
         voices = _need_voices(voice)
@@ -69,6 +71,7 @@ def sync(
         if info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
             seconds, options = min(seconds, options.end), replace(options, end=None)
         model = open_model(options.model, options.engine)
+        warnings += cache_warnings()
     if faces is None:
         timeline = plan(max(info.frames, 1), info.fps, seconds, options)
         needed = info.frames if timeline.first else min(int(timeline.indices.max()) + 1, info.frames)

@@ -15,7 +15,12 @@ from rich.progress import Progress as RichBar
 from .errors import Cancelled, LipsyncError
 from .records import Progress
 
-SYNC_STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signing"}
+SYNC_STAGES = {
+    "load": "Getting ready (a minute at first)",
+    "faces": "Finding faces",
+    "sync": "Making the mouth",
+    "label": "Signing",
+}
 
 
 def sentence(error: LipsyncError | OSError) -> str:
