@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -37,7 +38,7 @@ __all__ = [
 
 Frame = np.ndarray  # (H, W, 3) uint8 RGB
 
-PROBE_S = 10.0  # a probe that takes longer is given up
+PROBE_S = 30.0  # a probe that takes longer is given up
 STALL_S = 60.0  # a decoder that gives nothing for so long is given up
 PIPE_BYTES = 1 << 20
 AHEAD_BYTES = 64 << 20  # frames read before they are asked for
@@ -175,16 +176,17 @@ class SoundReader(_Reader):
     """The sound of a file in chunks of about a second, from a child that is gone once this is closed.
 
     sample_rate  Hz
-    channels     1 or 2; what the file has is mixed to it
+    channels     1 or 2; what the file has is mixed to it, or its loudest channel taken where the mix would cancel
+    track        number of the sound track, from 1; None: the usual one, or the first that is not silent
     yields       (S, C) float32, -1..1, starting at the first video frame where there is one (late sound is
                  preceded by silence, early sound cut), else at the first sample. Gaps are silence.
     raises       InputError when there is no sound or it cannot be decoded
     """
 
-    def __init__(self, path: str | Path, sample_rate: int = SOUND_RATE, channels: int = 2):
+    def __init__(self, path: str | Path, sample_rate: int = SOUND_RATE, channels: int = 2, track: int | None = None):
         self.sample_rate, self.channels = sample_rate, channels
         self.notes: tuple[str, ...] = ()
-        self._child = _Child(path, "sound", sample_rate=sample_rate, channels=channels)
+        self._child = _Child(path, "sound", sample_rate=sample_rate, channels=channels, track=track)
 
     def __next__(self) -> np.ndarray:
         samples = np.empty((self.sample_rate, self.channels), np.float32)
@@ -205,10 +207,20 @@ def read_waveform(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
     return read_sound(path, sample_rate)[0]
 
 
-def read_sound(path: str | Path, sample_rate: int = 16_000) -> tuple[np.ndarray, tuple[str, ...]]:
-    """As read_waveform, with the sentences on what was damaged."""
-    with SoundReader(path, sample_rate, channels=1) as reader:
+def read_sound(
+    path: str | Path, sample_rate: int = 16_000, track: int | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As read_waveform, with the sentences on what was damaged or chosen; track as in SoundReader."""
+    with SoundReader(path, sample_rate, 1, track) as reader:
         return np.concatenate(list(reader))[:, 0], reader.notes
+
+
+def sound_notes(path: str | Path) -> tuple[str, ...]:
+    """The sentences of read_sound on a sound that is not needed in memory."""
+    with SoundReader(path) as reader:
+        for _ in reader:
+            pass
+        return reader.notes
 
 
 class _Child:
@@ -314,7 +326,9 @@ def _check(path: Path) -> None:
         if path.is_dir():
             raise InputError(f"{path.name} is a folder; give a file.")
         if not path.exists():
-            raise InputError(f"{path} does not exist.")
+            numbered = re.search(r"%\d*d|[*?]", path.name)
+            hint = ": the numbered frames of a film have to be joined into a video first" if numbered else ""
+            raise InputError(f"{path} does not exist{hint}.")
         if not path.is_file():
             raise InputError(f"{path.name} is not an ordinary file.")
         if not path.stat().st_size:
