@@ -1,10 +1,13 @@
-"""Where this user's files lie: folders named by a setting, else below the home folder."""
+"""Where files lie: this user's folders, named by a setting or below the home folder, and which paths are one file."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+from .errors import InputError
 
 
 def user_folder(setting: str, *below: str) -> Path:
@@ -49,3 +52,35 @@ def cache_warnings() -> list[str]:
             f"({error.strerror}), so every run makes it again: set LIPSYNC_CACHE to a folder that can be written."
         ]
     return []
+
+
+def identity(path: str | os.PathLike) -> object:
+    """What two paths share that lead to one file, by whatever links: for one that is not there, its resolved path."""
+    try:
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    except (OSError, ValueError):
+        return os.path.abspath(through_links(path))
+
+
+def through_links(path: str | os.PathLike) -> Path:
+    """Where a file really lies or would lie: a link is followed, so that writing does not replace it."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a null byte, which no file has: said where it is used
+        return Path(path)
+
+
+def refuse_overwriting(written: Iterable[tuple[str, Path]], read: Iterable[str | os.PathLike]) -> None:
+    """Raise InputError where a path that is to be written is also read, or written twice.
+
+    written  (what it is, as in "result"; path); read: what the work is made from
+    """
+    known = {identity(path): path for path in read}
+    for what, path in written:
+        mine = identity(path)
+        if mine in known:
+            raise InputError(
+                f"The {what} {path} would overwrite {known[mine]}, which is needed too: choose another name."
+            )
+        known[mine] = path
