@@ -21,8 +21,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lipsync.errors import Cancelled
+from lipsync.files import refuse_overwriting
 from lipsync.monitor import Monitor
-from lipsync.shell import Bar, guarded
+from lipsync.shell import Bar, guarded, plain_signs
 
 from .compared import FAMILIES, compared, names
 from .protocols import PROTOCOLS
@@ -34,6 +35,7 @@ SYNC = ("offset", "lse_d", "lse_c", "certainty")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    plain_signs()
     args = _parser().parse_args(argv)
     return guarded("eval", lambda: args.run(args), "Stopped; rows that were done are kept.")
 
@@ -135,6 +137,9 @@ def _score(args: argparse.Namespace) -> int:
     if wrong := [f for f in families if f not in FAMILIES]:
         raise MeasureError(f"There is no measure {wrong[0]!r}: choose from {', '.join(FAMILIES)}.")
     wanted = items(args.files, args.reference)
+    if args.csv:
+        read = [path for item in wanted for path in (item.path, item.reference) if path]
+        refuse_overwriting([("table", args.csv)], [*args.files, *args.reference, *read])
     judge, protocol = _judge(args)
     kept = CsvRows(args.csv, names(families)) if args.csv else None
     rows = []
@@ -197,9 +202,11 @@ def _sha256(path: Path | None) -> str:
 
 
 def _offset(args: argparse.Namespace) -> int:
-    from .repair import fix, words
+    from .repair import fix, fixable, words
     from .score import score_file
 
+    if args.fix:
+        fixable(args.file, args.fix)
     judge, protocol = _judge(args)
 
     def scored(path: Path, shifts: int | None):
@@ -232,10 +239,10 @@ def _frechet(args: argparse.Namespace) -> int:
 
     encoder = open_encoder(args.encoder)
     if args.paired:  # each generated one beside the real one of its name, so that row i is of the same picture in both
-        pairs = items(args.generated, args.real)
+        pairs = items(args.generated, args.real, stills=True)
         real, made = [i.reference for i in pairs], [i.path for i in pairs]
     else:
-        real, made = ([i.path for i in items(files)] for files in (args.real, args.generated))
+        real, made = ([i.path for i in items(files, stills=True)] for files in (args.real, args.generated))
     a, b = (set_statistics(paths, encoder, args.crop, args.cache, args.every) for paths in (real, made))
     if args.paired and (a.notes or b.notes):
         raise MeasureError(f"The sets cannot be paired: {(*a.notes, *b.notes)[0]}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -43,6 +44,7 @@ VARIANTS = {  # name: what is seen of a frame; kept with the statistics
     "whole": f"whole frames, {SIZE_PX} px",
     "faces": f"faces, {FACE.left:g} {FACE.top:g} {FACE.right:g} {FACE.bottom:g} of the box, {FACE_PX} px",
 }
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ def set_statistics(
     cache           folder for results, made where it is not; found there by the sums of the files in their order, the
                     encoder's sum, the crop and `every`. None: none
     A file that cannot be read to its end, or in which no face is found, is left out from there on, with a sentence in
-    the notes. MeasureError: a file that is not there, a set without a picture, a damaged cache.
+    the notes; a cache that is damaged or takes no files costs time alone. MeasureError: a file that is not there, a set
+    without a picture.
     """
     pictures_of(Path(), variant, every)  # complains before anything is read
     try:
@@ -193,15 +196,21 @@ def set_statistics(
     key = json.dumps([RECIPE, *kind, every, [checksum for checksum, _ in files]])
     kept = cache / f"{encoder.name}-{variant}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npz" if cache else None
     if kept and kept.is_file():
-        return Statistics.load(kept, *kind)
+        try:
+            return Statistics.load(kept, *kind)
+        except MeasureError as error:
+            _log.warning("%s They are gathered again.", error)
     gathered, notes = Accumulator(*kind), []
     pictures = _all_pictures([path for _, path in files], variant, every, notes)
     while batch := list(islice(pictures, BATCH)):
         gathered.add(encoder.features(np.stack(batch)))
     statistics = gathered.finish(tuple(notes))
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        statistics.save(kept)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            statistics.save(kept)
+        except OSError as error:  # the numbers are known
+            _log.warning("The statistics could not be kept in %s (%s).", cache, error.strerror)
     return statistics
 
 

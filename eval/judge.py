@@ -131,8 +131,8 @@ def planes(crop: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1))
 
 
-def hear(path: str | Path) -> tuple[np.ndarray, int, float]:
-    """A file's sound as the judge hears it, streamed.
+def hear(path: str | Path, notes: list[str] | None = None) -> tuple[np.ndarray, int, float]:
+    """A file's sound as the judge hears it, streamed; `notes` takes sentences on what was damaged or chosen.
 
     returns  MFCC (T, 13) float32, 100 rows a second (5 KB a second is all that is kept); samples at 16 kHz; peak, 0..1
     raises   InputError where there is no sound
@@ -145,6 +145,8 @@ def hear(path: str | Path) -> tuple[np.ndarray, int, float]:
                 facts["samples"] += len(chunk)
                 facts["peak"] = max(facts["peak"], float(np.abs(chunk).max()))
                 yield np.clip(np.round(chunk[:, 0] * 32768), -32768, 32767)
+            if notes is not None:
+                notes.extend(reader.notes)
 
     rows = [block.astype(np.float32) for block in audio.mfcc_syncnet_blocks(chunks())]
     return np.concatenate(rows), facts["samples"], facts["peak"]

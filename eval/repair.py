@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lipsync import sandbox
-from lipsync.containers import open_input, picture_stream, sound_stream
+from lipsync.containers import heard_stream, open_input, picture_stream
 from lipsync.errors import InputError
+from lipsync.files import identity, through_links
 
 # The child that copies imports this module too: what it does not need is imported where it is needed.
 if TYPE_CHECKING:
     import av
+
+    from lipsync.media import VideoInfo
 
     from .rows import ScoreRow
 
@@ -45,26 +48,36 @@ def words(row: ScoreRow) -> str:
             f"{row.certainty:.0%}). [{row.heading()}]")  # fmt: skip
 
 
+def fixable(path: Path, out: Path) -> VideoInfo:
+    """Raise InputError where `path` cannot be repaired into `out`, as far as that can be known before the work."""
+    from lipsync.media import probe
+
+    if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
+        raise InputError(f"The repaired file is .mp4, .mov or .mkv, not {out.suffix or 'without an ending'}.")
+    if identity(out) == identity(path):
+        raise InputError(f"{out} is the file that is to be repaired: give another name.")
+    if not through_links(out).parent.is_dir():
+        raise InputError(f"There is no folder {through_links(out).parent}.")
+    if out.is_dir():
+        raise InputError(f"The repaired file cannot be written to {out}: that is a folder.")
+    info = probe(path)
+    if not info.has_video or not info.has_audio:
+        raise InputError(f"{path.name} has no {'sound' if info.has_video else 'picture'}: there is nothing to repair.")
+    return info
+
+
 def fix(path: Path, out: Path, offset: int) -> list[str]:
     """Write `path` with its sound delayed by `offset` frames of 40 ms (negative: earlier) and its picture as it is.
 
     Returns sentences on what changed beside. Raises InputError, MeasureError; then `out` is as it was before.
     """
     from lipsync import label
-    from lipsync.media import probe
 
     from .catalogue import MeasureError
     from .protocols import FPS
 
-    if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
-        raise InputError(f"The repaired file is .mp4, .mov or .mkv, not {out.suffix or 'without an ending'}.")
-    if out.resolve() == path.resolve():
-        raise InputError(f"{out} is the file that is to be repaired: give another name.")
-    if not out.parent.is_dir():
-        raise InputError(f"There is no folder {out.parent}.")
-    info = probe(path)
-    if not info.has_video or not info.has_audio:
-        raise InputError(f"{path.name} has no {'sound' if info.has_video else 'picture'}: there is nothing to repair.")
+    info = fixable(path, out)
+    out = through_links(out)
     delay = round(Fraction(offset) / FPS * RATE)
     limits = sandbox.Limits(MEMORY_BYTES, CPU_S, PATIENCE_S, written_bytes=2 * path.stat().st_size + (1 << 30))
     # The picture's packets are copied in a child process, which is given the sound by another, through this one.
@@ -107,10 +120,14 @@ def _copy(source: str, target: str, start_s: float) -> list[str]:
 
     changed: list[str] = []
     with open_input(source) as read, av.open(target, "w") as write:
-        picture, heard = picture_stream(read), sound_stream(read)
+        picture, (heard, _) = picture_stream(read), heard_stream(source)
         had = heard.codec_context.layout.nb_channels
         channels = 1 if had == 1 else 2
         video = write.add_stream_from_template(picture, opaque=True)
+        # FFmpeg would call HEVC hev1, which Apple's players refuse; another name than hev1 promises that the parameter
+        # sets stand in the header, as they do in what is copied from other containers.
+        if picture.codec_context.name == "hevc" and picture.codec_context.codec_tag != "hev1":
+            video.codec_context.codec_tag = "hvc1"
         sound = write.add_stream("aac", rate=RATE, layout=LAYOUTS[channels])
         sound.bit_rate = 96_000 * channels
         if had > channels:

@@ -100,7 +100,7 @@ def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "med
     """The sync of each face track of a video. Raises InputError or MeasureError with the reason; Cancelled."""
     monitor = monitor or Monitor()
     info, remarks = at_25(path, protocol, sound is not None)
-    mfcc, samples, peak = hear(sound or path)
+    mfcc, samples, peak = hear(sound or path, remarks)
     if peak < SILENT:
         raise MeasureError(f"{path.name} is silent: there is no sound to compare the mouth with.")
     if protocol.faces == "whole":

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lipsync.batch import SKIPPED
 from lipsync.errors import InputError
-
-NOT_VIDEOS = SKIPPED | {
-    ".wav",
-    ".mp3",
-    ".m4a",
-    ".flac",
-    ".ogg",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".safetensors",
-    ".pdf",
-    ".zip",
-}
+from lipsync.lists import clips_in, read_list
 
 
 @dataclass(frozen=True)
@@ -37,8 +22,8 @@ class Item:
     set: str = ""
 
 
-def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
-    """The clips of files, folders (their videos, sub-folders too) and CSV lists.
+def items(sources: list[Path], references: list[Path] = (), stills: bool = False) -> list[Item]:
+    """The clips of files, folders (their videos, sub-folders too) and CSV lists; with `stills` pictures are clips too.
 
     A CSV has a column `file`, relative to it, and may have `reference`, `identity`, `system`, `pair` and `set`.
     references  files or folders: a clip's reference is the one at its place in the folder, else the one of its name, or
@@ -49,21 +34,22 @@ def items(sources: list[Path], references: list[Path] = ()) -> list[Item]:
     places: dict[Path, str] = {}  # of files of a folder: where they lie in it, without their ending
     for source in sources:
         if source.is_dir():
-            out += [Item(p) for p in _videos(source)]
-            places |= {p: str(p.relative_to(source).with_suffix("")) for p in _videos(source)}
+            found = clips_in(source, stills, deep=True)
+            out += [Item(p) for p in found]
+            places |= {p: str(p.relative_to(source).with_suffix("")) for p in found}
         elif source.suffix.lower() == ".csv":
             out += _listed(source)
         else:
             out.append(Item(source))  # one that is not there becomes a row with its reason
     if not out:
-        raise InputError(f"There is no video in {', '.join(map(str, sources))}.")
+        raise InputError(f"There is no video{' or picture' * stills} in {', '.join(map(str, sources))}.")
     if not references:
         return out
     known: dict[str, list[Path]] = {}  # by name, and by place in a folder
     for source in references:
         if not source.exists():
             raise InputError(f"There is no reference {source}.")
-        for path in _videos(source) if source.is_dir() else [source]:
+        for path in clips_in(source, stills, deep=True) if source.is_dir() else [source]:
             place = str(path.relative_to(source).with_suffix("")) if source.is_dir() else path.stem
             for name in {place, path.stem}:
                 known.setdefault(name, []).append(path)
@@ -90,20 +76,9 @@ def spread(things: Sequence, most: int) -> list:
     return [things[k * (len(things) - 1) // max(count - 1, 1)] for k in range(count)]
 
 
-def _videos(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return [p for p in found if p.suffix.lower() not in NOT_VIDEOS]
-
-
 def _listed(source: Path) -> list[Item]:
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The list {source} cannot be read: {error}.") from error
-    if not rows or "file" not in rows[0]:
-        raise InputError(f"The list {source} needs a header with the column file.")
-    if not all(r["file"] for r in rows):
+    rows = read_list(source, ("file",), "list")
+    if not all(r.get("file") for r in rows):
         raise InputError(f"The list {source} has a row that names no file.")
     beside = source.parent
     names = ("identity", "system", "pair", "set")

@@ -5,6 +5,9 @@ Names are loaded on first use, so that the decoding child processes, which impor
 
 from typing import TYPE_CHECKING, Any
 
+from .libraries import settle
+
+settle()
 __version__ = "0.1.0"
 
 _HOMES = {

@@ -5,7 +5,8 @@
     python -m lipsync sync clips/ voice.wav --out results/        a folder, or a CSV of video,voice[,out] rows
     python -m lipsync models | fetch NAME [--from PATH] | verify FILE
 
-Exit codes: 0 done, 1 a file, a checkpoint or a label is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 a file, a checkpoint or a label is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C,
+141 nobody read the output.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from rich.table import Table
 
 from . import __version__
 from .errors import InputError
+from .files import refuse_overwriting
 from .records import ENGINES, LONGER, SHORTER, SMOOTHING, Options, Progress
-from .shell import SYNC_STAGES, Bar, guarded
+from .shell import SYNC_STAGES, Bar, guarded, plain_signs
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    plain_signs()
     args = _parser().parse_args(argv)
     return guarded("lipsync", lambda: args.run(args), args.stopped)
 
@@ -88,6 +91,7 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--start", type=float, default=default["start"], help="seconds: start of the part (%(default)s)")
     group.add_argument("--end", type=float, help="seconds: end of the part (the end)")
     group.add_argument("--nudge", type=int, default=default["nudge"], help="delay the sound by frames (%(default)s)")
+    group.add_argument("--track", type=int, metavar="N", help="sound track of the voice's file, from 1 (its usual one)")
     group.add_argument("--background", type=float, default=default["background"], help="own sound, 0..1 (%(default)s)")
     group = parser.add_argument_group("result")
     group.add_argument("--quality", type=int, default=default["quality"], help="x264 crf, 1 best (%(default)s)")
@@ -121,6 +125,8 @@ def _sync(args: argparse.Namespace) -> int:
     voice = _voices(args) if args.voice else args.audio
     if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
         raise InputError(f"The report cannot be written to {args.report}: it must be a file in an existing folder.")
+    read = [args.video, *(voice.values() if args.voice else [voice])]
+    refuse_overwriting([("result", args.out), *([("report", args.report)] if args.report else [])], read)
     with Bar(SYNC_STAGES) as show:
         report = sync(args.video, voice, args.out, options, progress=show)
     if args.report:
@@ -148,6 +154,7 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
     unfit = InputError(f"The preview cannot be written to {args.out}: it must be a .png file in an existing folder.")
     if args.out.suffix.lower() != ".png" or not args.out.parent.is_dir():
         raise unfit
+    refuse_overwriting([("preview", args.out)], [args.video])
     with Bar(SYNC_STAGES) as show:
         faces = find(args.video, options, progress=show)
     frame = preview(probe(args.video), args.preview, faces)

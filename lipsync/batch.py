@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections import Counter
 from pathlib import Path
 
 from .errors import Cancelled, InputError, LipsyncError
+from .files import identity, refuse_overwriting
+from .lists import clips_in, frames_of_one, read_list
 from .pipeline import sync
 from .records import Options
 from .shell import SYNC_STAGES, Bar, sentence
-
-SKIPPED = {".csv", ".json", ".txt", ".md"}
 
 
 def pairs_of(source: Path, voice: Path | None, out: Path) -> list[tuple[Path, Path, Path]]:
     """The (video, voice, result) triples of a folder or a CSV, no two with the same result.
 
-    A folder: each file in it with `voice`; hidden files are passed over.
-    A CSV: columns video, voice and, if wanted, out; paths are relative to the CSV. Raises InputError.
+    A folder: each clip in it (lists.clips_in) with `voice`.
+    A list: columns video, voice and, if wanted, out, a path below the folder of results; the others are relative to the
+    list. Raises InputError.
     """
     triples = _of_folder(source, voice, out) if source.is_dir() else _of_list(source, out)
     if not triples:
@@ -31,24 +31,25 @@ def pairs_of(source: Path, voice: Path | None, out: Path) -> list[tuple[Path, Pa
 
 
 def _of_folder(source: Path, voice: Path, out: Path) -> list[tuple[Path, Path, Path]]:
-    files = sorted(p for p in source.iterdir() if p.is_file() and p.suffix.lower() not in SKIPPED)
-    files = [p for p in files if not p.name.startswith(".") and p.resolve() != voice.resolve()]
+    files = [p for p in clips_in(source, stills=True, deep=False) if identity(p) != identity(voice)]
+    if frames_of_one(files):
+        raise InputError(
+            f"The {len(files)} pictures of {source} ({files[0].name} to {files[-1].name}) look like the frames of one "
+            f"film: join them into a video first, or move those that are to speak one by one into sub-folders."
+        )
     alike = Counter(p.stem.lower() for p in files)  # a.mov and a.mp4 become a.mov.mp4 and a.mp4.mp4
     return [(p, voice, out / f"{p.stem if alike[p.stem.lower()] == 1 else p.name}.mp4") for p in files]
 
 
 def _of_list(source: Path, out: Path) -> list[tuple[Path, Path, Path]]:
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The list of pairs {source} cannot be read: {error}.") from error
-    if not rows or not {"video", "voice"} <= set(rows[0]):
-        raise InputError(f"The list of pairs {source} needs a header with the columns video and voice.")
+    rows = read_list(source, ("video", "voice"), "list of pairs")
     for number, row in enumerate(rows, 1):
         for column in ("video", "voice"):
-            if not row[column]:
+            if not row.get(column):
                 raise InputError(f"Pair {number} of {source} has no {column}: fill in the column.")
+        target = Path(row.get("out") or "x")
+        if target.is_absolute() or ".." in target.parts:
+            raise InputError(f"Pair {number} of {source} would be written outside {out}: its out is {target}.")
     beside = source.parent
     return [
         (beside / r["video"], beside / r["voice"], out / (r.get("out") or f"{n:04d}-{Path(r['video']).stem}.mp4"))
@@ -62,16 +63,18 @@ def run_batch(source: Path, voice: Path | None, out: Path, report: Path | None, 
     Finished results are kept, whatever happens to the others.
     """
     triples = pairs_of(source, voice, out)
-    out.mkdir(parents=True, exist_ok=True)
-    if report is not None:
-        report.mkdir(parents=True, exist_ok=True)
+    reports = [report and report / result.relative_to(out).with_suffix(".json") for _, _, result in triples]
+    written = [("result", result) for _, _, result in triples] + [("report", path) for path in reports if path]
+    refuse_overwriting(written, [source, *(path for pair in triples for path in pair[:2])])
+    for folder in {path.parent for _, path in written} | {out}:
+        folder.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for number, (video, sound, result) in enumerate(triples, 1):
+    for number, ((video, sound, result), said) in enumerate(zip(triples, reports, strict=True), 1):
         try:
             with Bar(SYNC_STAGES) as show:
                 done = sync(video, sound, result, options, progress=show)
-            if report is not None:
-                done.save(report / f"{result.stem}.json")
+            if said:
+                done.save(said)
             line = f"{done.frames_synced} of {done.frames} frames in {done.total_seconds:.1f} s -> {result}"
         except (KeyboardInterrupt, Cancelled):
             print(f"Stopped in pair {number} of {len(triples)}; finished results are kept.", file=sys.stderr)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from .errors import ModelError
 from .fetching import Source, by_hand, download, file_sha256, read_foreign, refuse_unreadable, sources
+from .files import cache_dir, expanded, listed
 from .fitting import BUILDERS, fit, read, skeleton
 
 if TYPE_CHECKING:
@@ -52,15 +53,10 @@ class Card:
     facts: dict
 
 
-def cache_dir() -> Path:
-    """The folder for what can be had again: fetched files, converted networks, measured speeds. May not exist yet."""
-    return Path(os.environ.get("LIPSYNC_CACHE") or Path.home() / ".cache" / "lipsync").expanduser()
-
-
 def folders() -> list[Path]:
     """The folders that are looked through, first wins."""
     own = os.environ.get("LIPSYNC_WEIGHTS", "").split(os.pathsep)
-    return [*(Path(p).expanduser() for p in own if p), SHIPPED, cache_dir() / "weights"]
+    return [*(expanded(p) for p in own if p), SHIPPED, cache_dir() / "weights"]
 
 
 def cards() -> dict[str, Card]:
@@ -70,9 +66,9 @@ def cards() -> dict[str, Card]:
     """
     found: dict[str, Card] = {}
     for folder in folders():
-        for path in sorted(folder.glob("*.json")):
+        for path in listed(folder, "*.json"):
             weights = path.with_suffix(".safetensors")
-            if path.stem in found or not weights.is_file():
+            if path.stem in found or not os.path.isfile(weights):
                 continue
             try:
                 found[path.stem] = _card(path.stem, json.loads(path.read_text(encoding="utf-8")), weights)

@@ -1,11 +1,15 @@
 """Inside a media file: which streams count, and their packets and pictures in order. Used in the child alone."""
 
 import contextlib
+import mmap
 import os
+import re
+import time
 from collections.abc import Iterator
 from functools import cache
 
 import av
+import numpy as np
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
 from av.codec.context import ThreadType
@@ -14,6 +18,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange
 
 from .errors import InputError
+from .stills import halvings, is_picture
 
 
 def words_of(text: str) -> set[str]:
@@ -36,6 +41,9 @@ CODECS = words_of("""
     adpcm_ima_wav adpcm_ima_qt adpcm_swf adpcm_yamaha adpcm_g722 adpcm_g726 adpcm_g726le pcm_alaw pcm_mulaw pcm_bluray
     pcm_dvd pcm_s8 pcm_u8 pcm_s8_planar pcm_s16le_planar pcm_s16be_planar pcm_s24le_planar pcm_s32le_planar""")
 CODECS |= {f"pcm_{kind}{bits}{order}" for kind in "suf" for bits in (16, 24, 32, 64) for order in ("le", "be")}
+PROTECTION = re.compile(rb"sinf.{4}frma", re.DOTALL)  # of a sample entry: which coding lies below the encryption
+PEEK_S = 20.0  # a track that is silent for so much of decoding is taken as it is
+QUIET = 1e-3  # peak below which a track is silent, full scale 1
 TILED_BRANDS = {"heic", "heix", "mif1", "avif"}
 
 
@@ -97,6 +105,57 @@ def sound_stream(container: av.container.InputContainer) -> av.AudioStream | Non
     return best if best in streams else next(iter(streams), None)
 
 
+def heard_stream(
+    container: av.container.InputContainer, path: str, track: int | None = None
+) -> tuple[av.AudioStream | None, list[str]]:
+    """The stream to hear, and sentences where there was a choice.
+
+    track  the number that is wanted, counted from 1 among all sound tracks of the file; None: the usual one, but where
+           that is silent and others are not, the first of those
+    raises InputError where there is no such track
+    """
+    tracks, usual = list(container.streams.audio), sound_stream(container)
+    if track is not None:
+        if track > len(tracks) or not tracks[track - 1].codec_context:
+            raise InputError(f"{{file}} has no sound track number {track} that can be decoded: it has {len(tracks)}.")
+        return tracks[track - 1], []
+    if usual is None or len(tracks) == 1:
+        return usual, []
+    number, many = tracks.index(usual) + 1, len(tracks)
+    if not sounds(path, usual.index):
+        usable = [s for s in tracks if s is not usual and s.codec_context and s.codec_context.sample_rate]
+        heard = next((s for s in usable if sounds(path, s.index)), None)
+        if heard is not None:
+            instead = tracks.index(heard) + 1
+            return heard, [f"Number {number} of its {many} sound tracks is silent; number {instead} was taken instead."]
+    return usual, [f"It has {many} sound tracks, of which number {number} was taken."]
+
+
+def is_protected(path: str) -> bool:
+    """Does an MP4 say that a stream of it is encrypted (DRM)? FFmpeg does not tell. For files that did not decode."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return PROTECTION.search(data) is not None
+
+
+def sounds(path: str, index: int) -> bool:
+    """Is anything to be heard in the stream of this number? Also true where PEEK_S of decoding could not tell."""
+    deadline = time.monotonic() + PEEK_S
+    with open_input(path) as container:
+        for packet in packets(container, container.streams[index]):
+            try:
+                frames = packet.decode()
+                resample = av.AudioResampler("flt")
+            except FFmpegError:
+                continue
+            for frame in frames:
+                packed = resample.resample(frame)  # to packed: PyAV 18.1 crashes on eight planes
+                if any((np.abs(part.to_ndarray()) > QUIET).any() for part in packed):
+                    return True
+            if time.monotonic() > deadline:
+                return True
+    return False
+
+
 def packets(container: av.container.InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
     """Packets until the file ends or breaks: a broken end is an end (what was promised is counted elsewhere)."""
     with contextlib.suppress(FFmpegError):
@@ -106,7 +165,8 @@ def packets(container: av.container.InputContainer, *streams: av.stream.Stream) 
 class Pictures:
     """One picture stream, decoded in the order shown; `broken` counts what was damaged."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, strict: bool = False):
+        """`strict`: a JPEG that is damaged gives no picture, instead of one that is filled up."""
         self.container = open_input(path)
         stream = picture_stream(self.container)
         if stream is None:
@@ -117,6 +177,9 @@ class Pictures:
         if told.get("alpha_mode") == "1" and self.codec.name in ("vp8", "vp9"):
             # FFmpeg's own decoder leaves the alpha plane of WebM out, libvpx does not.
             self.codec = av.CodecContext.create("libvpx" if self.codec.name == "vp8" else "libvpx-vp9", "r")
+        if self.codec.name == "mjpeg" and is_picture(self.container):
+            smaller = {"lowres": str(halvings(stream.width, stream.height))}
+            self.codec.options = smaller | ({"err_detect": "explode"} if strict else {})
         self.codec.thread_type = ThreadType.AUTO
         self.codec.thread_count = min(4, os.cpu_count() or 1)
         self.broken = 0

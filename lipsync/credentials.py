@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import LabelError
+from .files import listed, user_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -60,7 +61,7 @@ class Trust:
 
 def keys_dir() -> Path:
     """The folder of keys; may not exist yet."""
-    return Path(os.environ.get("LIPSYNC_KEYS") or Path.home() / ".config" / "lipsync" / "keys").expanduser()
+    return user_folder("LIPSYNC_KEYS", ".config", "lipsync", "keys")
 
 
 def check_keys_apart(work: Path) -> None:
@@ -92,7 +93,7 @@ def hand() -> Hand:
     if chain and key:
         return _read(Path(chain), Path(key))
     own = keys_dir() / "own"
-    if not own.is_dir():
+    if not os.path.isdir(own):  # False, too, where this user may not look
         _make(own)
     return _read(own / "chain.pem", own / "key.pem")
 
@@ -101,8 +102,8 @@ def trust() -> Trust:
     """Everyone trusted here: our own hand, the operator's, what lies in trust/. Makes nothing. Raises LabelError."""
     from cryptography.x509 import BasicConstraints, ExtensionNotFound, NameOID
 
-    files = [keys_dir() / "own" / "chain.pem", *sorted((keys_dir() / "trust").glob("*.pem"))]
-    certificates = [c for path in files if path.is_file() for c in _certificates(path)]
+    files = [*listed(keys_dir() / "own", "chain.pem"), *listed(keys_dir() / "trust", "*.pem")]
+    certificates = [c for path in files for c in _certificates(path)]
     if own := os.environ.get("LIPSYNC_SIGN_CHAIN"):
         # Only the leaf: the chain may end at an authority that signs for half the world.
         certificates.append(_certificates(Path(own))[0])
@@ -113,7 +114,7 @@ def trust() -> Trust:
         except ExtensionNotFound:
             is_authority = False
         (authorities if is_authority else hands).append(certificate)
-    stamps = [c for path in sorted((keys_dir() / "timestamps").glob("*.pem")) for c in _certificates(path)]
+    stamps = [c for path in listed(keys_dir() / "timestamps", "*.pem") for c in _certificates(path)]
     names = [
         c.subject.get_attributes_for_oid(kind)
         for c in hands

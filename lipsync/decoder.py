@@ -9,6 +9,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -16,13 +17,17 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from .containers import Pictures, moment, open_input, packets, picture_stream, sound_stream, words
+from .containers import Pictures, heard_stream, is_protected, moment, open_input, packets, picture_stream, words
 from .errors import InputError
 from .painting import Painter, srgb_from
 from .probing import LONGEST_S, probe
+from .stills import is_picture
 
 HELD_BYTES = 128 << 20  # decoded pictures kept at once while a run is given backwards
 MIX = {"rematrix_maxval": "1"}  # mixed channels are averaged, not summed past full scale
+CANCELLED_DB = 10  # a mix so far below the loudest channel has lost it; one of two stereo channels alone loses 6
+OVERSHOOT = 4.0  # no codec's own ringing goes higher, times full scale
+LOUD = 1.01  # a file's own samples above this, times full scale, are worth a sentence
 JUMP_S = 10  # a leap back in a sound track's timestamps, or one ahead past its end: a new clock, not a gap
 
 # --- frames --------------------------------------------------------------------------------------------------
@@ -114,8 +119,7 @@ def frames(
 ) -> dict[str, Any]:
     """Write the pictures of the segments (None: all there are) to standard output."""
     ticks = Ticks(path, Fraction(fps), start_s, timed)
-    still = "pipe" in ticks.pictures.container.format.name or ticks.pictures.container.format.name == "image2"
-    paint = Painter(width, height, srgb_from(path) if still else None)
+    paint = Painter(width, height, srgb_from(path) if is_picture(ticks.pictures.container) else None)
     longest = int(LONGEST_S * Fraction(fps))
     for first, stop in segments if segments is not None else [(0, longest + 1)]:
         for count, frame in enumerate(ticks.run(first, stop) if first <= stop else ticks.backwards(first, stop)):
@@ -168,15 +172,110 @@ class Spout:
             raise InputError(f"The sound of {{file}} lasts longer than {LONGEST_S // 3600} hours.")
 
 
-def sound(path: str, sample_rate: int, channels: int) -> dict[str, Any]:
+@dataclass
+class Tally:
+    """What was mended in the samples of a file."""
+
+    bad: int = 0  # moments with samples that are no numbers
+    peak: float = 0.0  # of those that were cut off, times full scale
+
+
+class Mixer:
+    """Frames of one kind in; their mix and, below it, each channel by itself out: (channels + C, S) float32.
+
+    What is no number, as float files may hold, becomes silence, and what is too loud is cut off, before anything is
+    computed from it, and is counted.
+    """
+
+    def __init__(self, frame: av.AudioFrame, channels: int, stored: str, tally: Tally):
+        rate, self.layout, self.channels = frame.sample_rate, frame.layout, channels
+        self.one = frame.layout.nb_channels == 1
+        self.apart = av.AudioResampler("flt", frame.layout, rate)  # packed: PyAV 18.1 crashes on eight planes
+        target = "mono" if self.one or channels == 1 else "stereo"
+        self.mix = av.AudioResampler("fltp", target, rate, options=MIX)
+        # Lossy codecs overshoot a little by their nature; that is for the end of the chain to cut off.
+        self.most = 1.0 if stored.startswith("pcm_f") else OVERSHOOT
+        self.floats = "fl" in frame.format.name or "db" in frame.format.name
+        self.tally = tally
+
+    def __call__(self, frame: av.AudioFrame) -> np.ndarray:
+        parts = [self._clean(part) for part in self.apart.resample(frame)]
+        apart = np.concatenate([part.to_ndarray() for part in parts], 1).reshape(-1, self.layout.nb_channels).T
+        mixed = np.concatenate([one.to_ndarray() for part in parts for one in self.mix.resample(part)], 1)
+        mixed = np.broadcast_to(mixed, (self.channels, mixed.shape[1]))  # one channel serves both ears
+        return mixed if self.one else np.concatenate([mixed, apart])
+
+    def _clean(self, frame: av.AudioFrame) -> av.AudioFrame:
+        """The frame, or one like it of numbers within bounds."""
+        samples = frame.to_ndarray()
+        if not self.floats or np.abs(samples).max(initial=0) <= self.most:  # false, too, for what is no number
+            return frame
+        fine = np.isfinite(samples)
+        self.tally.bad += int((~fine.reshape(-1, self.layout.nb_channels)).any(1).sum())
+        self.tally.peak = max(self.tally.peak, float(np.abs(samples[fine]).max(initial=0)))
+        clean = np.where(fine, samples, 0).clip(-self.most, self.most).astype(np.float32)
+        made = av.AudioFrame.from_ndarray(clean, "flt", self.layout)
+        made.sample_rate, made.pts, made.time_base = frame.sample_rate, frame.pts, frame.time_base
+        return made
+
+
+class Ear:
+    """What `Mixer` gives in; the mix out, or the loudest channel where mixing would lose it: (channels, S).
+
+    One channel turned round against the other, or speech in one of six, all but vanishes in a mix. Which is heard is
+    settled second by second, from all the power so far.
+    """
+
+    def __init__(self, give: Spout, channels: int):
+        self.give, self.channels = give, channels
+        self.held: list[np.ndarray] = []
+        self.mix_power, self.powers = 0.0, np.zeros(0)
+        self.heard: int | None = None  # the channel that is heard, None: the mix
+        self.lost_db = 0.0  # how far, at most, the mix lay below the channel that was heard instead
+
+    def __call__(self, rows: np.ndarray) -> None:
+        self.held.append(rows)
+        if sum(part.shape[1] for part in self.held) >= self.give.rate:
+            self.flush()
+
+    def flush(self) -> None:
+        """Settle and hand on what is held."""
+        if not self.held:
+            return
+        rows, self.held = np.concatenate(self.held, 1), []
+        mixed, apart = rows[: self.channels], rows[self.channels :]
+        if not len(apart):
+            return self.give(mixed)
+        if len(self.powers) != len(apart):
+            self.mix_power, self.powers, self.heard = 0.0, np.zeros(len(apart)), None
+        first = not self.powers.any()
+        self.mix_power += float(np.square(mixed, dtype=np.float64).sum(1).max())
+        self.powers += np.square(apart, dtype=np.float64).sum(1)
+        before, loudest = self._row(mixed, apart), int(self.powers.argmax())
+        lost_db = 10 * np.log10(max(self.powers[loudest], 1e-9) / max(self.mix_power, 1e-9))
+        self.heard = loudest if lost_db > CANCELLED_DB else None
+        now = self._row(mixed, apart)
+        if self.heard is not None:
+            self.lost_db = max(self.lost_db, lost_db)
+        if not first and now is not before:  # 10 ms from one to the other, so that nothing clicks
+            fade = np.minimum(np.arange(rows.shape[1]) / (self.give.rate / 100), 1).astype(np.float32)
+            now = before + (now - before) * fade
+        self.give(now)
+
+    def _row(self, mixed: np.ndarray, apart: np.ndarray) -> np.ndarray:
+        return mixed if self.heard is None else np.broadcast_to(apart[self.heard], mixed.shape)
+
+
+def sound(path: str, sample_rate: int, channels: int, track: int | None = None) -> dict[str, Any]:
     """Write the sound, from the moment of the first picture on where there is one, to standard output."""
     container = open_input(path)
-    stream = sound_stream(container)
+    stream, notes = heard_stream(container, path, track)
     if stream is None:
         raise InputError("{file} has no sound track.")
     now = first_moment(path) if picture_stream(container) else None  # when the next sample is due
     end = Fraction((container.duration or 0) + (container.start_time or 0), av.time_base)
     give, mix, kind = Spout(sample_rate, channels), None, ()
+    ear, tally = Ear(give, channels), Tally()
     started, broken, shift = False, 0, Fraction(0)
     for packet in packets(container, stream):
         try:
@@ -188,12 +287,10 @@ def sound(path: str, sample_rate: int, channels: int) -> dict[str, Any]:
             rate = frame.sample_rate
             if (rate, frame.format.name, frame.layout.name) != kind:
                 kind = (rate, frame.format.name, frame.layout.name)
-                mix = av.AudioResampler(
-                    "fltp", "mono" if frame.layout.nb_channels == 1 else give.layout, rate, options=MIX
-                )
+                ear.flush()
+                mix = Mixer(frame, channels, stream.codec_context.name, tally)
                 give.set_rate(rate)
-            mixed = np.concatenate([part.to_ndarray() for part in mix.resample(frame)], 1)
-            samples = np.broadcast_to(mixed, (channels, mixed.shape[1]))  # one channel serves both ears
+            samples = mix(frame)
             at = now if frame.pts is None else frame.pts * frame.time_base + shift
             at = at or Fraction(0)
             now = at if now is None else now
@@ -203,16 +300,26 @@ def sound(path: str, sample_rate: int, channels: int) -> dict[str, Any]:
             if started and abs(gap) <= rate // 50:  # rounded timestamps; only the start is taken to the sample
                 gap = 0
             for done in range(0, gap, rate):
-                give(np.zeros((channels, min(rate, gap - done)), np.float32))
+                ear(np.zeros((len(samples), min(rate, gap - done)), np.float32))
             samples = samples[:, max(0, -gap) :]
             if samples.shape[1]:
-                give(samples)
+                ear(samples)
                 started = True
             now += Fraction(max(0, gap) + samples.shape[1], rate)
+    ear.flush()
     give.flush()
     if not give.sent:
-        raise InputError("No sound in {file} could be decoded.")
-    return {"notes": [f"{broken} pieces of the sound are damaged."] * bool(broken)}
+        hint = ": it is protected against copying (DRM)" if is_protected(path) else ""
+        raise InputError(f"No sound in {{file}} could be decoded{hint}.")
+    notes += [f"{broken} pieces of the sound are damaged."] * bool(broken)
+    if tally.bad:
+        notes.append(f"{tally.bad} samples of its sound are no numbers; they were taken as silence.")
+    if tally.peak > LOUD:
+        notes.append(f"Its sound goes up to {tally.peak:.3g} times full scale; what is above that was cut off.")
+    if ear.lost_db:
+        lost = min(ear.lost_db, 99)
+        notes.append(f"A mix of its channels lies {lost:.0f} dB below the loudest of them, which was heard alone.")
+    return {"notes": notes}
 
 
 def first_moment(path: str) -> Fraction:

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import numpy as np
 
 from . import checkpoints
 from .errors import EngineError
+from .files import cache_dir
 
 BATCH = 32
 MIN_PSNR_DB = 40.0
@@ -69,13 +71,12 @@ class OpenVINOEngine(Engine):
         import openvino as ov
 
         self.name = f"openvino cpu {precision}"
-        path = _converted(model, ov)
         core = ov.Core()
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        network = core.read_model(path)
+        network = _converted(model, ov, core)
         network.reshape({0: [BATCH, 1, 80, 16], 1: [BATCH, 6, 96, 96]})
         self._request = core.compile_model(network, "CPU", hints).create_infer_request()
         self._lock = threading.Lock()
@@ -91,21 +92,23 @@ class OpenVINOEngine(Engine):
         return out
 
 
-def _converted(model: str, ov) -> Path:
-    """The OpenVINO form of a checkpoint, made at first use and kept in the cache under the checkpoint's sha256."""
-    folder = checkpoints.cache_dir() / "openvino"
-    path = folder / f"{checkpoints.sha256(model)[:16]}-{ov.__version__.split('-')[0]}.xml"
-    if not path.is_file():
-        import torch
+def _converted(model: str, ov, core):
+    """The OpenVINO form of a checkpoint, kept in the cache under the checkpoint's sha256 where there is room for it."""
+    path = cache_dir() / "openvino" / f"{checkpoints.sha256(model)[:16]}-{ov.__version__.split('-')[0]}.xml"
+    with contextlib.suppress(RuntimeError):  # not there, not to be read, damaged: it is made again
+        return core.read_model(path)
+    import torch
 
-        folder.mkdir(parents=True, exist_ok=True)
-        example = (torch.zeros(2, 1, 80, 16), torch.zeros(2, 6, 96, 96))
-        network = ov.convert_model(checkpoints.load(model), example_input=example)
-        temporary = path.with_name(f"{path.stem}-{time.time_ns()}.xml")
-        ov.save_model(network, temporary, compress_to_fp16=False)
-        temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
-        temporary.replace(path)
-    return path
+    example = (torch.zeros(2, 1, 80, 16), torch.zeros(2, 6, 96, 96))
+    network = ov.convert_model(checkpoints.load(model), example_input=example)
+    with contextlib.suppress(OSError, RuntimeError):  # a full or locked cache costs time at the next run, no more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+            temporary = Path(folder, path.name)
+            ov.save_model(network, temporary, compress_to_fp16=False)
+            for suffix in (".bin", ".xml"):
+                temporary.with_suffix(suffix).replace(path.with_suffix(suffix))
+    return network
 
 
 def candidates() -> dict[str, Callable[[str], Engine]]:
@@ -172,21 +175,23 @@ def _processor() -> str:
 
 def _fastest(model: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
     """The fastest engine that agrees with float32; measured once for a checkpoint and a machine, then remembered."""
-    memory = checkpoints.cache_dir() / "engines.json"
+    memory = cache_dir() / "engines.json"
     versions = [importlib.metadata.version(p) for p in ("torch", "openvino") if importlib.util.find_spec(p)]
     key = ", ".join([checkpoints.sha256(model)[:16], _processor(), *versions, *sorted(fitting)])
     try:
-        known = json.loads(memory.read_text())
-    except (OSError, ValueError):
+        known = dict(json.loads(memory.read_text()))
+    except (OSError, ValueError, TypeError):
         known = {}
-    if known.get(key) not in fitting:
+    if str(known.get(key)) not in fitting:
         known[key] = max(compare(model, fitting).items(), key=lambda item: item[1]["faces_per_s"] * item[1]["agrees"])[
             0
         ]
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = memory.with_name(f"engines-{time.time_ns()}.json")
-        temporary.write_text(json.dumps(known, indent=1))
-        temporary.replace(memory)
+        with contextlib.suppress(OSError):  # measured again at the next run
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".", dir=memory.parent) as folder:
+                temporary = Path(folder, memory.name)
+                temporary.write_text(json.dumps(known, indent=1))
+                temporary.replace(memory)
     return known[key]
 
 

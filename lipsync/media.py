@@ -8,6 +8,7 @@ Set LIPSYNC_DEBUG to see what the child prints.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ __all__ = [
 Frame = np.ndarray  # (H, W, 3) uint8 RGB
 
 MEMORY_BYTES = 4 << 30  # address space of a decoder; an 8K 10-bit film needs about half of it
-PROBE_CPU_S, PROBE_S = 10, 120.0  # a probe that takes more processor time, or wall time, is given up
+PROBE_CPU_S, PROBE_S = 30, 120.0  # a probe that takes more processor time, or wall time, is given up
 STALL_CPU_S, STALL_S = 45, 180.0  # a decoder that gives nothing for so long is given up
 SOUND_CPU_S = 1800  # four hours of sound in a large video
 AHEAD_BYTES = 64 << 20  # frames read before they are asked for
@@ -162,17 +163,18 @@ class SoundReader(_Reader):
     """The sound of a file in chunks of about a second, from a child that is gone once this is closed.
 
     sample_rate  Hz
-    channels     1 or 2; what the file has is mixed to it
+    channels     1 or 2; what the file has is mixed to it, or its loudest channel taken where the mix would cancel
+    track        number of the sound track, from 1; None: the usual one, or the first that is not silent
     yields       (S, C) float32, -1..1, starting at the first video frame where there is one (late sound is
                  preceded by silence, early sound cut), else at the first sample. Gaps are silence.
     raises       InputError when there is no sound or it cannot be decoded
     """
 
-    def __init__(self, path: str | Path, sample_rate: int = SOUND_RATE, channels: int = 2):
+    def __init__(self, path: str | Path, sample_rate: int = SOUND_RATE, channels: int = 2, track: int | None = None):
         self.sample_rate, self.channels = sample_rate, channels
         self.notes: tuple[str, ...] = ()
         limits = sandbox.Limits(MEMORY_BYTES, SOUND_CPU_S, STALL_S, STALL_CPU_S)
-        self._child = _Child(path, "sound", limits, sample_rate=sample_rate, channels=channels)
+        self._child = _Child(path, "sound", limits, sample_rate=sample_rate, channels=channels, track=track)
 
     def __next__(self) -> np.ndarray:
         samples = np.empty((self.sample_rate, self.channels), np.float32)
@@ -193,10 +195,20 @@ def read_waveform(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
     return read_sound(path, sample_rate)[0]
 
 
-def read_sound(path: str | Path, sample_rate: int = 16_000) -> tuple[np.ndarray, tuple[str, ...]]:
-    """As read_waveform, with the sentences on what was damaged."""
-    with SoundReader(path, sample_rate, channels=1) as reader:
+def read_sound(
+    path: str | Path, sample_rate: int = 16_000, track: int | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As read_waveform, with the sentences on what was damaged or chosen; track as in SoundReader."""
+    with SoundReader(path, sample_rate, 1, track) as reader:
         return np.concatenate(list(reader))[:, 0], reader.notes
+
+
+def sound_notes(path: str | Path) -> tuple[str, ...]:
+    """The sentences of read_sound on a sound that is not needed in memory."""
+    with SoundReader(path) as reader:
+        for _ in reader:
+            pass
+        return reader.notes
 
 
 class _Child(sandbox.Child):
@@ -244,7 +256,9 @@ def _check(path: Path) -> None:
         if path.is_dir():
             raise InputError(f"{path.name} is a folder; give a file.")
         if not path.exists():
-            raise InputError(f"{path} does not exist.")
+            numbered = re.search(r"%\d*d|[*?]", path.name)
+            hint = ": the numbered frames of a film have to be joined into a video first" if numbered else ""
+            raise InputError(f"{path} does not exist{hint}.")
         if not path.is_file():
             raise InputError(f"{path.name} is not an ordinary file.")
         if not path.stat().st_size:

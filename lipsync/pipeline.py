@@ -7,12 +7,14 @@ jaw-shaped mask instead of a rectangle, a reference picture at rest instead of t
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -20,9 +22,11 @@ import numpy as np
 
 from . import label
 from .choose import choose, speakers
+from .credentials import Hand, hand
 from .errors import InputError, NoFaceError
 from .faces import FaceMap, Track, find_faces, runs
-from .media import Frame, FrameReader, VideoInfo, ahead, probe, read_sound
+from .files import cache_warnings, refuse_overwriting, through_links
+from .media import Frame, FrameReader, VideoInfo, VideoWriter, ahead, probe, read_sound, sound_notes
 from .models import open_model
 from .monitor import Monitor
 from .records import Options, Progress, Report
@@ -56,27 +60,36 @@ def sync(
     options = options or Options()
     out = Path(out)
     monitor = Monitor(progress, cancelled)
+    monitor.step("load", 0, 1)
     with monitor.timed("load"):
         info = _need_video(video)
         voices = _need_voices(voice)
-        _check_target(out, [Path(video), *voices.values()])
+        target = _check_target(out, [Path(video), *voices.values()])
+        _check_signing()
         warnings, waveforms = list(info.notes), {}
         for key, path in voices.items():
-            waveforms[key], notes = read_sound(path)
+            waveforms[key], notes = read_sound(path, track=options.track)
             warnings += [f"{path.name}: {note}" for note in notes]
         warnings += _voice_warnings(voices, waveforms)
         seconds = max(len(w) for w in waveforms.values()) / 16_000
         if info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
             seconds, options = min(seconds, options.end), replace(options, end=None)
         model = open_model(options.model, options.engine)
+        warnings += cache_warnings()
     if faces is None:
         timeline = plan(max(info.frames, 1), info.fps, seconds, options)
         needed = info.frames if timeline.first else min(int(timeline.indices.max()) + 1, info.frames)
         faces = _find(info, needed, options, monitor)
     if not faces.tracks:
-        raise NoFaceError(f"No face was found in any of the {faces.frames} frames of {info.path.name}.")
+        raise NoFaceError(
+            f"No face was found in any of the {faces.frames} frames of {info.path.name}. If it lies on its side or "
+            f"upside down, turn it first."
+        )
     warnings += faces.notes
     timeline = plan(faces.frames, info.fps, seconds, options)
+    own_is_heard = options.background or timeline.first or timeline.stop < len(timeline.indices)
+    if info.has_audio and own_is_heard:
+        warnings += [f"{info.path.name}: {note}" for note in sound_notes(info.path)]
     chosen = choose(faces, options.face, None if None in voices else list(voices), info.fps)
     mels = {k: model.hear(waveforms.pop(k)) for k in list(waveforms)}  # the waveforms are the largest thing in memory
     lent = None if None in voices else speakers(faces, list(voices))
@@ -84,8 +97,8 @@ def sync(
     if options.face not in ("largest", "all") or lent is not None:
         warnings += _other_shots(faces, chosen)
 
-    with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent) as folder:
-        plain, signed = Path(folder, "plain.mp4"), Path(folder, "signed.mp4")
+    with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
+        plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made
         boxes = np.concatenate([t.boxes for t in faces.tracks])
         job = Job(info, tuple(voices.values()), options, model, tuple(chosen), heard, timeline, boxes)
         synced = render(job, plain, monitor)
@@ -99,7 +112,7 @@ def sync(
                 model=options.model,
                 checkpoint_sha256=model.sha256,
             )
-            signed.replace(out)
+            signed.replace(target)
         monitor.step("label", 1, 1)
     missed = ~synced
     missed[: timeline.first] = missed[timeline.stop :] = False
@@ -195,19 +208,36 @@ def _need_voices(voice: Voice) -> dict[int | None, Path]:
     return {number: Path(file) for number, file in files.items()}
 
 
-def _check_target(out: Path, sources: list[Path]) -> None:
-    if not out.parent.is_dir():
-        raise InputError(f"The result cannot be written to {out}: there is no folder {out.parent}.")
+def _check_target(out: Path, sources: list[Path]) -> Path:
+    """Where the result is written: `out` itself, or what it is a link to."""
+    target = through_links(out)
+    if not target.parent.is_dir():
+        raise InputError(f"The result cannot be written to {out}: there is no folder {target.parent}.")
     if out.is_dir():
         raise InputError(f"The result cannot be written to {out}: that is a folder.")
     if out.suffix.lower() != ".mp4":
         raise InputError(f"The result is an MP4, which {out} does not say: give it a name that ends in .mp4.")
-    if out.resolve() in {p.resolve() for p in sources}:
-        raise InputError(f"The result {out} would overwrite what it is made from: choose another name.")
+    refuse_overwriting([("result", out)], sources)
     try:
-        tempfile.TemporaryDirectory(prefix=".lipsync-", dir=out.parent).cleanup()
+        tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent).cleanup()
     except OSError as error:
         raise InputError(f"The result cannot be written to {out}: {error.strerror}.") from error
+    return target
+
+
+def _check_signing() -> None:
+    """Raise LabelError where the result could not be signed: keys, certificates, the clock, a timestamp authority."""
+    _signs(hand())
+
+
+@functools.cache
+def _signs(_: Hand) -> None:
+    """Sign a film of one frame, once a process for each hand that signs."""
+    with tempfile.TemporaryDirectory(prefix="lipsync-") as folder:
+        plain, signed = Path(folder, "plain.mp4"), Path(folder, "signed.mp4")
+        with VideoWriter(plain, 16, 16, Fraction(25)) as writer:
+            writer.write(np.zeros((16, 16, 3), np.uint8))
+        label.sign(plain, signed, model="none", checkpoint_sha256="")
 
 
 def _other_shots(faces: FaceMap, chosen: list[Track]) -> list[str]:

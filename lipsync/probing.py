@@ -10,9 +10,10 @@ from typing import Any
 import av
 import numpy as np
 
-from .containers import Pictures, moment, open_input, packets, picture_stream, sound_stream, stamp
+from .containers import Pictures, is_protected, moment, open_input, packets, picture_stream, sound_stream, stamp
 from .errors import InputError
 from .painting import can_be_transparent, degrees, is_hdr, orientation
+from .stills import LARGEST_STILL_PX, animated_webp, check_whole, film_size, is_picture
 
 SCAN_S = 5.0  # packets are read for so long, then the container is trusted for the rest
 SLACK_S = 0.15  # headers round the length up by so much, padding of the sound included
@@ -35,16 +36,20 @@ def probe(path: str) -> dict[str, Any]:
         return sound_facts(container, sound)
     container.close()
 
-    pictures = Pictures(path)
-    stream = pictures.stream
-    check_size(stream.width, stream.height)
-    found = scan(pictures)
+    pictures = Pictures(path, strict=True)
+    stream, stored = pictures.stream, (pictures.stream.width, pictures.stream.height)
+    most = LARGEST_STILL_PX if is_picture(pictures.container) else LARGEST_PX
+    check_size(*stored, most)
+    found, strictly = scan(pictures), True
+    if found.first is None and is_picture(pictures.container):
+        pictures, strictly = Pictures(path), False
+        stream, found = pictures.stream, scan(pictures)
     if found.first is None and pictures.starved:
         raise MemoryError
     if found.first is None:
-        hint = " Animated WebP is not supported; save it as GIF or MP4." if stream.codec_context.name == "webp" else ""
-        raise InputError(f"No picture in {{file}} could be decoded.{hint}")
+        raise InputError(f"No picture in {{file}} could be decoded{why_not(path, stream)}")
     still = found.pictures <= 1 >= stream.frames or pictures.container.format.name.endswith("_pipe")
+    harm = check_whole(path, stream.codec_context.name, strictly) if still else []
     timing = still_timing(found) if still else moving_timing(pictures, found)
     if timing["frames"] / timing["fps"] > LONGEST_S:
         hours = float(timing["frames"] / timing["fps"]) / 3600
@@ -52,9 +57,12 @@ def probe(path: str) -> dict[str, Any]:
 
     turn = orientation(found.first)
     width, height = square_pixels(stream, found.first)
-    check_size(width, height)
+    check_size(width, height, most)
     hdr, alpha = is_hdr(found.first), is_transparent(found.first)
-    notes = timing.pop("notes")
+    notes = timing.pop("notes") + harm
+    if still and film_size(width, height) != (width, height):
+        width, height = film_size(width, height)
+        notes.append(f"The picture of {stored[0]} × {stored[1]} pixels was made smaller, to {width} × {height}.")
     notes += ["The video is HDR; it was tone-mapped to ordinary brightness and colours."] * hdr
     notes += ["Transparent parts were put on black."] * alpha
     notes += ["The video is interlaced; its fields were merged."] * bool(found.first.interlaced_frame)
@@ -90,6 +98,16 @@ def sound_facts(container: av.container.InputContainer, sound: av.AudioStream) -
         "timed": True,
         "notes": [],
     }
+
+
+def why_not(path: str, stream: av.VideoStream) -> str:
+    """The end of the sentence on pictures that do not decode: what is known of the cause, and what to do."""
+    if is_protected(path):
+        return ": it is protected against copying (DRM). Give a video without protection."
+    if stream.codec_context.name == "webp":
+        animated = animated_webp(path)
+        return ". Animated WebP is not supported; save it as GIF or MP4." if animated else ": the file is cut short."
+    return "."
 
 
 # --- packets ---------------------------------------------------------------------------------------------------
@@ -177,8 +195,8 @@ def moving_timing(pictures: Pictures, found: Scan) -> dict[str, Any]:
 def frame_rate(elapsed: np.ndarray, unit: float, stated: Sequence[Fraction]) -> tuple[Fraction, bool]:
     """(rate, does it vary) of pictures shown `elapsed` seconds after the first, ascending, rounded to `unit`.
 
-    The rate that a header states, or else a common one, if every picture keeps it to the unit. Where none
-    does: the nominal rate if nine steps in ten keep it (pictures were dropped), and the average if not.
+    The rate that a header states, or else a common one, if every picture keeps it to the unit. Where none does: the
+    rate of most steps, however long the others hold their picture, and the average if there is none.
     """
     if len(elapsed) < 2:
         return (list(stated) or [PLAIN_FPS])[0], False
@@ -191,11 +209,33 @@ def frame_rate(elapsed: np.ndarray, unit: float, stated: Sequence[Fraction]) -> 
             return rate, False
     if np.abs(elapsed - places / measured).max() <= 2 * slack:
         return average, False
-    for rate in near:
-        if np.mean(np.abs(np.diff(elapsed) - 1 / float(rate)) <= slack) >= 0.9:
-            return rate, True
+    if nominal := step_rate(elapsed, unit, stated):
+        return nominal, True
     trusted = [rate for rate in stated[:1] if abs(float(rate) / measured - 1) < 0.05]
     return (trusted or [average])[0], True
+
+
+def step_rate(elapsed: np.ndarray, unit: float, stated: Sequence[Fraction]) -> Fraction | None:
+    """The rate that more than half of the steps between pictures keep, to the unit of their times; None: none.
+
+    Of the rates near their mean (stated, common, whole, a fraction), the one on whose grid all the pictures lie best:
+    held pictures are held for whole steps, and the longer the film, the more a wrong rate is off at its end.
+    """
+    steps = np.diff(elapsed)
+    middle = float(np.median(steps))
+    alike = steps[np.abs(steps - middle) <= max(min(1.01 * unit, 0.15 * middle), 1e-4)]
+    if middle <= 0 or len(alike) <= len(steps) / 2:
+        return None
+    measured = 1 / float(alike.mean())
+    own = Fraction(measured).limit_denominator(1001)
+    near = [r for r in [*stated, *COMMON_RATES, Fraction(round(measured))] if abs(float(r) / measured - 1) < 0.5 * unit
+            / middle + 1e-3]  # fmt: skip
+
+    def away(rate: Fraction) -> float:
+        places = elapsed * float(rate)
+        return round(float(np.abs(places - places.round()).mean()), 3)
+
+    return min([*near, own], key=away)
 
 
 def speakable(rate: Fraction, varies: bool) -> tuple[Fraction, list[str]]:
@@ -226,7 +266,7 @@ def is_transparent(frame: av.VideoFrame) -> bool:
     return can_be_transparent(frame) and bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
 
 
-def check_size(width: int, height: int) -> None:
-    if width * height > LARGEST_PX:
-        limit = LARGEST_PX // 10**6
+def check_size(width: int, height: int, most: int = LARGEST_PX) -> None:
+    if width * height > most:
+        limit = most // 10**6
         raise InputError(f"{{file}} is {width} x {height} pixels; at most {limit} million pixels are taken.")

@@ -15,6 +15,7 @@ LONGER = ("pingpong", "loop", "hold", "cut", "stretch")
 SHORTER = ("cut", "keep")
 SMOOTHING = ("steady", "published")
 MOST_NUDGE = 1000  # frames either way; sound that is so far off belongs to another part of the video
+MOST_TRACKS = 99  # of sound in one file
 _NUMBER = r"\d{1,9}(?:\.\d{0,9})?"
 FACE = re.compile(
     rf"largest|all|(?P<numbers>\d{{1,9}}(?:,\d{{1,9}})*)|(?P<x>{_NUMBER}),(?P<y>{_NUMBER})@(?P<second>{_NUMBER})"
@@ -42,6 +43,7 @@ class Options:
     start: float = 0.0  # seconds: where the part to sync begins
     end: float | None = None  # seconds: where it ends; None: the end
     nudge: int = 0  # frames by which the new sound is delayed in the result (negative: earlier), -1000..1000
+    track: int | None = None  # of the voice's file, its sound track from 1 on; None: the usual one, if not silent
     background: float = 0.0  # level of the clip's own sound under the voice, 0..1
     visible_label: bool = True  # the stamp; the signature is always made
 
@@ -83,6 +85,10 @@ class Options:
         need(
             abs(self.nudge) <= MOST_NUDGE,
             f"The sound can be nudged by {MOST_NUDGE} frames at most, either way, not by {self.nudge}.",
+        )
+        need(
+            self.track is None or 1 <= self.track <= MOST_TRACKS,
+            f"The sound track of the voice is a number from 1 to {MOST_TRACKS}, not {self.track}.",
         )
         need(
             0 <= self.background <= 1,
@@ -127,7 +133,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Write the report as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
 
     def words(self) -> str:
         """The report in a few sentences."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,22 +16,44 @@ from rich.progress import Progress as RichBar
 from .errors import Cancelled, LipsyncError
 from .records import Progress
 
-SYNC_STAGES = {"faces": "Finding faces", "sync": "Making the mouth", "label": "Signing"}
+SYNC_STAGES = {
+    "load": "Getting ready (a minute at first)",
+    "faces": "Finding faces",
+    "sync": "Making the mouth",
+    "label": "Signing",
+}
 
 
 def sentence(error: LipsyncError | OSError) -> str:
     """What is printed of an error."""
-    return f"{error.strerror or error}: {error.filename or ''}" if isinstance(error, OSError) else str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    said = error.strerror or str(error) or type(error).__name__
+    return f"{said}: {error.filename}" if error.filename else f"{said}."
+
+
+def plain_signs() -> None:
+    """Let a terminal that lacks a sign show a question mark; without this, a print ends the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def guarded(name: str, run: Callable[[], int], stopped: str) -> int:
-    """Run a command and return its exit code: its own, 1 after an error, said in a sentence, 130 when stopped.
+    """Run a command and return its exit code: its own, 1 after an error, said in a sentence, 130 when stopped, 141
+    when nobody reads the output any more.
 
     stopped  the sentence for Ctrl-C and SIGTERM. LIPSYNC_DEBUG also prints where an error came from
     """
+    plain_signs()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read this has left, as `head` does; what is still held has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     except (KeyboardInterrupt, Cancelled):
         print(stopped, file=sys.stderr)
         return 130

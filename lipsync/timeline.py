@@ -89,8 +89,8 @@ def _longer(have: int, need: int, how: str) -> np.ndarray:
 class _Tap:
     """Reads a file's sound in pieces of any length, silence after its end."""
 
-    def __init__(self, path: Path, skip: int = 0) -> None:
-        self._reader = SoundReader(path, SOUND_RATE, 2)
+    def __init__(self, path: Path, skip: int = 0, track: int | None = None) -> None:
+        self._reader = SoundReader(path, SOUND_RATE, 2, track)
         self._held = np.zeros((0, 2), np.float32)
         for at in range(0, skip, SOUND_RATE):  # in pieces: what is skipped may be long
             self.read(min(SOUND_RATE, skip - at))
@@ -159,7 +159,7 @@ def sound(
     whole = timeline.first == 0 and timeline.stop == len(timeline.indices)
     turn = at(int(timeline.indices.max()) + 1)
     under = None if own is None or (whole and not options.background) else _Own(own, begin, turn)
-    over = [_Tap(path, skip=-min(shift - begin, 0)) for path in voices]
+    over = [_Tap(path, -min(shift - begin, 0), options.track) for path in voices]
     starts = max(shift, begin)
     taps = [*over, under] if under is not None else over
     fade = SOUND_RATE // 100  # 10 ms, so that no edge clicks

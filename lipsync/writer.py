@@ -165,7 +165,7 @@ class VideoWriter:
         except (FFmpegError, OSError) as error:
             self.abort()
             said = (error.strerror or str(error)).strip(". ")
-            raise LipsyncError(f"{self.path.name} could not be written to {self.path.parent} ({said}).") from error
+            raise LipsyncError(f"{self.path.name} could not be written ({said}).") from error
 
     def __enter__(self) -> Self:
         return self

@@ -16,6 +16,8 @@ import pytest
 from lipsync import batch, checkpoints
 from lipsync.__main__ import main
 from lipsync.errors import InputError
+from lipsync.records import Report
+from lipsync.shell import sentence
 
 from .conftest import ROOT, make_clip, make_voice
 
@@ -202,3 +204,47 @@ def test_it_starts_fast_and_says_its_version():
     began = time.monotonic()
     assert run("--version").stdout.strip()
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.slow
+def test_a_terminal_without_a_sign_shows_another(voice, tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", 5, size=(321, 319))
+    ascii_only = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    done = run("sync", clip, voice, "--out", tmp_path / "out.mp4", env=ascii_only)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "322 ? 320" in done.stdout and (tmp_path / "out.mp4").is_file()
+    lost = run("sync", tmp_path / "größe×.mp4", voice, "--out", tmp_path / "x.mp4", env=ascii_only)
+    assert lost.returncode == 1 and "does not exist" in lost.stderr and "Traceback" not in lost.stderr
+    for command in (["models"], ["--help"], ["sync", "--help"]):
+        assert run(*command, env=ascii_only).returncode == 0
+    code = "import sys; from eval.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    scored = subprocess.run([sys.executable, "-c", code, "score", str(tmp_path / "out.mp4")], cwd=ROOT, env=ascii_only,
+                            capture_output=True, text=True)  # fmt: skip
+    assert "Traceback" not in scored.stderr and "out.mp4" in scored.stdout
+
+
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m lipsync models | true", shell=True, cwd=ROOT, capture_output=True)
+    assert done.stderr == b""
+
+
+def test_an_error_without_a_file_ends_in_no_empty_name():
+    assert sentence(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device."
+    assert sentence(OSError(errno.ENOENT, "No such file", "a.mp4")) == "No such file: a.mp4"
+
+
+def test_a_file_name_that_is_no_text_can_be_reported(clip, voice, tmp_path):
+    report = Report(str(tmp_path / "a\udcff.mp4"), 1, 25.0, 1, 0, [], 1, 1, 8, 8, {}, 1.0, 1.0, "m", "0", "e", "l")
+    report.save(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["out"].endswith("a\udcff.mp4")
+
+
+@pytest.mark.slow
+def test_a_linked_result_is_written_through(clip, voice, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.mp4").symlink_to(os.path.join("real", "t.mp4"))
+    assert main(["sync", str(clip), str(voice), "--out", str(tmp_path / "link.mp4")]) == 0
+    assert (tmp_path / "link.mp4").is_symlink() and [p.name for p in (tmp_path / "real").iterdir()] == ["t.mp4"]
+    (tmp_path / "lost.mp4").symlink_to(tmp_path / "none" / "t.mp4")
+    assert main(["sync", str(clip), str(voice), "--out", str(tmp_path / "lost.mp4")]) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.mp4", "lost.mp4", "real"]

@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import signal
+import struct
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -12,13 +13,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image, ImageCms, ImageOps
+from skimage.data import astronaut
 
 from lipsync import media, sandbox
 from lipsync.errors import InputError
-from lipsync.media import FrameReader, SoundReader, ahead, probe, read_waveform
+from lipsync.media import FrameReader, SoundReader, ahead, probe, read_sound, read_waveform, sound_notes
 
-from .media_maker import click_times, clicks, count_up, number_of, numbered, write_media
+from .media_maker import click_times, clicks, count_up, number_of, numbered, voice_format, write_media
 
 pytestmark = pytest.mark.slow  # a child process each; the fast suite reads and writes through test_pipeline
 NTSC = Fraction(30000, 1001)
@@ -117,6 +120,25 @@ def test_dropped_frames_keep_the_nominal_rate(tmp_path):
     assert numbers(path) == [30 if k in (31, 32) else 69 if k == 70 else k for k in range(100)]
 
 
+def held(fps: Fraction, skipped: range, n: int = 75) -> tuple[list[int], list[int]]:
+    """Numbers and times in ms of the pictures that are left when some are dropped."""
+    kept = [k for k in range(n) if k not in skipped]
+    return kept, [round(1000 * k / fps) for k in kept]
+
+
+@pytest.mark.parametrize("fps", [Fraction(12), Fraction(15), Fraction(24), Fraction(24000, 1001), Fraction(25),
+                                 NTSC, Fraction(30), Fraction(50), Fraction(60)])  # fmt: skip
+@pytest.mark.parametrize("skipped", [range(30, 49), range(10, 40), range(3, 60, 3)])
+def test_held_pictures_do_not_lower_the_rate(tmp_path, fps, skipped):
+    kept, stamps = held(fps, skipped)
+    path = write_media(tmp_path / "held.mkv", [numbered(k) for k in kept], 25, stamps_ms=stamps)
+    info = probe(path)
+    assert (info.fps, info.varies) == (fps, True) and "varies" in info.notes[0]
+    seen = numbers(path)
+    assert abs(len(seen) - 75) <= 1 and set(seen) == set(kept)  # Matroska says of the last that it lasts 40 ms
+    assert seen[:74] == [max(k for k in kept if k <= tick) for tick in range(74)]
+
+
 @pytest.mark.parametrize("fps, given", [(120, 60), (90, 45), (Fraction(120000, 1001), Fraction(60000, 1001)), (5, 25)])
 def test_rates_that_are_too_high_or_too_low_are_changed_and_said(tmp_path, fps, given):
     path = write_media(tmp_path / "clip.mp4", count_up(30), fps)
@@ -142,6 +164,153 @@ def test_animated_webp_is_refused_with_a_way_out(tmp_path):
     pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=100)
     with pytest.raises(InputError, match="a.webp.*Animated WebP is not supported; save it as GIF or MP4"):
         probe(tmp_path / "a.webp")
+
+
+def test_a_truncated_webp_is_not_called_animated(tmp_path):
+    Image.fromarray(QUARTERS).save(tmp_path / "a.webp", lossless=True)
+    data = (tmp_path / "a.webp").read_bytes()
+    (tmp_path / "a.webp").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(InputError, match="could be decoded: the file is cut short") as caught:
+        probe(tmp_path / "a.webp")
+    assert "nimated" not in str(caught.value)
+
+
+# --- stills ----------------------------------------------------------------------------------------------------
+
+PHOTO = astronaut()[:480, :480]
+
+
+def photo(path: Path, **how: object) -> bytes:
+    """Write the astronaut's picture in a format; returns its bytes."""
+    Image.fromarray(PHOTO).save(path, **how)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name, how", [("a.jpg", {}), ("a.jpg", {"progressive": True}), ("a.jpg", {"subsampling": 0}),
+                                       ("a.gif", {}), ("a.png", {}), ("a.bmp", {}), ("a.tif", {}), ("a.tga", {}),
+                                       ("a.webp", {"lossless": True}), ("a.ppm", {}), ("a.jp2", {})])  # fmt: skip
+@pytest.mark.parametrize("share", [0.3, 0.66, 0.95])
+def test_a_still_that_ends_early_is_one_sentence(tmp_path, name, how, share):
+    data = photo(tmp_path / name, **how)
+    assert probe(tmp_path / name).notes == ()
+    (tmp_path / name).write_bytes(data[: round(len(data) * share)])
+    with pytest.raises(InputError, match=rf"{name} (is cut short|could be decoded|cannot be read)"):
+        probe(tmp_path / name)
+
+
+def test_a_jpeg_may_be_followed_by_anything_and_lack_its_last_two_bytes(tmp_path):
+    data = photo(tmp_path / "a.jpg")
+    film = write_media(tmp_path / "film.mp4", count_up(5)).read_bytes()
+    with FrameReader(probe(tmp_path / "a.jpg")) as reader:
+        whole = next(reader)
+    for tail in (film, b"junk" * 999, bytes(5000)):
+        (tmp_path / "b.jpg").write_bytes(data + tail)
+        info = probe(tmp_path / "b.jpg")
+        assert info.is_still and info.notes == ()
+        with FrameReader(info) as reader:
+            assert np.array_equal(next(reader), whole)
+    (tmp_path / "c.jpg").write_bytes(data[:-2])
+    assert probe(tmp_path / "c.jpg").notes == ()
+    (tmp_path / "d.jpg").write_bytes(data[: len(data) * 2 // 3] + bytes(len(data) // 3))  # a download that stopped
+    with pytest.raises(InputError, match=r"d\.jpg is cut short"):
+        probe(tmp_path / "d.jpg")
+
+
+def test_a_jpeg_with_a_hole_is_taken_with_a_warning(tmp_path):
+    data = bytearray(photo(tmp_path / "a.jpg"))
+    data[len(data) // 2 : len(data) // 2 + 400] = b"\xff\xd0" * 200  # restart marks that nobody announced
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert probe(tmp_path / "a.jpg").notes == ("The picture is damaged; what could be decoded was taken.",)
+
+
+def test_a_jpeg_inside_a_tiff_is_refused_with_a_way_out(tmp_path):
+    photo(tmp_path / "a.tif", compression="jpeg")
+    with pytest.raises(InputError, match=r"a\.tif is a TIFF that holds a JPEG.*save it as JPEG or PNG"):
+        probe(tmp_path / "a.tif")
+    photo(tmp_path / "b.tif", compression="tiff_lzw")
+    assert probe(tmp_path / "b.tif").is_still
+
+
+@pytest.mark.parametrize(
+    "size, ending", [((8064, 6048), "jpg"), ((3000, 8000), "jpg"), ((6000, 4000), "png"), ((16_320, 12_240), "jpg")]
+)
+def test_a_large_photo_is_made_smaller_while_it_is_decoded(tmp_path, size, ending):
+    """To what every player takes (H.264's level 5.1: 36,864 blocks), in its proportions, upright, in little memory."""
+    path, exif = tmp_path / f"p.{ending}", Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(QUARTERS).resize(size, Image.Resampling.NEAREST).save(path, exif=exif, compress_level=1)
+    info = probe(path)
+    wide, high = info.width, info.height
+    assert max(wide, high) <= 4096 and -(-wide // 16) * -(-high // 16) <= 36_864 and not wide % 2 and not high % 2
+    assert wide * high > 0.9 * 36_000 * 256 or max(wide, high) > 4090
+    assert wide / high == pytest.approx(size[1] / size[0], rel=0.002) and info.rotation == 90
+    assert f"of {size[0]} × {size[1]} pixels was made smaller" in info.notes[0]
+    with FrameReader(info) as reader:
+        frame = next(reader)
+    small = np.asarray(Image.fromarray(frame).resize((48, 64), Image.Resampling.BOX)).astype(int)
+    assert np.abs(small - np.rot90(QUARTERS, -1))[2:-2, 2:-2].mean() < 5
+
+
+def test_a_photo_that_is_not_too_large_is_left_as_it_is(tmp_path):
+    Image.fromarray(QUARTERS).resize((4000, 2250)).save(tmp_path / "p.jpg")
+    info = probe(tmp_path / "p.jpg")
+    assert (info.width, info.height, info.notes) == (4000, 2250, ())
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "1", "P", "LA", "I;16"])
+def test_pictures_of_every_kind_of_pixel(tmp_path, mode):
+    ending = "jpg" if mode == "CMYK" else "png"
+    kept = Image.fromarray(PHOTO[..., 1].astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(PHOTO)
+    (kept if mode == "I;16" else kept.convert(mode)).save(tmp_path / f"p.{ending}")
+    with FrameReader(probe(tmp_path / f"p.{ending}")) as reader:
+        seen = next(reader).astype(int)
+    wanted = PHOTO if mode in ("RGBA", "CMYK", "P") else np.asarray(Image.fromarray(PHOTO).convert("L"))[..., None]
+    if mode == "1":  # black and white, in patterns: right on the whole
+        assert set(np.unique(seen)) == {0, 255} and seen.mean() == pytest.approx(wanted.mean(), abs=5)
+    else:
+        assert np.abs(seen - wanted).mean() < 25
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    return struct.pack(">I", 8 + sum(map(len, parts))) + kind + b"".join(parts)
+
+
+def as_protected(boxes: bytes) -> bytes:
+    """The same MP4 with the boxes of common encryption in its sample entries."""
+    out, at = b"", 0
+    while at < len(boxes):
+        size, kind = struct.unpack(">I4s", boxes[at : at + 8])
+        body = boxes[at + 8 : at + size]
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            body = as_protected(body)
+        elif kind == b"stsd":
+            (length,), coding = struct.unpack(">I", body[8:12]), body[12:16]
+            scheme = box(b"schm", bytes(4), b"cenc", struct.pack(">I", 0x10000))
+            info = box(
+                b"sinf", box(b"frma", coding), scheme, box(b"schi", box(b"tenc", bytes(6), b"\1\x08", bytes(16)))
+            )
+            body = body[:8] + box(b"encv" if coding == b"avc1" else b"enca", body[16 : 8 + length], info)
+        out, at = out + box(kind, body), at + size
+    return out
+
+
+def test_a_protected_video_is_said_to_be_protected(tmp_path):
+    path = write_media(tmp_path / "a.mp4", count_up(25), sound=clicks(1, [0.5]))
+    data, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
+    with av.open(str(path)) as whole:
+        for packet in whole.demux():
+            if packet.size:
+                data[packet.pos : packet.pos + packet.size] = rng.bytes(packet.size)
+    path.write_bytes(as_protected(bytes(data)))
+    with pytest.raises(InputError, match=r"No picture in a\.mp4 could be decoded: it is protected against copying"):
+        probe(path)
+    with pytest.raises(InputError, match=r"No sound in a\.mp4 could be decoded: it is protected against copying"):
+        read_waveform(path)
+
+
+def test_numbered_frames_are_told_to_be_joined(tmp_path):
+    with pytest.raises(InputError, match=r"%04d\.png does not exist: the numbered frames of a film have to be joined"):
+        probe(tmp_path / "%04d.png")
 
 
 # --- any frame, in any order ---------------------------------------------------------------------------------
@@ -496,7 +665,6 @@ def test_a_file_without_permission(tmp_path, monkeypatch):
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    import struct
     import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -711,7 +879,8 @@ def test_channels_are_mixed(tmp_path, channels):
     mono = read_waveform(path)
     left = np.concatenate(list(SoundReader(path, 16_000, 2)))
     assert mono.shape == (32_000,) and left.shape == (32_000, 2)
-    assert np.abs(mono).max() == pytest.approx({1: 0.4, 2: 0.2, 6: 0.4 / (2 + 3 * 2**0.5 / 2)}[channels], abs=0.03)
+    # Of six channels a mix would leave a quarter of one: it is heard alone.
+    assert np.abs(mono).max() == pytest.approx({1: 0.4, 2: 0.2, 6: 0.4}[channels], abs=0.03)
     assert np.abs(left[:, 0]).max() > (0.39 if channels < 6 else 0.1)
     assert np.abs(left[:, 1]).max() == pytest.approx(0.4 if channels == 1 else 0, abs=0.001)
     full = write_media(
@@ -813,6 +982,119 @@ def test_cover_art_is_no_video(tmp_path):
         out.mux(voice.encode(None))
     info = probe(path)
     assert (info.has_video, info.has_audio) == (False, True)
+
+
+SPEECH = (0.5 * np.sin(2 * np.pi * 300 * np.arange(32_000) / 16_000) * (np.arange(32_000) // 4000 % 2)).astype(
+    np.float32
+)
+
+
+def floats(path: Path, samples: np.ndarray, subtype: str = "FLOAT") -> Path:
+    """A WAV file of float samples, (S,) or (S, C), at 16 kHz, whatever they are."""
+    soundfile.write(path, samples, 16_000, subtype=subtype)
+    return path
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("channels", [1, 2, 6, 8])
+def test_samples_that_are_no_numbers_are_silence_and_counted(tmp_path, subtype, channels):
+    sound = np.repeat(SPEECH[:, None], channels, 1)
+    sound[::5000, 0] = np.nan
+    sound[7, -1] = -np.inf
+    path = floats(tmp_path / "v.wav", sound, subtype)
+    wave, notes = read_sound(path)
+    assert np.isfinite(wave).all() and len(wave) == 32_000 and np.abs(wave).max() <= 0.51
+    assert notes == ("8 samples of its sound are no numbers; they were taken as silence.",)
+    assert sound_notes(path) == notes
+    assert np.isfinite(np.concatenate(list(SoundReader(path, 48_000, 2)))).all()
+
+
+@pytest.mark.parametrize("level, said", [(1.9, "1.9"), (1e30, "1e+30")])
+def test_a_float_voice_above_full_scale_is_cut_off_and_said(tmp_path, level, said):
+    wave, notes = read_sound(floats(tmp_path / "v.wav", level * 2 * SPEECH))
+    assert np.abs(wave).max() == 1
+    assert notes == (f"Its sound goes up to {said} times full scale; what is above that was cut off.",)
+    assert read_sound(floats(tmp_path / "w.wav", 2 * SPEECH))[1] == ()
+
+
+@pytest.mark.parametrize(
+    "gains, lost",
+    [
+        ((1, -1), True),
+        ((1, -0.9), True),
+        ((-0.8, 1), True),
+        ((1, 1), False),
+        ((1, 0), False),
+        ((1, -0.2), False),
+        ((0, 0, 1, 0, 0, 0), True),
+        ((0, 0, 0, 0, 1, 0), True),
+        ((0, 0, 0, 1, 0, 0), True),
+        ((1, -1, 0, 0, 0, 0), True),
+        ((1, 1, 1, 0, 0.5, 0.5), False),
+        ((0, 0, 0, 0, 0, 0, 0, 1), True),
+    ],
+)
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_f32le"])
+def test_what_a_mix_would_lose_is_heard_in_its_loudest_channel(tmp_path, gains, lost, codec):
+    sound = SPEECH[:, None] * np.array(gains)
+    path = floats(tmp_path / "v.wav", sound, "PCM_16" if codec == "pcm_s16le" else "FLOAT")
+    wave, notes = read_sound(path)
+    assert bool(notes) == lost and all("below the loudest of them, which was heard alone" in note for note in notes)
+    if lost:
+        loudest = SPEECH * gains[int(np.abs(gains).argmax())]
+        assert np.abs(wave - loudest).max() < 1e-3
+    else:
+        assert 0.1 < np.abs(wave).max() < 0.51
+    both = np.concatenate(list(SoundReader(path, 16_000, 2)))
+    if len(gains) == 2:  # two channels stay what they are
+        assert np.abs(both - sound).max() < 1e-3
+    else:
+        assert np.abs(both).max() > 0.15
+
+
+def test_a_channel_that_turns_round_later_is_followed_without_a_click(tmp_path):
+    """A quiet second in phase, then speech out of phase, of a low tone, in which a jump would show."""
+    tone = 0.5 * np.sin(2 * np.pi * 50 * np.arange(48_000) / 16_000)
+    sound = np.stack([tone, tone], 1)
+    sound[:16_000] *= 0.01
+    sound[16_000:, 1] *= -1
+    wave, notes = read_sound(floats(tmp_path / "v.wav", sound))
+    assert len(notes) == 1 and np.abs(wave[17_000:] - tone[17_000:]).max() < 1e-3
+    assert np.abs(np.diff(wave)).max() < 0.02
+
+
+def with_tracks(path: Path, *tracks: np.ndarray) -> Path:
+    """A file of several sound tracks, the first the default one: each (S,) at 16 kHz."""
+    with av.open(str(path), "w") as out:
+        streams = [out.add_stream("flac" if path.suffix == ".mkv" else "aac", rate=16_000, layout="mono")
+                   for _ in tracks]  # fmt: skip
+        streams[0].disposition = av.stream.Disposition.default
+        out.start_encoding()
+        for stream, samples in zip(streams, tracks, strict=True):
+            block = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), "fltp", "mono")
+            block.sample_rate, block.pts, block.time_base = 16_000, 0, Fraction(1, 16_000)
+            for part in voice_format(stream, "mono", 16_000).resample(block):
+                out.mux(stream.encode(part))
+            out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_a_silent_default_track_gives_way_to_one_with_sound(tmp_path, ending):
+    silent, low = np.zeros(32_000), 0.2 * SPEECH
+    path = with_tracks(tmp_path / f"v.{ending}", silent, SPEECH, low)
+    wave, notes = read_sound(path)
+    assert np.abs(wave).max() == pytest.approx(0.5, abs=0.05)
+    assert notes == ("Number 1 of its 3 sound tracks is silent; number 2 was taken instead.",)
+    assert np.abs(read_sound(path, track=3)[0]).max() == pytest.approx(0.1, abs=0.02)
+    assert np.abs(read_sound(path, track=1)[0]).max() < 1e-3
+    with pytest.raises(InputError, match=r"no sound track number 4 that can be decoded: it has 3"):
+        read_sound(path, track=4)
+    both = with_tracks(tmp_path / f"b.{ending}", SPEECH, low)
+    wave, notes = read_sound(both)
+    assert np.abs(wave).max() > 0.4 and notes == ("It has 2 sound tracks, of which number 1 was taken.",)
+    none = with_tracks(tmp_path / f"n.{ending}", silent, silent)
+    assert np.abs(read_sound(none)[0]).max() < 1e-3
 
 
 # --- real clips ------------------------------------------------------------------------------------------------

@@ -1,21 +1,27 @@
 """The whole job on made media: what is changed, what is not, how long it is, what is left behind."""
 
+import errno
 import json
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 import soundfile
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 
 import lipsync
-from lipsync import render
+from lipsync import pipeline, render
+from lipsync.credentials import make_hand
 from lipsync.crop import CropRule, mouth_mask
-from lipsync.errors import Cancelled, InputError, ModelError, NoFaceError
+from lipsync.errors import Cancelled, InputError, LabelError, LipsyncError, ModelError, NoFaceError
 from lipsync.faces import FaceMap, Track
 from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
 from lipsync.monitor import Monitor
@@ -317,6 +323,104 @@ def test_a_report_is_json(done, tmp_path):
     read = json.loads((tmp_path / "report.json").read_text())
     wanted = "frames fps frames_synced frames_passed faces shots seconds peak_rss_mb model checkpoint_sha256 engine"
     assert set(wanted.split()) <= set(read)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Faces may not be looked for: what stops a job has to be known by then."""
+    monkeypatch.setattr(pipeline, "find_faces", lambda *_: pytest.fail("the work had begun"))
+
+
+def operator(folder, start, years=5.0, purposes=True):
+    """A chain and a key of an operator, PEM files, valid from `start` days from now on."""
+    key, chain = make_hand(years)
+    (folder / "key.pem").write_bytes(key)
+    (folder / "key.pem").chmod(0o600)
+    if start or not purposes:
+        now = datetime.now(UTC) + timedelta(days=start, hours=-1)
+        own = serialization.load_pem_private_key(key, None)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "operator")])
+        leaf = x509.CertificateBuilder(name, name, own.public_key(), x509.random_serial_number(), now,
+                                       now + timedelta(days=9)).sign(own, hashes.SHA256())  # fmt: skip
+        chain = leaf.public_bytes(serialization.Encoding.PEM)
+    (folder / "chain.pem").write_bytes(chain)
+    return {"LIPSYNC_SIGN_CHAIN": str(folder / "chain.pem"), "LIPSYNC_SIGN_KEY": str(folder / "key.pem")}
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("keys that are a file", "No signing key can be made in .* LIPSYNC_KEYS"),
+        ("a chain alone", "Set both LIPSYNC_SIGN_CHAIN and LIPSYNC_SIGN_KEY"),
+        ("a chain that is not there", "cannot be read"),
+        ("a certificate of tomorrow", "is valid from .* not today"),
+        ("a certificate that has lapsed", "is valid from .* not today"),
+        ("a certificate for something else", "could not be signed"),
+        ("a timestamp authority that does not answer", "could not be signed.*LIPSYNC_TSA"),
+    ],
+)
+def test_what_hinders_the_signature_is_known_before_the_first_frame(case, said, clip, voice, tmp_path, monkeypatch,
+                                                                    no_work):  # fmt: skip
+    (tmp_path / "file").touch()
+    settings = {
+        "keys that are a file": lambda: {"LIPSYNC_KEYS": str(tmp_path / "file" / "keys")},
+        "a chain alone": lambda: {"LIPSYNC_SIGN_CHAIN": "chain.pem"},
+        "a chain that is not there": lambda: {"LIPSYNC_SIGN_CHAIN": "none.pem", "LIPSYNC_SIGN_KEY": "none.pem"},
+        "a certificate of tomorrow": lambda: operator(tmp_path, 1),
+        "a certificate that has lapsed": lambda: operator(tmp_path, -30),
+        "a certificate for something else": lambda: operator(tmp_path, 0, purposes=False),
+        "a timestamp authority that does not answer": lambda: {"LIPSYNC_TSA": "http://127.0.0.1:9"},
+    }[case]()
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(LabelError, match=said):
+        sync(clip, voice, tmp_path / "out" / "out.mp4")
+    assert left(tmp_path / "out") == []
+
+
+@pytest.mark.slow
+def test_samples_that_are_no_numbers_end_nothing(voice, tmp_path):
+    """In the voice and in the video's own sound: finite sound, and a warning for each."""
+    wave = read_waveform(voice)
+    wave[::5000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", wave, 16_000, subtype="FLOAT")
+    own = make_voice(tmp_path / "own.wav", 2.0)
+    sound = np.repeat(np.where(np.arange(96_000) % 7000, np.repeat(read_waveform(own), 3), np.inf)[:, None], 2, 1)
+    clip = write_media(tmp_path / "clip.mov", [portrait_frame(10, 10)] * 50, sound=sound, sound_codec="pcm_f32le")
+    report = sync(clip, tmp_path / "nan.wav", tmp_path / "out.mp4", Options(background=0.5))
+    assert report.frames_synced == 40 and np.isfinite(read_waveform(tmp_path / "out.mp4")).all()
+    said = [w for w in report.warnings if "no numbers" in w]
+    assert [w.partition(":")[0] for w in said] == ["nan.wav", "clip.mov"]
+
+
+@pytest.mark.slow
+def test_a_stereo_voice_out_of_phase_moves_the_mouth_as_the_mono_one_does(clip, voice, tmp_path, written):
+    wave, faces = read_waveform(voice), find(clip)
+    soundfile.write(tmp_path / "two.wav", np.stack([wave, -wave], 1), 16_000, subtype="FLOAT")
+    sync(clip, voice, tmp_path / "a.mp4", faces=faces)
+    one = mouth_motion(written, faces.tracks[0])
+    written.clear()
+    report = sync(clip, tmp_path / "two.wav", tmp_path / "b.mp4", faces=faces)
+    assert mouth_motion(written, faces.tracks[0]) == pytest.approx(one, rel=0.1)
+    assert any("two.wav: A mix of its channels" in w for w in report.warnings)
+
+
+def test_the_result_is_named_where_it_cannot_be_written(clip, voice, tmp_path, monkeypatch):
+    """No inner file, no folder of the server, in what a visitor may read."""
+    monkeypatch.setattr(render, "VideoWriter", Full)
+    with pytest.raises(LipsyncError) as caught:
+        sync(clip, voice, tmp_path / "mine.mp4")
+    assert str(caught.value) == "mine.mp4 could not be written (No space left on device)."
+    assert left(tmp_path) == []
+
+
+class Full(VideoWriter):
+    """Stands on a full disk."""
+
+    def write(self, frame):
+        with self._sentences():
+            raise OSError(errno.ENOSPC, "No space left on device", str(self._temp))
 
 
 WILD = sorted((SHARED / "data" / "wild").glob("*"))

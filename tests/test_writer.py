@@ -190,9 +190,7 @@ def test_an_error_or_an_abort_leaves_nothing(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
-    with pytest.raises(
-        LipsyncError, match=r"out\.mp4 could not be written to .*nowhere \(No such file or directory\)\."
-    ):
+    with pytest.raises(LipsyncError, match=r"out\.mp4 could not be written \(No such file or directory\)\."):
         VideoWriter(tmp_path / "nowhere" / "out.mp4", 64, 48, Fraction(25))
     with pytest.raises(InputError, match=r"out\.exe cannot be written: use one of \.mp4"):
         VideoWriter(tmp_path / "out.exe", 64, 48, Fraction(25))
@@ -238,7 +236,7 @@ else:
         limit = (tmp_path / "out.mp4").stat().st_size - 1000
         (tmp_path / "out.mp4").unlink()
     said = run(limit)
-    assert said.startswith("out.mp4 could not be written to ") and said.endswith(".") and "\n" not in said
+    assert said.startswith("out.mp4 could not be written (") and said.endswith(".") and "\n" not in said
     assert not list(tmp_path.iterdir())
 
 

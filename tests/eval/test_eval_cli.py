@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from eval import __main__ as cli
 from eval import encoders, frechet, judge, score
@@ -247,6 +248,50 @@ def test_paired_sets_are_laid_side_by_side_by_name(tmp_path, monkeypatch):
     assert main([*args, "--paired"]) == 0 and main(args) == 0
     assert asked[0] == [tmp_path / "real" / "b.mp4", tmp_path / "real" / "a.mp4"] and asked[1] == made
     assert pairing == [True, False]
+
+
+@pytest.mark.slow
+def test_frechet_of_folders_of_pictures(tmp_path, monkeypatch, capsys):
+    """As tools leave them: endings in capitals, sub-folders, grey, transparent and printer's colours, other files."""
+    rng = np.random.default_rng(0)
+    for folder in ("real", "made"):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        names = ("a.JPG", "b.jpeg", "c.png", "d.webp", "deep/e.PNG", "deep/f.jpg", "g.bmp")
+        for name, mode in zip(names, ("RGB", "L", "RGBA", "RGB", "1", "CMYK", "RGB"), strict=True):
+            size = tuple(int(v) for v in rng.integers(20, 60, 2))
+            picture = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
+            picture.convert(mode).save(tmp_path / folder / name)
+        for name in (".DS_Store", "Thumbs.db", "notes.txt", "deep/a.json"):
+            (tmp_path / folder / name).write_text("nothing to see")
+    seen = SimpleNamespace(name="lab", sha256="a" * 64, title="F", features=lambda p: p.mean((1, 2)).astype(np.float32))
+    monkeypatch.setattr(encoders, "open_encoder", lambda _: seen)
+    args = ["frechet", str(tmp_path / "real"), "--generated", str(tmp_path / "made")]
+    assert main(args) == 0 and "with 7 real and 7 generated pictures" in said(capsys)
+    assert main([*args, "--paired"]) == 0
+    whole = (tmp_path / "made" / "a.JPG").read_bytes()
+    (tmp_path / "made" / "a.JPG").write_bytes(whole[: len(whole) // 2])
+    assert main(args) == 1 and "a.JPG is cut short" in said(capsys)
+
+
+def test_a_table_over_what_is_scored_is_refused(flashing, three, tmp_path, capsys):
+    clip = shutil.copyfile(three / "clip0.mp4", tmp_path / "a.mp4")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "link.csv").symlink_to(clip)
+    before = clip.read_bytes()
+    for table in (clip, tmp_path / "link.csv", tmp_path / "empty.mp4"):
+        files = [str(clip), "--reference", str(tmp_path / "empty.mp4")]
+        assert main(["score", *files, *LRS, "--csv", str(table)]) == 1
+        assert "would overwrite" in capsys.readouterr().err
+    assert clip.read_bytes() == before and not (tmp_path / "empty.mp4").stat().st_size
+
+
+def test_what_hinders_a_repair_is_said_before_the_scoring(flashing, three, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(score, "score_file", lambda *_: pytest.fail("it was scored first"))
+    clip = three / "clip1.mp4"
+    (tmp_path / "hard.mp4").hardlink_to(clip)
+    for out in (tmp_path / "none" / "x.mp4", tmp_path / "x.avi", clip, tmp_path / "hard.mp4"):
+        assert main(["offset", str(clip), *LRS, "--fix", str(out)]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.slow

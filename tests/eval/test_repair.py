@@ -107,6 +107,31 @@ def test_matroska_with_pictures_out_of_order(tmp_path, ending):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "source, tag, target, kept",
+    [("mov", "hvc1", "mov", "hvc1"), ("mp4", "hvc1", "mp4", "hvc1"), ("mov", "hvc1", "mp4", "hvc1"),
+     ("mp4", "hev1", "mp4", "hev1"), ("mkv", None, "mp4", "hvc1"), ("mkv", None, "mov", "hvc1")],
+)  # fmt: skip
+def test_hevc_keeps_the_name_that_apple_plays(tmp_path, source, tag, target, kept):
+    path, out = tmp_path / f"s.{source}", tmp_path / f"o.{target}"
+    context = {"codec_tag": tag} if tag else None
+    write_media(path, count_up(25), codec="libx265", sound=clicks(1, [0.5]), context=context)
+    fix(path, out, 2)
+    with av.open(str(out)) as made:
+        assert made.streams.video[0].codec_context.codec_tag == kept
+    assert all((a == b).all() for a, b in zip(pictures(out), pictures(path), strict=True))
+
+
+@pytest.mark.slow
+def test_a_linked_target_is_written_through(tmp_path):
+    source = write_media(tmp_path / "source.mp4", count_up(5), sound=clicks(0.2, [0.1]))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "real" / "t.mp4")
+    fix(source, tmp_path / "link.mp4", 1)
+    assert (tmp_path / "link.mp4").is_symlink() and probe(tmp_path / "real" / "t.mp4").frames == 5
+
+
+@pytest.mark.slow
 def test_a_sound_can_be_cut_away_whole(tmp_path):
     """Moved earlier than it is long: the file has its picture, and sound that is empty or not there."""
     source = write_media(tmp_path / "source.mp4", count_up(25), sound=clicks(1.0, [0.5]))
