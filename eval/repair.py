@@ -104,7 +104,7 @@ def _copy(source: str, target: str, offset: int, start_s: float) -> None:
     import av
 
     with av.open(source) as read, av.open(target, "w") as write:
-        picture, (heard, _) = picture_stream(read), heard_stream(source)
+        picture, (heard, _) = picture_stream(read), heard_stream(read, source)
         had = heard.codec_context.layout.nb_channels
         channels = 1 if had == 1 else 2
         video = write.add_stream_from_template(picture, opaque=True)

@@ -1090,7 +1090,8 @@ def test_every_real_clip_is_read_whole(shared_data):
             expected = sum(1 for _ in container.decode(video=0))
         with FrameReader(info) as reader:
             given = sum(1 for _ in reader)
-        assert (given, reader.missing, info.frames) == (expected, 0, expected), path.name
+        assert (given, reader.missing) == (info.frames, 0), path.name
+        assert given == expected or info.varies and given > expected, path.name  # held pictures come more than once
         assert len(read_waveform(path)) / 16_000 == pytest.approx(info.duration_s, abs=0.3), path.name
 
 
