@@ -253,6 +253,8 @@ class Ear:
         self.powers += np.square(apart, dtype=np.float64).sum(1)
         before, loudest = self._row(mixed, apart), int(self.powers.argmax())
         lost_db = 10 * np.log10(max(self.powers[loudest], 1e-9) / max(self.mix_power, 1e-9))
+        if self.heard is not None and 2 * self.powers[self.heard] > self.powers[loudest]:
+            loudest = self.heard  # of two alike the first stays
         self.heard = loudest if lost_db > CANCELLED_DB else None
         now = self._row(mixed, apart)
         if self.heard is not None:

@@ -1063,6 +1063,14 @@ def test_a_channel_that_turns_round_later_is_followed_without_a_click(tmp_path):
     assert np.abs(np.diff(wave)).max() < 0.02
 
 
+def test_of_two_channels_alike_one_is_kept(tmp_path):
+    """Out of phase, now one a little louder, now the other: to change between them would turn the voice round."""
+    louder = np.where(np.arange(80_000) // 16_000 % 2, 1.2, 0.8)[:, None] ** [[1, -1]]
+    voice = np.resize(SPEECH, 80_000) * 0.5
+    wave, notes = read_sound(floats(tmp_path / "v.wav", voice[:, None] * louder * [1, -1]))
+    assert len(notes) == 1 and (wave * -voice >= -1e-6).all()
+
+
 def with_tracks(path: Path, *tracks: np.ndarray) -> Path:
     """A file of several sound tracks, the first the default one: each (S,) at 16 kHz."""
     with av.open(str(path), "w") as out:
@@ -1110,7 +1118,8 @@ def test_every_real_clip_is_read_whole(shared_data):
             expected = sum(1 for _ in container.decode(video=0))
         with FrameReader(info) as reader:
             given = sum(1 for _ in reader)
-        assert (given, reader.missing, info.frames) == (expected, 0, expected), path.name
+        assert (given, reader.missing) == (info.frames, 0), path.name
+        assert given == expected or info.varies and given > expected, path.name  # held pictures come more than once
         assert len(read_waveform(path)) / 16_000 == pytest.approx(info.duration_s, abs=0.3), path.name
 
 
