@@ -14,9 +14,9 @@ from .records import Progress
 
 
 def rss_mb() -> float:
-    """Memory held now by this process and its decoding children, in MB (2^20 bytes)."""
+    """Memory held now by this process and those under it, in MB (2^20 bytes); what they share is counted in each."""
     held, own = 0, psutil.Process()
-    for process in [own, *own.children()]:
+    for process in [own, *own.children(recursive=True)]:
         with suppress(psutil.Error):  # a child may end at any time
             held += process.memory_info().rss
     return held / 2**20

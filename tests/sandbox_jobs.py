@@ -89,6 +89,13 @@ def burn_silently() -> None:
     burn()
 
 
+def hold(megabytes: int) -> None:
+    """Until the parent closes."""
+    held = b"x" * (megabytes << 20)
+    os.write(1, held[:1])
+    time.sleep(600)
+
+
 def swell() -> None:
     held = []
     while True:

@@ -15,6 +15,7 @@ import pytest
 
 from lipsync import confine, sandbox
 from lipsync.errors import LipsyncError
+from lipsync.monitor import rss_mb
 from lipsync.sandbox import Child, Ended, Limits, call
 
 JOBS = "tests.sandbox_jobs"
@@ -264,6 +265,13 @@ def test_many_threads_share_the_server():
     while len(os.listdir(f"/proc/{server()}/fd")) >= 10 and time.monotonic() < until:
         time.sleep(0.05)
     assert not children_of(server()) and len(os.listdir(f"/proc/{server()}/fd")) < 10
+
+
+def test_what_a_job_is_said_to_hold_counts_its_children():
+    before = rss_mb()
+    with Child(f"{JOBS}:hold", {"megabytes": 300}, LIMITS, data=True) as child:
+        child.fill(memoryview(bytearray(1)))
+        assert rss_mb() > before + 250
 
 
 def test_closing_from_another_thread_ends_the_wait():
