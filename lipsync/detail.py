@@ -120,7 +120,7 @@ def sharpness(frame: Frame, box: np.ndarray) -> float:
     """How sharp a face is between eyes and mouth: deviation of the Laplacian of its luma, grey levels."""
     side = float(box[3] - box[1])
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    top, bottom = max(int(y - 0.3 * side), 0), max(int(y + 0.02 * side), 0)
+    top, bottom = max(int(y - 0.3 * side), 0), max(int(y - 0.03 * side), 0)
     part = frame[top:bottom, max(int(x - 0.32 * side), 0) : max(int(x + 0.32 * side), 0)]
     if min(part.shape[:2]) < 8:
         return 1.0
