@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from . import label
+from .audio import is_silent
 from .choose import choose, speakers
 from .errors import InputError, NoFaceError
 from .faces import FaceMap, Track, find_faces, runs
@@ -229,7 +230,7 @@ def _voice_warnings(voices: Mapping[int | None, Path], waveforms: Mapping[int | 
     for key, waveform in waveforms.items():
         if not len(waveform):
             raise InputError(f"{voices[key].name} holds no sound: a voice is needed.")
-        if np.abs(waveform).max() < 1e-3:
+        if is_silent(waveform):
             said.append(f"The voice {voices[key].name} is silent, so the mouth rests.")
     return said
 
