@@ -246,7 +246,7 @@ def find_faces(
     detector: str = "mediapipe",
     progress: Callable[[int], None] | None = None,
     smoothing: str = "steady",
-    keep_detail: bool = False,
+    keep_exemplars: bool = False,
 ) -> FaceMap:
     """Read a video once and return its shots and face tracks.
 
@@ -254,13 +254,13 @@ def find_faces(
     detector  a name in DETECTORS
     progress  called with the number of frames read; may raise to stop
     smoothing steady (Gaussian, sigma 1.5 frames) or published (`smooth_published`)
-    keep_detail  keep exemplars of each track too, detail.BYTES at most
+    keep_exemplars  keep exemplars of each track too, detail.BYTES at most
     """
     if detector not in DETECTORS:
         raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
     look = DETECTORS[detector]()
     cuts = ShotFinder(fps)
-    exemplars = detail.Exemplars() if keep_detail else None
+    exemplars = detail.Exemplars() if keep_exemplars else None
     shots, done, open_tracks, spare = [0], [], [], []
     count, previous = 0, None
     try:

@@ -37,7 +37,7 @@ def where(i: int) -> tuple[float, float]:
 def speaker():
     """Frames of a textured face that drifts, and its track with exemplars."""
     frames = [textured(*where(i)) for i in range(16)]
-    (track,) = find_faces(frames, FPS, keep_detail=True).tracks
+    (track,) = find_faces(frames, FPS, keep_exemplars=True).tracks
     return frames, track
 
 
@@ -112,7 +112,7 @@ def test_a_small_face_is_left_alone(speaker):
     assert take(0, frames[0], small, np.zeros(5)) is None
     same, nothing = transfer(track)(made, made, mask, frames[8], small, 100)
     assert nothing is None and same is made
-    (track,) = find_faces([portrait_frame(30, 10)] * 6, FPS, keep_detail=True).tracks
+    (track,) = find_faces([portrait_frame(30, 10)] * 6, FPS, keep_exemplars=True).tracks
     assert track.size_px < detail.SMALLEST_PX and not track.exemplars
 
 
@@ -172,7 +172,7 @@ def test_exemplars_are_bounded_and_unlike(monkeypatch):
 
 def test_the_bound_holds_for_a_video(monkeypatch):
     monkeypatch.setattr(detail, "BYTES", 150_000)
-    (track,) = find_faces([textured(*where(i)) for i in range(10)], FPS, keep_detail=True).tracks
+    (track,) = find_faces([textured(*where(i)) for i in range(10)], FPS, keep_exemplars=True).tracks
     assert 0 < sum(e.nbytes for e in track.exemplars) <= 150_000
 
 
