@@ -39,10 +39,10 @@ def measure(clip: Path, mel: np.ndarray, model: Wav2LipModel, seconds: float, sh
     speaker = render.Speaker(track, model, mel, info, Options())
     at = [i for i in range(track.start, track.stop) if track.has(i)]
     mouths = [speaker.mouth(frames[i], 0, i, i) for i in at]
+    made_all = model.generate(*(np.stack([getattr(m, p) for m in mouths]) for p in ("crop", "reference", "window")))
     rows, strip, before = [], [], None
     chosen = set(np.linspace(2, len(at) - 1, COLUMNS).astype(int).tolist())
-    for n, (i, mouth) in enumerate(zip(at, mouths, strict=True)):
-        made = model.generate(*(getattr(mouth, p)[None] for p in ("crop", "reference", "window")))[0]
+    for n, (i, mouth, made) in enumerate(zip(at, mouths, made_all, strict=True)):
         made = match_colour(made, mouth.crop, mouth.mask)
         plain, detailed = frames[i].copy(), frames[i].copy()
         began = time.thread_time()
