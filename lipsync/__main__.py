@@ -83,6 +83,9 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--softness", type=float, default=default["softness"], help="feather, share of the face (%(default)s)"
     )
+    group.add_argument(
+        "--no-detail", dest="detail", action="store_false", help="no detail from the speaker's own frames"
+    )
     group = parser.add_argument_group("time and sound")
     group.add_argument(
         "--longer", choices=LONGER, default=default["longer"], help="voice longer than video (%(default)s)"

@@ -19,6 +19,10 @@ MEL_HOP = 200  # samples between columns
 MEL_RATE = SAMPLE_RATE // MEL_HOP  # columns a second: 80
 MEL_WINDOW = 16  # columns that the generator hears with a frame: 200 ms
 SILENCE = -4.0  # mel value of digital silence
+SILENT_PEAK = 1e-3  # a voice that never rises above it is silent
+SPEECH_DB = -15.0  # dBFS of speech; of the training clips: median -13.5, 5 % below -27.5
+MOST_GAIN_DB = 50.0
+VOICE_RANGE_DB = 12.0  # speech rises and falls by more, in hundredths of a second; hiss and hum do not
 _MEL_LENGTH = 800  # samples that a column hears
 _MFCC_LENGTH, _MFCC_HOP, _MFCC_FFT = 400, 160, 512  # both MFCCs: 25 ms every 10 ms
 _BLOCK = 2048  # spectra computed at once; keeps ten minutes of sound within a few MB of scratch
@@ -136,6 +140,28 @@ def mfcc12(pcm: np.ndarray) -> np.ndarray:
     spectra = _magnitudes(signal, np.hamming(_MFCC_LENGTH), _MFCC_HOP, _MFCC_FFT)
     rows = [_cepstrum(np.maximum(spectrum @ bands, 1e-6)) for spectrum in spectra]
     return np.concatenate(rows)[:, 1:].T
+
+
+def is_silent(waveform: np.ndarray) -> bool:
+    """Is there nothing to hear in (S,) float32, -1..1? The one limit under which a voice is not made louder."""
+    return not len(waveform) or float(np.abs(waveform).max()) < SILENT_PEAK
+
+
+def levelled(waveform: np.ndarray) -> np.ndarray:
+    """A voice at the level of the voices that networks here were trained on: (S,) float32 -> (S,) float32.
+
+    Its speech, what lies within 25 dB of its loudest half percent, is brought to SPEECH_DB, so that a quiet recording
+    moves the mouth as far as a loud one. Silence stays as it is, and so do hiss and hum, which would become a voice.
+    """
+    level_db = levels_db(waveform)
+    if is_silent(waveform) or not len(level_db):
+        return waveform
+    quiet_db, loud_db = np.percentile(level_db, (10, 99.5))
+    if loud_db - quiet_db < VOICE_RANGE_DB:
+        return waveform
+    speech_db = 10 * np.log10(np.mean(10 ** (level_db[level_db > loud_db - 25] / 10)))
+    gain_db = np.clip(SPEECH_DB - speech_db, -MOST_GAIN_DB, MOST_GAIN_DB)
+    return waveform * np.float32(10 ** (gain_db / 20))
 
 
 def loud_frames(waveform: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:

@@ -20,6 +20,7 @@ import numpy as np
 from .points import CORNERS, INNER_LIPS, JAW, NOSE_BASE
 
 if TYPE_CHECKING:  # trainers use this module where PyAV is not
+    from .detail import Detail
     from .media import Frame
 
 SIZE_PX = 96
@@ -145,18 +146,25 @@ def match_colour(generated: np.ndarray, original: np.ndarray, mask: np.ndarray) 
     return cv2.add(generated, cv2.resize(carried, (size, size), interpolation=cv2.INTER_CUBIC), dtype=cv2.CV_8U)
 
 
-def paste(frame: Frame, region: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> None:
+def paste(
+    frame: Frame, region: np.ndarray, generated: np.ndarray, mask: np.ndarray, detail: Detail | None = None
+) -> None:
     """Blend a generated crop (S, S, 3) uint8 RGB into its region of the frame, in place, through mask (S, S) float32.
 
+    detail  what the speaker's own frames add at the frame's resolution (detail.DetailTransfer)
     Pixels where the mask is 0, and all outside the region, keep their values.
     """
     height, width = frame.shape[:2]
-    left, top = max(int(np.floor(region[0])), 0), max(int(np.floor(region[1])), 0)
-    right, bottom = min(int(np.ceil(region[2])), width), min(int(np.ceil(region[3])), height)
-    if right <= left or bottom <= top:
-        return
     size = generated.shape[0]
-    fx, fy = size / (region[2] - region[0]), size / (region[3] - region[1])
+    # Only where the mask is not 0: about a third of the region.
+    x, y, w, h = cv2.boundingRect((mask > 0).astype(np.uint8))
+    step = (region[2:] - region[:2]) / size
+    left, top = (max(int(np.floor(v)), 0) for v in region[:2] + (np.array([x, y]) - 0.5) * step)
+    right, bottom = (int(np.ceil(v)) for v in region[:2] + (np.array([x + w, y + h]) + 0.5) * step)
+    right, bottom = min(right, width), min(bottom, height)
+    if not w or right <= left or bottom <= top:
+        return
+    fx, fy = 1 / step
     move = np.array(
         [[fx, 0, (left + 0.5 - region[0]) * fx - 0.5], [0, fy, (top + 0.5 - region[1]) * fy - 0.5]],
         np.float64,
@@ -170,6 +178,8 @@ def paste(frame: Frame, region: np.ndarray, generated: np.ndarray, mask: np.ndar
         flags=how | (cv2.INTER_CUBIC if fx < 1 else cv2.INTER_LINEAR),
         borderMode=cv2.BORDER_REPLICATE,
     )
+    if detail is not None:
+        big = detail.add(big, move)
     alpha = cv2.warpAffine(mask, move, shape, flags=how | cv2.INTER_LINEAR)
     part = frame[top:bottom, left:right]
     part[:] = cv2.blendLinear(big, np.ascontiguousarray(part), alpha, 1 - alpha)

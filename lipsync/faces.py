@@ -17,6 +17,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from . import detail
 from .detectors import DETECTORS, MediapipeDetector, Mesh, ShotFinder, cut_square, height, shrink
 from .errors import InputError
 from .media import Frame
@@ -66,6 +67,7 @@ class Track:
     seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
     portraits remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
     bridged   (T,) bool, True where the face was not found and is interpolated over a gap of up to BRIDGE
+    exemplars frames of the face at their own resolution, for the detail of made mouths; none where not asked for
     """
 
     number: int
@@ -76,6 +78,7 @@ class Track:
     seen: np.ndarray
     portraits: tuple[Portrait, ...] = ()
     bridged: np.ndarray | None = None
+    exemplars: tuple[detail.Exemplar, ...] = ()
 
     @property
     def stop(self) -> int:
@@ -151,6 +154,7 @@ class _Open:
     shot: int
     box: np.ndarray
     mesh: Mesh
+    exemplars: detail.Exemplars | None = None
     hits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # frame -> box, kept points
     portraits: dict[tuple[int, int, int], Portrait] = field(default_factory=dict)
     last: int = 0
@@ -176,6 +180,12 @@ class _Open:
         openness = float(np.linalg.norm(kept[23] - kept[24])) / side
         offset = (kept[NOSE_TIP] - points[_EYES].mean(0)) / side
         pose = (float(offset[0]), float(offset[1]))
+        if self.exemplars is not None:
+            width = float(np.linalg.norm(kept[21] - kept[22])) / side
+            traits = np.array([openness / 0.02, width / 0.03, *(p / POSE_STEP for p in pose), index / 100])
+            taken = detail.take(index, frame, box, traits)
+            if taken is not None:
+                self.exemplars.add(self, taken)
         face = frame[max(int(box[1]), 0) : max(int(box[3]), 1) : 8, max(int(box[0]), 0) : max(int(box[2]), 1) : 8]
         light = float(face.mean()) if face.size else 0.0
         key = (round(pose[0] / POSE_STEP), round(pose[1] / POSE_STEP), round(light / LIGHT_STEP))
@@ -212,6 +222,7 @@ class _Open:
         return Track(
             number, self.shot, first, smooth[:, :4], smooth[:, 4:].reshape(-1, len(KEPT), 2), seen,
             tuple(self.portraits.values()), bridged,
+            () if self.exemplars is None else self.exemplars.of(self),
         )  # fmt: skip
 
 
@@ -235,6 +246,7 @@ def find_faces(
     detector: str = "mediapipe",
     progress: Callable[[int], None] | None = None,
     smoothing: str = "steady",
+    keep_exemplars: bool = False,
 ) -> FaceMap:
     """Read a video once and return its shots and face tracks.
 
@@ -242,11 +254,13 @@ def find_faces(
     detector  a name in DETECTORS
     progress  called with the number of frames read; may raise to stop
     smoothing steady (Gaussian, sigma 1.5 frames) or published (`smooth_published`)
+    keep_exemplars  keep exemplars of each track too, detail.BYTES at most
     """
     if detector not in DETECTORS:
         raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
     look = DETECTORS[detector]()
     cuts = ShotFinder(fps)
+    exemplars = detail.Exemplars() if keep_exemplars else None
     shots, done, open_tracks, spare = [0], [], [], []
     count, previous = 0, None
     try:
@@ -268,7 +282,7 @@ def find_faces(
                     if height(box) < 16 or any(_near(box, t.box) for t in open_tracks):
                         continue
                     mesh = spare.pop().forget() if spare else Mesh()
-                    open_tracks.append(_Open(index, len(shots) - 1, box, mesh, last=index))
+                    open_tracks.append(_Open(index, len(shots) - 1, box, mesh, exemplars, last=index))
             for track in open_tracks:
                 if (index - track.start) % FOLLOW_EVERY == 0 or track.last < index - FOLLOW_EVERY:
                     track.look(index, frame)

@@ -37,8 +37,10 @@ class Wav2LipModel:
     def hear(self, waveform: np.ndarray) -> np.ndarray:
         """The sound as the network hears it: waveform (S,) float32 16 kHz -> mel (80, T) float32.
 
-        Between the words the waveform is silenced first: breath and room noise would keep the mouth moving.
+        It is brought to one level first, so that a quiet recording moves the mouth as far as a loud one. Between the
+        words the waveform is silenced: breath and room noise would keep the mouth moving.
         """
+        waveform = audio.levelled(waveform)
         cells = -(-len(waveform) // CELL)
         speech = np.repeat(audio.loud_frames(waveform, audio.SAMPLE_RATE // CELL, cells), CELL)[: len(waveform)]
         return audio.mel(waveform * speech)

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from . import label
+from .audio import is_silent
 from .choose import choose, speakers
 from .credentials import Hand, hand
 from .errors import InputError, NoFaceError
@@ -182,7 +183,9 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
                 )
             monitor.step("faces", min(count, total), total)
 
-        found = find_faces(ahead(reader), info.fps, options.detector, step, options.smoothing)
+        found = find_faces(
+            ahead(reader), info.fps, options.detector, step, options.smoothing, options.detail and not info.is_still
+        )
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
     notes = reader.notes
@@ -257,7 +260,7 @@ def _voice_warnings(voices: Mapping[int | None, Path], waveforms: Mapping[int | 
     for key, waveform in waveforms.items():
         if not len(waveform):
             raise InputError(f"{voices[key].name} holds no sound: a voice is needed.")
-        if np.abs(waveform).max() < 1e-3:
+        if is_silent(waveform):
             said.append(f"The voice {voices[key].name} is silent, so the mouth rests.")
     return said
 

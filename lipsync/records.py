@@ -39,6 +39,7 @@ class Options:
     smoothing: str = "steady"  # of the face box over time; or published, the paper's code's
     pad: float = 0.0  # face box enlarged by this share on each side, -0.2..0.5
     softness: float = 0.04  # feather of the mask, share of the box height, 0..0.2
+    detail: bool = True  # skin, lip line and teeth from the speaker's own frames; off: what the network makes alone
     quality: int = 18  # x264 constant rate factor, 1 (best) .. 51; 0 is a profile that few players know
     start: float = 0.0  # seconds: where the part to sync begins
     end: float | None = None  # seconds: where it ends; None: the end

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import label
 from .crop import better, cut, match_colour, mouth_mask, paste, unlike, upper
+from .detail import DetailTransfer
 from .engines import BATCH
 from .errors import InputError
 from .faces import Track
@@ -52,11 +53,14 @@ class Mouth:
     """One face of one frame on its way through the network."""
 
     at: int  # which frame of the batch
+    source: int  # which frame of the video
+    box: np.ndarray
     region: np.ndarray
     mask: np.ndarray
     crop: Frame
     reference: Frame
     window: np.ndarray
+    detail: DetailTransfer | None
 
 
 @dataclass
@@ -75,15 +79,19 @@ class Speaker:
         self._uppers = np.stack([upper(r) for r in self._references])
         self._gaps = np.array([p.openness for p in track.portraits])
         self._now = int(self._gaps.argmin())
+        self._detail = None
+        if options.detail and track.exemplars:
+            self._detail = DetailTransfer(track.exemplars, model.rule, options.pad, info.fps)
 
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
         """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
         i = source - self.track.start
-        region = self._model.rule.region(self.track.boxes[i], self._options.pad)
+        box = self.track.boxes[i]
+        region = self._model.rule.region(box, self._options.pad)
         mask = mouth_mask(self.track.points[i], region, self._options.softness)
         crop = cut(frame, region)
         window = self._model.windows(self._mel, spoken, 1, self._fps)[0]
-        return Mouth(at, region, mask, crop, self._reference(crop), window)
+        return Mouth(at, source, box, region, mask, crop, self._reference(crop), window, self._detail)
 
     def _reference(self, crop: Frame) -> Frame:
         """The remembered picture that is most like this frame above the mouth, and rests below (crop.unlike)."""
@@ -191,7 +199,11 @@ class _Finisher:
         with self._monitor.timed("paste"):
             for mouth, new in zip(batch.mouths, generated, strict=True):
                 new = match_colour(new, mouth.crop, mouth.mask)
-                paste(batch.frames[mouth.at], mouth.region, new, mouth.mask)
+                frame, detail = batch.frames[mouth.at], None
+                if mouth.detail is not None:
+                    with self._monitor.timed("detail"):
+                        new, detail = mouth.detail(new, mouth.crop, mouth.mask, frame, mouth.box, mouth.source)
+                paste(frame, mouth.region, new, mouth.mask, detail)
             if self._stamp is not None:
                 for frame in batch.frames:
                     self._stamp.apply(frame)

@@ -186,3 +186,18 @@ def test_ten_minutes_take_seconds_and_little_memory() -> None:
     assert mel.shape == (80, 48001)
     assert seconds < 5
     assert peak_mb < 200, "the waveform itself is 37 MB"
+
+
+def test_a_quiet_voice_is_brought_to_the_level_of_training_and_silence_is_not() -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(32_000) / 16_000
+    voice = (rng.normal(0, 0.1, 32_000) * np.clip(np.sin(2 * np.pi * 2 * t), 0, 1)).astype(np.float32)
+    for gain in (1, 0.1, 0.01):
+        np.testing.assert_allclose(audio.levelled(voice * np.float32(gain)), audio.levelled(voice), atol=1e-4)
+    level_db = audio.levels_db(audio.levelled(voice))
+    loud = level_db[level_db > level_db.max() - 25]
+    assert 10 * np.log10(np.mean(10 ** (loud / 10))) == pytest.approx(audio.SPEECH_DB, abs=0.5)
+    for still in (np.zeros(0), np.zeros(100), np.full(100, 0.5), np.zeros(16_000), rng.normal(0, 1e-4, 16_000),
+                  rng.normal(0, 5e-4, 32_000)):  # fmt: skip
+        still = still.astype(np.float32)
+        np.testing.assert_array_equal(audio.levelled(still), still)

@@ -146,3 +146,16 @@ def test_a_model_hears_silence_as_silence():
     windows = model.windows(mel, 3, 4, 25)
     assert windows.shape == (4, 80, 16)
     np.testing.assert_array_equal(windows[1], model.windows(mel, 4, 1, 25)[0])
+
+
+def test_a_model_hears_a_quiet_voice_as_a_loud_one():
+    """At -40 dB, rounded to 16 bits as a file holds it: the same words, the same pauses."""
+    model = open_model(MODEL)
+    rng = np.random.default_rng(0)
+    waveform = rng.normal(0, 0.1, 32_000) * np.clip(np.sin(np.arange(32_000) / 1600), 0, 1)
+    waveform[12_000:24_000] *= 0.001
+    quiet = np.round(waveform * 0.01 * 32768) / 32768
+    loud, soft = model.hear(waveform.astype(np.float32)), model.hear(quiet.astype(np.float32))
+    assert (soft[:, 80:100] == -4).all() and ((loud > -4).any(0) == (soft > -4).any(0)).mean() > 0.9
+    speech = (loud > -2).any(0)
+    assert np.abs(loud - soft)[:, speech].mean() < 0.15

@@ -121,6 +121,24 @@ def test_the_mouth_rests_in_silence(tmp_path, voice, written):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_quiet_recording_moves_the_mouth_as_far(tmp_path, voice, written):
+    """The same voice at -40 dB, as a 16-bit file holds it; what is heard stays as quiet as it was."""
+    still = tmp_path / "still.png"
+    cv2.imwrite(str(still), portrait_frame(10, 10)[..., ::-1])
+    samples, rate = soundfile.read(voice)
+    quiet = tmp_path / "quiet.wav"
+    soundfile.write(quiet, samples * 0.01, rate)
+    faces = find(still)
+    motion = []
+    for spoken in (voice, quiet):
+        written.clear()
+        sync(still, spoken, tmp_path / "out.mp4", Options(visible_label=False), faces=faces)
+        motion.append(mouth_motion(written, faces.tracks[0]))
+    assert motion[1] >= 0.9 * motion[0] > 0
+    assert np.abs(read_waveform(tmp_path / "out.mp4")).max() < 0.02
+
+
 @pytest.mark.parametrize(
     ("options", "seconds", "synced"),
     [
