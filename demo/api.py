@@ -19,7 +19,7 @@ from .lending import lend
 from .settings import Settings
 
 POLL_S = 0.1
-OURS = ("detector", "visible_label")  # the operator's, not the visitor's
+OURS = ("detector", "visible_label", "watermark")  # the operator's, not the visitor's
 
 
 def build(page: gr.Blocks, store: Store, settings: Settings) -> None:

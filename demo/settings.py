@@ -20,3 +20,4 @@ class Settings(BaseSettings):
     keep_minutes: float = Field(60, gt=0)  # files go this long after they were last worked on
     at_once: int = Field(1, ge=1)  # jobs running at the same time; the others wait
     visible_label: bool = True  # the stamp in the picture; the signature is always made
+    watermark: bool = True  # the invisible mark in the picture

@@ -80,7 +80,7 @@ def fix(path: Path, out: Path, offset: int) -> list[str]:
             )
         made.replace(out)
     changed = done.stdout.splitlines()
-    if label.verify(path).status is not label.Status.NOT_LABELLED:
+    if label.verify(path).status not in (label.Status.NOT_LABELLED, label.Status.MARKED):
         changed.append("The source carries Content Credentials; they do not cover the moved sound; the copy has none.")
     return changed
 

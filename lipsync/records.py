@@ -44,6 +44,7 @@ class Options:
     nudge: int = 0  # frames by which the new sound is delayed in the result (negative: earlier), -1000..1000
     background: float = 0.0  # level of the clip's own sound under the voice, 0..1
     visible_label: bool = True  # the stamp; the signature is always made
+    watermark: bool = True  # the invisible mark in the picture
 
     def __post_init__(self) -> None:
         def need(ok: bool, sentence: str) -> None:

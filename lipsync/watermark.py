@@ -1,14 +1,14 @@
 """The invisible part of the label: a keyed watermark in luma that outlives the file's metadata.
 
 What is embedded. A square pattern of PERIOD × PERIOD chips of +1 and -1, drawn from the installation's key, repeats
-over the picture; a third of the chips are the same in every film and are searched for, two thirds carry 16 payload bits.
+over the picture. A third of the chips are the same in every film and searched for, two thirds carry 16 payload bits.
 The same grey value is added to R, G and B, which changes luma alone: little where the picture is smooth, more where
 texture hides it. It stands still within a shot, so that it outlives other frame rates, and lies elsewhere in the next,
 by a secret distance, so that an average over shots holds nothing.
 
 How it is found. Frames of one shot are averaged, brought to each size and angle that is tried, and correlated with the
 pattern at every displacement by one Fourier transform. To a film without the mark a key is random signs, so that the
-chance of a score is that of a normal deviate, times all that was tried: a bound, whatever the film shows (`Found.chance`).
+chance of a score is that of a normal deviate, times all that was tried: a bound for any film (`Found.chance`).
 
 KEYS/watermark/       beside the signing keys (credentials.py)
   own.key               32 secret bytes in hexadecimal, made at first use, 0600
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import itertools
 import math
 import os
 import secrets
@@ -50,6 +51,9 @@ UNITS = 16  # fractions of a grey level, by which strength is reckoned
 WEAKEST, STRONGEST = 0.6, 3.2  # grey levels, in a picture of PERIOD × PERIOD chips
 GAIN = 0.4  # grey levels added for one of texture
 
+STRIP = 64  # rows
+DITHER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.uint8)
+
 SAMPLES = 48  # frames looked at
 SPOTS = 8  # places in the film from which they are taken
 READ_S = 20.0  # what was read until then is looked at
@@ -57,7 +61,7 @@ READ_BYTES = 1 << 30  # so are, of large pictures, fewer
 CUT = 12.0  # mean change in grey levels between two frames, of small pictures, from which on they are of two shots
 WORK_PX = 540  # shorter side at which a picture is searched
 SIZES = 0.4, 1.6  # chips that are searched for, in units of 4 pixels
-TURNED_SIZES, TURNED = (0.65, 1.4), math.radians(3.3)  # then, turned either way
+TURNED_SIZES, TURNED = (0.75, 1.3), math.radians(3.3)  # then, turned either way
 STEP = 6.0  # pixels of 4 a chip, between neighbouring sizes, at the edges
 REFINED = 3  # matches beside which more is tried
 FINALISTS = 12  # of which the payload is read
@@ -188,11 +192,11 @@ class Watermark:
         self._shots: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._strengths = strengths(width, height)
         rows, columns = self._shape[0] * step, self._shape[1] * step
-        dither = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.uint8)
-        self._dither = np.tile(dither, (-(-rows // 4), -(-columns // 4)))[:rows, :columns].copy()
-        self._words = np.empty(-(-rows * columns // 8), np.uint64)
-        self._levels = self._words.view(np.uint8)[: rows * columns].reshape(rows, columns)
-        self._part, self._rgb = np.empty((height, width), np.uint8), np.empty((height, width, 3), np.uint8)
+        self._levels, self._dither = (
+            np.empty((rows, columns), np.uint8),
+            np.tile(DITHER, (STRIP // 4, -(-columns // 4))),
+        )
+        self._part, self._rgb = np.empty((STRIP, width), np.uint8), np.empty((STRIP, width, 3), np.uint8)
 
     def apply(self, frame: Frame, shot: int = 0) -> None:
         """Add the mark to a (height, width, 3) uint8 RGB frame, in place.
@@ -209,16 +213,20 @@ class Watermark:
             self._shots[shot] = self._placed(seen)
         negative, zero = self._shots[shot]
         coarse = (cv2.LUT(texture(seen), self._strengths) ^ negative) + zero  # 128 + or - strength, in uint8
-        levels, height, width = self._levels, *self._size
-        cv2.resize(coarse, levels.shape[::-1], dst=levels)
-        cv2.add(levels, self._dither, dst=levels)  # a fraction of a level becomes a share of the pixels
-        np.right_shift(self._words, 4, out=self._words)  # to whole levels, eight pixels at once
-        np.bitwise_and(self._words, 0x0F0F0F0F0F0F0F0F, out=self._words)
-        inside, middle = levels[:height, :width], 128 // UNITS
-        more = cv2.cvtColor(cv2.subtract(inside, middle, dst=self._part), cv2.COLOR_GRAY2RGB, dst=self._rgb)
-        cv2.add(frame, more, dst=frame)
-        less = cv2.cvtColor(cv2.subtract(middle, inside, dst=self._part), cv2.COLOR_GRAY2RGB, dst=self._rgb)
-        cv2.subtract(frame, less, dst=frame)
+        cv2.resize(coarse, self._levels.shape[::-1], dst=self._levels)
+        levels = self._levels[: self._size[0], : self._size[1]]
+        for top in range(0, len(frame), STRIP):  # what a processor keeps at hand
+            self._add(frame[top : top + STRIP], levels[top : top + STRIP])
+
+    def _add(self, strip: Frame, levels: np.ndarray) -> None:
+        """Add levels (0 is at 128, UNITS to a grey level) to a strip of a frame, in place."""
+        rows, columns = levels.shape
+        more, rgb = self._part[:rows], self._rgb[:rows]
+        whole = cv2.add(levels, self._dither[:rows, :columns])  # a fraction of a level becomes a share of the pixels
+        whole = np.right_shift(whole, 4, out=whole)
+        zero = 128 // UNITS
+        cv2.add(strip, cv2.cvtColor(cv2.subtract(whole, zero, dst=more), cv2.COLOR_GRAY2RGB, dst=rgb), dst=strip)
+        cv2.subtract(strip, cv2.cvtColor(cv2.subtract(zero, whole, dst=more), cv2.COLOR_GRAY2RGB, dst=rgb), dst=strip)
 
     def _placed(self, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pattern of a shot, moved as its first picture says: 255 where negative, and what 0 is there, in uint8."""
@@ -247,9 +255,10 @@ def texture(luma: np.ndarray) -> np.ndarray:
 def strengths(width: int, height: int) -> np.ndarray:
     """(256,) uint8, strength of the mark for each value of `texture`, in UNITS of a grey level.
 
-    A picture of many chips needs less: what is found grows with the root of their number.
+    A picture of many chips needs less, since what is found grows with the root of their number, and shows it more.
     """
-    share = min(PERIOD * chip_px(width, height) / math.sqrt(width * height), 1.4)
+    chips = math.sqrt(width * height) / chip_px(width, height)
+    share = min((PERIOD / chips) ** 1.5, 1.4)
     levels = WEAKEST + GAIN * (np.arange(256) / 16) ** 2
     return np.rint(UNITS * np.minimum(levels, STRONGEST) * share).clip(0, 127).astype(np.uint8)
 
@@ -357,7 +366,7 @@ def match(pictures: Sequence[np.ndarray], keys: Sequence[bytes]) -> Found | None
             score, payload = _read(one.spectrum, patterns[one.key], one.at)
             if best is None or score > best.score:
                 best = Found(1.0, score, one.key, payload, one.scale, math.degrees(one.angle))
-        hypotheses = tries * (2 * PERIOD) ** 2 * len(keys) * DAYS
+        hypotheses = tries * (4 * PERIOD) ** 2 * len(keys) * DAYS
         best = replace(best, chance=min(1.0, TIGHT * hypotheses * math.erfc(best.score / math.sqrt(2)) / 2))
         if best.chance <= CHANCE:
             break
@@ -456,19 +465,21 @@ def _folded(flat: np.ndarray) -> np.ndarray:
 
 
 def _read(spectrum: np.ndarray, pattern: Pattern, at: int) -> tuple[float, int]:
-    """(score of all chips with the likeliest payload of this installation, payload) at one displacement."""
+    """(score of all chips with the likeliest payload of this installation, payload) near a displacement."""
     from scipy.fft import irfft2
 
     side = 2 * PERIOD
-    flat = np.roll(irfft2(spectrum), (-(at // side), -(at % side)), (0, 1))
-    chips = flat.reshape(PERIOD, 2, PERIOD, 2).sum((1, 3))
-    sums = np.bincount((pattern.part * WORD + pattern.place).ravel(), (chips * pattern.signs).ravel(), 3 * WORD)
-    sums = sums.reshape(3, WORD)
-    high, low = (
-        np.concatenate([_hadamard(), -_hadamard()]) @ sums[1],
-        np.concatenate([_hadamard(), -_hadamard()]) @ sums[2],
-    )
-    high = high[pattern.installation << 4 :][:16]
-    payload = pattern.installation << 12 | int(high.argmax()) << 8 | int(low.argmax())
-    score = (sums[0].sum() + high.max() + low.max()) / (np.sqrt((chips * chips).sum()) + 1e-9)
-    return float(score), payload
+    down, across = np.fft.fftfreq(side)[:, None], np.arange(PERIOD + 1)[None] / side
+    words = np.concatenate([_hadamard(), -_hadamard()])
+    best = (-1.0, 0)
+    for y, x in itertools.product((-0.5, 0, 0.5), repeat=2):
+        moved = spectrum * np.exp(2j * np.pi * ((at // side + y) * down + (at % side + x) * across)).astype(
+            np.complex64
+        )
+        chips = irfft2(moved).reshape(PERIOD, 2, PERIOD, 2).sum((1, 3))
+        sums = np.bincount((pattern.part * WORD + pattern.place).ravel(), (chips * pattern.signs).ravel(), 3 * WORD)
+        sums = sums.reshape(3, WORD)
+        high, low = (words @ sums[1])[pattern.installation << 4 :][:16], words @ sums[2]
+        score = (sums[0].sum() + high.max() + low.max()) / (np.sqrt((chips * chips).sum()) + 1e-9)
+        best = max(best, (float(score), pattern.installation << 12 | int(high.argmax()) << 8 | int(low.argmax())))
+    return best
