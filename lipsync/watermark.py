@@ -147,6 +147,7 @@ class Pattern:
         order = np.frombuffer(_stream(key, "places", count * 8), "<u8").argsort(kind="stable").reshape(PERIOD, PERIOD)
         self.part = order % 3  # 0: searched for; 1, 2: the two code words
         self.place = order // 3 % WORD  # which chip of its code word
+        self.where = (self.part * WORD + self.place).ravel()
         self.installation = _stream(key, "installation", 1)[0] >> 4
 
     def chips(self, payload: int) -> np.ndarray:
@@ -469,15 +470,14 @@ def _read(spectrum: np.ndarray, pattern: Pattern, at: int) -> tuple[float, int]:
     from scipy.fft import irfft2
 
     side = 2 * PERIOD
-    down, across = np.fft.fftfreq(side)[:, None], np.arange(PERIOD + 1)[None] / side
+    down, across = 2j * np.pi * np.fft.fftfreq(side), 2j * np.pi * np.fft.rfftfreq(side)
     words = np.concatenate([_hadamard(), -_hadamard()])
     best = (-1.0, 0)
     for y, x in itertools.product((-0.5, 0, 0.5), repeat=2):
-        moved = spectrum * np.exp(2j * np.pi * ((at // side + y) * down + (at % side + x) * across)).astype(
-            np.complex64
-        )
+        turns = np.outer(np.exp((at // side + y) * down), np.exp((at % side + x) * across))
+        moved = spectrum * turns.astype(np.complex64)
         chips = irfft2(moved).reshape(PERIOD, 2, PERIOD, 2).sum((1, 3))
-        sums = np.bincount((pattern.part * WORD + pattern.place).ravel(), (chips * pattern.signs).ravel(), 3 * WORD)
+        sums = np.bincount(pattern.where, (chips * pattern.signs).ravel(), 3 * WORD)
         sums = sums.reshape(3, WORD)
         high, low = (words @ sums[1])[pattern.installation << 4 :][:16], words @ sums[2]
         score = (sums[0].sum() + high.max() + low.max()) / (np.sqrt((chips * chips).sum()) + 1e-9)
