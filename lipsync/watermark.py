@@ -12,7 +12,7 @@ chance of a score is that of a normal deviate, times all that was tried: a bound
 
 KEYS/watermark/       beside the signing keys (credentials.py)
   own.key               32 secret bytes in hexadecimal, made at first use, 0600
-  *.key                 former keys of this installation, whose films are still recognised
+  DATE.key              former keys of this installation, whose films are still recognised
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ SPOTS = 8  # places in the film from which they are taken
 READ_S = 20.0  # what was read until then is looked at
 READ_BYTES = 1 << 30  # so are, of large pictures, fewer
 CUT = 12.0  # mean change in grey levels between two frames, of small pictures, from which on they are of two shots
+MOST_SHOTS = 4  # are searched, those of which most frames were seen; turned, the first alone
+MOST_KEYS = 8  # are asked
 WORK_PX = 540  # shorter side at which a picture is searched
 SIZES = 0.4, 1.6  # chips that are searched for, in units of 4 pixels
 TURNED_SIZES, TURNED = (0.75, 1.3), math.radians(3.3)  # then, turned either way
@@ -100,10 +102,13 @@ def own_key() -> bytes:
 
 
 def known_keys() -> list[bytes]:
-    """This installation's keys, the one in use first, then former ones; makes none. Raises LabelError."""
+    """This installation's keys, the one in use first, then former ones by name, the last first, MOST_KEYS in all.
+
+    Makes none. Raises LabelError.
+    """
     folder = keys_dir() / "watermark"
-    paths = sorted(folder.glob("[!.]*.key"), key=lambda p: (p.name != "own.key", p.name))
-    return [_read_key(path) for path in paths]
+    former = sorted(p for p in folder.glob("[!.]*.key") if p.name != "own.key")[::-1]
+    return [_read_key(p) for p in [folder / "own.key", *former][:MOST_KEYS] if p.exists()]
 
 
 def _read_key(path: Path) -> bytes:
@@ -297,16 +302,17 @@ def find(path: str | Path) -> Found | None:
         return None
     try:
         info = probe(path)
-        best = match(list(shots(info)), keys) if info.has_video else None
+        best = match(shots(info), keys) if info.has_video else None
     except InputError:
         return None
     return best if best is not None and best.chance <= CHANCE else None
 
 
-def shots(info: VideoInfo) -> Iterator[np.ndarray]:
-    """Mean luma of the sampled frames between cuts, (h, w) float32, shorter side WORK_PX or less."""
-    held: np.ndarray | None = None
-    count, before = 0, np.zeros(0)
+def shots(info: VideoInfo) -> list[np.ndarray]:
+    """Mean luma of the sampled frames between cuts, (h, w) float32, shorter side WORK_PX or less; the longest first."""
+    totals: list[np.ndarray] = []
+    counts: list[int] = []
+    before = np.zeros(0)
     with FrameReader(info, None if info.is_still else spots(info)) as reader:
         timer = threading.Timer(READ_S, reader.close)
         timer.daemon = True
@@ -319,17 +325,16 @@ def shots(info: VideoInfo) -> Iterator[np.ndarray]:
                     size = max(round(luma.shape[1] * shrink), 1), max(round(luma.shape[0] * shrink), 1)
                     luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
                 tiny = cv2.resize(luma, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-                if held is not None and np.abs(tiny - before).mean() > CUT:
-                    yield held / count
-                    held = None
-                if held is None:
-                    held, count = np.zeros(luma.shape, np.float32), 0
-                cv2.accumulate(luma, held)
-                count, before = count + 1, tiny
+                if not totals or np.abs(tiny - before).mean() > CUT:
+                    totals.append(np.zeros(luma.shape, np.float32))
+                    counts.append(0)
+                cv2.accumulate(luma, totals[-1])
+                counts[-1] += 1
+                before = tiny
         finally:
             timer.cancel()
-    if held is not None:
-        yield held / count
+    longest = sorted(range(len(totals)), key=lambda n: -counts[n])[:MOST_SHOTS]
+    return [totals[n] / counts[n] for n in longest]
 
 
 def spots(info: VideoInfo) -> list[tuple[int, int]]:
@@ -346,7 +351,7 @@ def spots(info: VideoInfo) -> list[tuple[int, int]]:
 
 
 def match(pictures: Sequence[np.ndarray], keys: Sequence[bytes]) -> Found | None:
-    """The best match of any key in any picture (luma, from `shots`), at every size and, if need be, angle."""
+    """The best match of any key in any picture (luma, from `shots`), at every size; then the first's at every angle."""
     pictures = [p for p in pictures if min(p.shape) >= LEAST_PX // 4]
     if not pictures or not keys:
         return None
@@ -354,7 +359,7 @@ def match(pictures: Sequence[np.ndarray], keys: Sequence[bytes]) -> Found | None
     tries, best = 0, None
     for angled in (False, True):
         finalists: list[_Match] = []
-        for number, picture in enumerate(pictures):
+        for number, picture in enumerate(pictures[:1] if angled else pictures):
             places = list(_places(*picture.shape[::-1], angled))
             tries += len(places)
             finalists += _search(picture, number, patterns, places)

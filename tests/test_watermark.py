@@ -67,7 +67,7 @@ def decoded(path: Path) -> list[np.ndarray]:
 
 
 def seen(path: Path, key: bytes = KEY) -> Found:
-    return match(list(shots(probe(path))), [key])
+    return match(shots(probe(path)), [key])
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_each_shot_of_a_film_holds_it_elsewhere(tmp_path):
             frame = np.roll(frame, 90 * number, 0) if number % 2 else 255 - frame
             mark.apply(frame, number)
             frames.append(frame)
-    means = list(shots(probe(coded(tmp_path / "cuts.mp4", frames))))
+    means = shots(probe(coded(tmp_path / "cuts.mp4", frames)))
     assert len(means) == 4
     assert all(match([mean], [KEY]).payload == Pattern(KEY).payload(DAY) for mean in means)
 
@@ -335,7 +335,7 @@ def test_few_frames_of_a_long_film_are_looked_at(film):
 
 def test_looking_ends_in_time(film, monkeypatch):
     monkeypatch.setattr(watermark, "READ_S", 0.0)
-    assert len(list(shots(probe(film)))) <= 1
+    assert len(shots(probe(film))) <= 1
 
 
 def test_files_without_a_picture_have_no_mark(tmp_path):
