@@ -35,6 +35,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.fft import irfft2, rfft2
 
 from .credentials import keys_dir
 from .errors import InputError, LabelError
@@ -46,7 +47,6 @@ WORD = 128  # chips of a code word: 8 bits as one of 128 Hadamard rows, or its n
 EPOCH = date(2026, 1, 1)
 DAYS = 1 << 12
 
-LEVEL = 1.15  # sizes of chips for which a picture is evened out only once
 UNITS = 16  # fractions of a grey level, by which strength is reckoned
 WEAKEST, STRONGEST = 0.6, 3.2  # grey levels, in a picture of PERIOD × PERIOD chips
 GAIN = 0.4  # grey levels added for one of texture
@@ -63,12 +63,22 @@ MOST_SHOTS = 4  # are searched, those of which most frames were seen; turned, th
 MOST_KEYS = 8  # are asked
 WORK_PX = 540  # shorter side at which a picture is searched
 SIZES = 0.4, 1.6  # chips that are searched for, in units of 4 pixels
+COMMON_SIZES = (
+    1 / 2,
+    2 / 3,
+    3 / 4,
+    1,
+    9 / 8,
+)  # of these, to the digit: what whole and halved films of common heights have
 TURNED_SIZES, TURNED = (0.75, 1.3), math.radians(3.3)  # then, turned either way
-STEP = 6.0  # pixels of 4 a chip, between neighbouring sizes, at the edges
-REFINED = 3  # matches beside which more is tried
-FINALISTS = 12  # of which the payload is read
+LEVEL = 1.15  # ratio of sizes for which a picture is evened out only once
+STEP = 5.0  # pixels of 4 a chip, between neighbouring sizes, at the edges
+REFINED = 5  # matches beside which more is tried
+FINALISTS = 8  # of which the payload is read
 CHANCE = 1e-6  # a mark is said to be there where fewer films without one would show as much
-TIGHT = 3.18  # a weighted sum of random signs passes a bound at most so often as a normal deviate (Bentkus 2015)
+TIGHT = (
+    3.18  # a weighted sum of random signs is large at most so many times as often as a normal deviate (Bentkus 2015)
+)
 
 
 # Keys -----------------------------------------------------------------------------------------------------------
@@ -167,8 +177,6 @@ class Pattern:
     @cached_property
     def search(self) -> np.ndarray:
         """Spectrum of the chips that are searched for, at two samples a chip, conjugated."""
-        from scipy.fft import rfft2
-
         return np.conj(rfft2(np.kron(self.signs * (self.part == 0), np.ones((2, 2), np.float32))))
 
 
@@ -395,6 +403,8 @@ class _Match:
 def _places(width: int, height: int, angled: bool) -> Iterator[tuple[float, float]]:
     """Sizes of a chip (in units of 4 pixels) and angles (radians), so dense that no edge is off by half a chip."""
     (least, most), turned = (TURNED_SIZES, TURNED) if angled else (SIZES, 0.0)
+    if not angled:
+        yield from ((scale, 0.0) for scale in COMMON_SIZES)
     scale = least
     while scale < most:
         step = STEP * scale / max(width, height)
@@ -420,8 +430,6 @@ def _search(
     first_key: int = 0,
 ) -> list[_Match]:
     """The best matches in one picture, the best first."""
-    from scipy.fft import irfft2, rfft2
-
     best: list[_Match] = []
     level, flat = 0.0, picture
     for scale, angle in places:
@@ -472,8 +480,6 @@ def _folded(flat: np.ndarray) -> np.ndarray:
 
 def _read(spectrum: np.ndarray, pattern: Pattern, at: int) -> tuple[float, int]:
     """(score of all chips with the likeliest payload of this installation, payload) near a displacement."""
-    from scipy.fft import irfft2
-
     side = 2 * PERIOD
     down, across = 2j * np.pi * np.fft.fftfreq(side), 2j * np.pi * np.fft.rfftfreq(side)
     words = np.concatenate([_hadamard(), -_hadamard()])
