@@ -18,7 +18,7 @@ from .jobs import Job
 from .uploads import serve_copy, uploaded
 
 POLL_S = 0.1
-OURS = ("detector", "visible_label")  # the operator's, not the visitor's
+OURS = ("detector", "visible_label", "watermark")  # the operator's, not the visitor's
 
 
 def build(page: gr.Blocks, context: Context) -> None:

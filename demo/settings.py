@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     max_gigabytes: float = Field(20, gt=0)  # all files of all visitors
     keep_free_megabytes: float = Field(500, ge=0)  # of the disk; uploads that would take them are refused
     visible_label: bool = True  # the stamp in the picture; the signature is always made
+    watermark: bool = True  # the invisible mark in the picture
 
     @property
     def host_names(self) -> set[str]:

@@ -246,7 +246,7 @@ def make(
     given: str | Path | None = None,
 ) -> Callable[..., None]:
     """Work that makes a job's video, with one model or with two; `given` is the voice, where it is a new one."""
-    options = replace(options, visible_label=settings.visible_label)
+    options = replace(options, visible_label=settings.visible_label, watermark=settings.watermark)
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
         voice = store_upload(jobs, job, "voice", given) if given else _need(jobs, job, "voice")

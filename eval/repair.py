@@ -97,7 +97,7 @@ def fix(path: Path, out: Path, offset: int) -> list[str]:
             raise MeasureError(f"{path.name} could not be repaired: {answer['error'].replace('{file}', path.name)}.")
         made.replace(out)
     changed = answer["changed"]
-    if label.verify(path).status is not label.Status.NOT_LABELLED:
+    if label.verify(path).status not in (label.Status.NOT_LABELLED, label.Status.MARKED):
         changed.append("The source carries Content Credentials; they do not cover the moved sound; the copy has none.")
     return changed
 

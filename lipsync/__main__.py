@@ -101,6 +101,9 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-stamp", dest="visible_label", action="store_false", help="no visible stamp (the signature stays)"
     )
+    group.add_argument(
+        "--no-watermark", dest="watermark", action="store_false", help="no invisible mark (the signature stays)"
+    )
 
 
 def _sync(args: argparse.Namespace) -> int:

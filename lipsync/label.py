@@ -1,13 +1,14 @@
-"""What says that a video was made by a machine: a visible stamp, container tags, and signed Content Credentials.
+"""What says that a video was made by a machine: a stamp, a watermark, container tags, and signed Content Credentials.
 
-The stamp (stamp.py) is for people, the tags for players, the signature (C2PA 2, c2pa.org) for whoever must be sure.
-The first may be switched off by the operator, the signature never. docs/labels.md says what law and paper ask, and
-what a label cannot do.
+The stamp (stamp.py) is for people, the tags for players, the signature (C2PA 2, c2pa.org) for whoever must be sure, the
+watermark (watermark.py) for when all of these are lost. Stamp and watermark may be switched off by the operator, the
+signature never. docs/labels.md says what law and paper ask, and what a label cannot do.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import mimetypes
 import os
 import re
@@ -23,6 +24,7 @@ from . import __version__, sandbox
 from .credentials import Trust, hand, trust
 from .errors import InputError, LabelError
 from .stamp import Stamp
+from .watermark import Found, find
 
 __all__ = ["Stamp", "Status", "Verdict", "describe", "sign", "tags", "verify"]
 
@@ -136,6 +138,7 @@ class Status(StrEnum):
     ALTERED = "labelled but altered"
     UNKNOWN = "signed by an unknown hand"
     EXPIRED = "expired but intact"
+    MARKED = "label lost, watermark found"
     NOT_LABELLED = "not labelled"
 
 
@@ -149,6 +152,7 @@ class Verdict:
     model: str | None = None
     checkpoint_sha256: str | None = None
     made_at: datetime | None = None  # by a trusted timestamp, else by the clock of the machine that made it
+    watermark: Found | None = None  # only where the status is MARKED
 
     @property
     def exit_code(self) -> int:
@@ -336,7 +340,19 @@ def _unlabelled(path: Path, found: dict[str, Any]) -> Verdict:
         raise InputError(f"{path.name} holds no label, and is no video that can be read.")
     said = any("ai-generated" in v.lower() or "ai lip-sync" in v.lower() for v in found["tags"].values())
     hint = " Its tags do say that AI made it, but anyone can write or remove those." * said
+    mark = find(path)
+    if mark is not None:
+        return Verdict(Status.MARKED, _marked(mark) + hint, watermark=mark)
     return Verdict(Status.NOT_LABELLED, f"there are no Content Credentials in it.{hint}")
+
+
+def _marked(mark: Found) -> str:
+    """What a watermark says, and with what certainty: no more than one in a billion is claimed."""
+    odds = 10 ** min(int(-math.log10(max(mark.chance, 1e-12))), 9)
+    return (
+        f"its signed metadata is gone, but the mark of this installation, of {mark.day:%Y-%m-%d}, is in the picture. "
+        f"Fewer than one in {odds:,} unmarked videos would show as much. It does not tell what was changed since."
+    )
 
 
 def _read(path: Path, known: Trust) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def sync(
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
         plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made
         boxes = np.concatenate([t.boxes for t in faces.tracks])
-        job = Job(info, tuple(voices.values()), options, model, tuple(chosen), heard, timeline, boxes)
+        job = Job(info, tuple(voices.values()), options, model, tuple(chosen), heard, timeline, boxes, faces.shots)
         synced = render(job, plain, monitor)
         monitor.step("label", 0, 1)
         with monitor.timed("label"):
@@ -140,7 +140,7 @@ def sync(
         model=options.model,
         checkpoint_sha256=model.sha256,
         engine=model.engine,
-        label="visible stamp and signature" if options.visible_label else "signature",
+        label="visible stamp, " * options.visible_label + "watermark, " * options.watermark + "signature",
         warnings=warnings,
         missed_ranges=runs(missed),
         frames_bridged=int((synced & _bridged(chosen, faces.frames)[timeline.indices]).sum()),

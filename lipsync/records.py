@@ -47,6 +47,7 @@ class Options:
     track: int | None = None  # of the voice's file, its sound track from 1 on; None: the usual one, if not silent
     background: float = 0.0  # level of the clip's own sound under the voice, 0..1
     visible_label: bool = True  # the stamp; the signature is always made
+    watermark: bool = True  # the invisible mark in the picture
 
     def __post_init__(self) -> None:
         def need(ok: bool, sentence: str) -> None:

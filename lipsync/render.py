@@ -26,6 +26,7 @@ from .models import Wav2LipModel
 from .monitor import Monitor
 from .records import Options
 from .timeline import SOUND_RATE, Timeline, sound
+from .watermark import Watermark
 
 BATCH_BYTES = 64 << 20  # the frames of one batch
 IN_FLIGHT = 2  # batches behind the one being read
@@ -36,6 +37,7 @@ class Job:
     """Everything the second pass needs.
 
     heard  what each chosen track hears (Wav2LipModel.hear); boxes: (N, 4) of all faces, which the stamp keeps clear of
+    shots  first, stop of each, frames of the source
     """
 
     info: VideoInfo
@@ -46,6 +48,7 @@ class Job:
     heard: dict[int, np.ndarray]
     timeline: Timeline
     boxes: np.ndarray
+    shots: list[tuple[int, int]]
 
 
 @dataclass
@@ -109,6 +112,8 @@ def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:
     stamp = label.Stamp(info.width, info.height) if options.visible_label else None
     if stamp is not None:
         stamp.place(job.boxes)
+    mark = Watermark(info.width, info.height) if options.watermark else None
+    shots = np.searchsorted([stop for _, stop in job.shots], timeline.indices, "right").tolist()
     own = info.path if info.has_audio else None
     pieces = sound(timeline, info.fps, list(job.voices), own, options)
     synced, total = np.zeros(len(timeline.indices), bool), len(timeline.indices)
@@ -120,7 +125,7 @@ def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:
         ThreadPoolExecutor(1) as network,
         ThreadPoolExecutor(1) as last,
     ):
-        finish = _Finisher(writer, pieces, stamp, float(info.fps), monitor)
+        finish = _Finisher(writer, pieces, stamp, mark, shots, float(info.fps), monitor)
         waiting: deque[Future] = deque()
         try:
             for batch in _batches(job, speakers, synced, monitor):
@@ -180,17 +185,20 @@ def _generate(batch: Batch, model: Wav2LipModel, monitor: Monitor) -> np.ndarray
 
 
 class _Finisher:
-    """Pastes, stamps and encodes; keeps the sound just ahead of the picture."""
+    """Pastes, stamps, marks and encodes; keeps the sound just ahead of the picture."""
 
     def __init__(
         self,
         writer: VideoWriter,
         pieces: Iterator[np.ndarray],
         stamp: label.Stamp | None,
+        mark: Watermark | None,
+        shots: list[int],
         fps: float,
         monitor: Monitor,
     ) -> None:
         self._writer, self._pieces, self._stamp, self._fps, self._monitor = writer, pieces, stamp, fps, monitor
+        self._mark, self._shots = mark, shots
         self._sounded = 0
         self.frames = 0
 
@@ -207,6 +215,9 @@ class _Finisher:
             if self._stamp is not None:
                 for frame in batch.frames:
                     self._stamp.apply(frame)
+            if self._mark is not None:
+                for number, frame in enumerate(batch.frames, self.frames):
+                    self._mark.apply(frame, self._shots[number])
         with self._monitor.timed("encode"):
             for frame in batch.frames:
                 self._writer.write(frame)

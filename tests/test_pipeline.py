@@ -74,9 +74,9 @@ def written(monkeypatch):
     return Recorder.kept
 
 
-def test_pixels_outside_mask_and_stamp_are_untouched(clip, voice, tmp_path, written):
+def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, voice, tmp_path, written):
     faces = find(clip)
-    sync(clip, voice, tmp_path / "out.mp4", faces=faces)
+    sync(clip, voice, tmp_path / "out.mp4", Options(watermark=False), faces=faces)
     (track,) = faces.tracks
     stamp = lipsync.label.Stamp(320, 320).place(track.boxes)
     with FrameReader(probe(clip)) as reader:
