@@ -18,6 +18,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 from filelock import FileLock, Timeout
 
+from lipsync.credentials import check_keys_apart
 from lipsync.errors import InputError, LipsyncError
 
 from .settings import Settings, read_settings
@@ -234,6 +235,7 @@ def main() -> None:
     logging.getLogger("uvicorn.error").addFilter(_not_an_open_page)
     try:
         settings = read_settings()
+        check_keys_apart(settings.work)
         lock = _own(settings.work)
         listener = _listen(settings)
     except LipsyncError as error:
