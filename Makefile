@@ -23,10 +23,10 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-
 	@sh tests/prepare.sh
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -m "not bench and not sweep"
+	$(PY) -m pytest -n 2 --dist loadscope -m "not bench and not sweep"
 
 test-fast: .venv/ready   ## the suite without slow, browser and bench tests: under a minute
-	$(PY) -m pytest -m "not slow and not browser and not bench and not sweep"
+	$(PY) -m pytest -n 2 --dist loadscope -m "not slow and not browser and not bench and not sweep"
 
 bench: .venv/ready       ## speed and memory of this machine; speeds as ratios of one run
 	$(PY) -m tests.bench
