@@ -108,7 +108,7 @@ def _facts(source: Source) -> dict:
         "crop": source.crop,
         "input": {"mel_start_frames": source.mel_start_frames},
         "note": source.note,
-        "published": {"url": source.url, "bytes": source.bytes, "sha256": source.sha256},
+        "published": {"url": next(iter(source.urls), ""), "bytes": source.bytes, "sha256": source.sha256},
     }
 
 
@@ -251,16 +251,41 @@ def fetch(
                 return target
             if here := _usable(name):
                 return here
-            download(name, published, part, progress)
-            try:
-                _convert(name, published, part, published.url, target, any_version)
-            finally:
-                part.unlink(missing_ok=True)
+            _first_good(name, published, part, progress, target, any_version)
             return target
     except Timeout as error:
         raise ModelError(f"{name} is being fetched by another process: wait for it to finish.") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{name} could not be stored in {folder}: {error}.") from error
+
+
+def _first_good(
+    name: str,
+    published: Source,
+    part: Path,
+    progress: Callable[[int, int], None] | None,
+    target: Path,
+    any_version: bool,
+) -> None:
+    """Bring the file from the first address that has it. Raises ModelError that says what each of them gave."""
+    if not published.urls:
+        raise ModelError(f"{name} has no direct address: {by_hand(name, published)}.")
+    said = []
+    for url in published.urls:
+        try:
+            download(name, published, url, part, progress)
+            try:
+                _convert(name, published, part, url, target, any_version)
+            finally:
+                part.unlink(missing_ok=True)
+            return
+        except ModelError as error:
+            said.append(str(error))
+    if len(said) == 1:
+        raise ModelError(said[0])
+    raise ModelError(
+        f"None of {len(said)} addresses has {name}. " + " ".join(f"({n}) {s}" for n, s in enumerate(said, 1))
+    )
 
 
 def _usable(name: str) -> Path | None:

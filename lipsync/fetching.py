@@ -1,8 +1,8 @@
 """Published files: where they are, how they come here, how they are read without running what is in them.
 
-`SOURCES` is the one table of addresses. A JSON file named by LIPSYNC_SOURCES overrides it, a field at a time:
-`{"wav2lip": {"url": "https://…"}}`; it may also add names. Sizes and sums are those of protocol.md section 9; those of
-`inception` are the ones that the projects using it state.
+`SOURCES` is the one table of addresses, which are tried in order. A JSON file named by LIPSYNC_SOURCES overrides it, a
+field at a time: `{"wav2lip": {"url": "https://…"}}`; it may also add names. Sizes and sums are those of protocol.md
+section 9; those of `inception` are the ones that the projects using it state.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 TRIES = 3  # connections one download may use up; each goes on where the last broke
 TIMEOUT_S = 30
 _CHUNK = 1 << 18
-_TYPES = {"bytes": int, "base": int | None, "crop": dict, "mel_start_frames": int}  # of Source's fields; others: str
+_TYPES = {
+    "url": str | list,
+    "bytes": int,
+    "base": int | None,
+    "crop": dict,
+    "mel_start_frames": int,
+}  # of Source's fields; others: str
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -44,13 +50,20 @@ class Source:
     page: str  # where a person finds it and its terms
     licence: str
     terms: str  # kept beside the file
-    url: str = ""  # direct address; empty where there is none
+    url: (
+        str | tuple[str, ...]
+    ) = ()  # direct addresses, tried in order; a table of the user's own may give one or a list
     bytes: int = 0
     sha256: str = ""
     base: int | None = None
     crop: dict = field(default_factory=dict)
     mel_start_frames: int = 0
     note: str = ""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The direct addresses."""
+        return tuple(filter(None, (self.url,) if isinstance(self.url, str) else self.url))
 
 
 _WAV2LIP = Source(
@@ -72,15 +85,24 @@ _WAV2LIP = Source(
 )
 
 SOURCES: dict[str, Source] = {
-    # The links that the authors' page gives today hand out TorchScript files of another size: no direct address fits.
+    # The links that the authors' page gives today hand out TorchScript files of another size. Public installers name
+    # these addresses together with the very sums below.
     "wav2lip": replace(
         _WAV2LIP,
+        url=(
+            "https://huggingface.co/Nekochu/Wav2Lip/resolve/main/wav2lip.pth",
+            "https://huggingface.co/camenduru/Wav2Lip/resolve/main/checkpoints/wav2lip.pth",
+        ),
         bytes=435807851,
         sha256="b78b681b68ad9fe6c6fb1debc6ff43ad05834a8af8a62ffc4167b7b34ef63c37",
         note="the published generator",
     ),
     "wav2lip-gan": replace(
         _WAV2LIP,
+        url=(
+            "https://huggingface.co/Nekochu/Wav2Lip/resolve/main/wav2lip_gan.pth",
+            "https://huggingface.co/camenduru/Wav2Lip/resolve/main/checkpoints/wav2lip_gan.pth",
+        ),
         bytes=435801865,
         sha256="ca9ab7b7b812c0e80a6e70a5977c545a1e8a365a6c49d5e533023c034d7ac3d8",
         note="the published generator, trained with the quality discriminator: sharper, a little less in sync",
@@ -150,25 +172,23 @@ def by_hand(name: str, source: Source) -> str:
     return f"get the file from {source.page} another way and run `python -m lipsync fetch {name} --from PATH`"
 
 
-def download(name: str, source: Source, part: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Bring `source.url` into `part`, going on where an earlier attempt stopped.
+def download(
+    name: str, source: Source, url: str, part: Path, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Bring one address of a source into `part`, going on where an earlier attempt stopped.
 
     progress  called with bytes here and bytes in all (0 where unknown)
     Raises ModelError. After a broken connection `part` stays, to be gone on with; after a wrong size it does not.
     """
-    if not source.url:
-        raise ModelError(f"{name} has no direct address: {by_hand(name, source)}.")
     for left in reversed(range(TRIES)):
         try:
-            _receive(name, source, part, progress)
+            _receive(name, source, url, part, progress)
             return
         except (urllib.error.HTTPError, ValueError) as error:  # the server said no, or it is no address
             if getattr(error, "code", None) == 416 and left:  # what is here is longer than the file: from the start
                 part.unlink(missing_ok=True)
                 continue
-            raise ModelError(
-                f"{name} could not be fetched from {source.url} ({error}): {by_hand(name, source)}."
-            ) from error
+            raise ModelError(f"{name} could not be fetched from {url} ({error}): {by_hand(name, source)}.") from error
         except (OSError, http.client.HTTPException) as error:
             if left:
                 time.sleep(0.2)
@@ -176,16 +196,16 @@ def download(name: str, source: Source, part: Path, progress: Callable[[int, int
             kept = part.stat().st_size if part.is_file() else 0
             again = f"run the same command again to go on from {kept} bytes, or " if kept else ""
             raise ModelError(
-                f"{name} could not be fetched from {source.url} ({error}): {again}{by_hand(name, source)}."
+                f"{name} could not be fetched from {url} ({error}): {again}{by_hand(name, source)}."
             ) from error
 
 
-def _receive(name: str, source: Source, part: Path, progress: Callable[[int, int], None] | None) -> None:
+def _receive(name: str, source: Source, url: str, part: Path, progress: Callable[[int, int], None] | None) -> None:
     """One connection. Raises OSError or HTTPException where it breaks."""
     have = part.stat().st_size if part.is_file() else 0
     if source.bytes and have >= source.bytes:  # as long as it should be: the sum decides
         return
-    request = urllib.request.Request(source.url, headers={"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         if have and answer.status != 206:  # the server knows no ranges: from the start
             have = 0
@@ -194,7 +214,7 @@ def _receive(name: str, source: Source, part: Path, progress: Callable[[int, int
         if source.bytes and total != source.bytes:
             part.unlink(missing_ok=True)
             raise ModelError(
-                f"{source.url} gives a file of {total} bytes where the published {name} has {source.bytes}: "
+                f"{url} gives a file of {total} bytes where the published {name} has {source.bytes}: "
                 f"nothing was kept; {by_hand(name, source)}."
             )
         with part.open("ab" if have else "wb") as file:

@@ -126,6 +126,36 @@ def offered(cache: Path, tmp_path: Path, server: Server, published: bytes, monke
     return server
 
 
+@pytest.mark.parametrize("wrong", ["refuses", "lies", "is short", "is a page", "is cut", "is gone"])
+def test_the_next_address_is_asked_where_one_has_not_the_file(offered, tmp_path, cache, wrong):
+    """The first address fails in its own way, the second has the published file."""
+    bad, table = Server(), tmp_path / "sources.json"
+    bad.body = {
+        "lies": offered.body[:-1] + bytes([offered.body[-1] ^ 1]), "is short": offered.body[:-100],
+        "is a page": b"<!doctype html>" + b" " * (len(offered.body) - 15), "is cut": offered.body,
+    }.get(wrong, b"")  # fmt: skip
+    bad.status = 403 if wrong == "refuses" else 0
+    bad.drop_at = [1000] * 3 if wrong == "is cut" else []
+    entry = json.loads(table.read_text())[NAME]
+    first = bad.url if wrong != "is gone" else "http://127.0.0.1:1/tiny.pth"
+    table.write_text(json.dumps({NAME: entry | {"url": [first, offered.url]}}))
+    try:
+        path = checkpoints.fetch(NAME)
+    finally:
+        bad.close()
+    assert path.is_file() and NAME in checkpoints.cards() and not list((cache / "weights").glob("*.part"))
+
+
+def test_where_no_address_has_the_file_each_is_named(offered, tmp_path, cache):
+    table = tmp_path / "sources.json"
+    entry = json.loads(table.read_text())[NAME]
+    offered.status = 404
+    table.write_text(json.dumps({NAME: entry | {"url": [offered.url, f"{offered.url}?2"]}}))
+    with pytest.raises(ModelError, match=r"None of 2 addresses has tiny\. \(1\) .*404.* \(2\) .*\?2"):
+        checkpoints.fetch(NAME)
+    assert left_in(cache) == []
+
+
 def left_in(cache: Path) -> list[str]:
     return sorted(p.name for p in (cache / "weights").glob("*")) if cache.exists() else []
 
@@ -341,7 +371,9 @@ def test_offline_and_missing_files_are_one_sentence(cache: Path, offered: Server
     assert left_in(cache) == []
 
 
-def test_a_checkpoint_without_an_address_says_where_to_go(cache: Path) -> None:
+def test_a_checkpoint_without_an_address_says_where_to_go(cache: Path, tmp_path, monkeypatch) -> None:
+    (tmp_path / "sources.json").write_text('{"wav2lip": {"url": ""}}')
+    monkeypatch.setenv("LIPSYNC_SOURCES", str(tmp_path / "sources.json"))
     with pytest.raises(ModelError, match="wav2lip has no direct address.*github.com.*--from PATH"):
         checkpoints.fetch("wav2lip")
     with pytest.raises(ModelError, match="'nobody' is not a published checkpoint: fetch knows wav2lip,"):
