@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import cv2
 
-from lipsync import checkpoints, label
+from lipsync import checkpoints, label, sandbox
 from lipsync.choose import choose
 from lipsync.errors import InputError, LipsyncError
 from lipsync.faces import FaceMap
@@ -28,6 +29,7 @@ from .jobs import Job, JobQueue
 from .settings import Settings
 from .uploads import link_or_copy, uploaded
 
+_log = logging.getLogger(__name__)
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
 Found = tuple[VideoInfo, FaceMap]  # of a job's source
 _BUILDING = threading.Lock()  # `cache` by itself lets two threads build a judge each
@@ -315,7 +317,10 @@ def verdict(path: str | Path) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Load what the first visitor would wait for: the detector and the default model's engine."""
+    """Load what the first visitor would wait for: the server of sandboxed children, the detector, the default model.
+
+    The log says what children are held to on this machine.
+    """
     from fractions import Fraction
 
     import numpy as np
@@ -324,5 +329,8 @@ def warm_up() -> None:
     from lipsync.faces import find_faces
     from lipsync.models import open_model
 
+    sandbox.warm()
+    for sentence in sandbox.in_force():
+        _log.info("%s", sentence)
     find_faces(iter([np.ascontiguousarray(astronaut())] * 2), Fraction(25))
     open_model(next(iter(models()), Options.model))
