@@ -24,13 +24,15 @@ from . import checkpoints
 from .errors import EngineError
 
 BATCH = 32
+REFERENCES = {"wav2lip-warp": 4}  # of architectures that see more than one
 MIN_PSNR_DB = 40.0
 
 
 class Engine:
     """Runs one generator. True of every engine: `run` may be called from any thread, one call at a time.
 
-    run(mel (B, 1, 80, 16) float32, face (B, 6, 96, 96) float32) -> (B, 3, 96, 96) float32 in 0..1, B from 1 up.
+    run(mel (B, 1, 80, 16) float32, face (B, 3 + 3 R, 96, 96) float32) -> (B, C, 96, 96) float32, B from 1 up; R is the
+    number of references (REFERENCES), C 3 for a picture in 0..1, and more for maps of which one is composed.
     """
 
     name: str
@@ -76,19 +78,24 @@ class OpenVINOEngine(Engine):
             "PERFORMANCE_HINT": "LATENCY",
         }
         network = core.read_model(path)
-        network.reshape({0: [BATCH, 1, 80, 16], 1: [BATCH, 6, 96, 96]})
+        network.reshape({0: [BATCH, 1, 80, 16], 1: [BATCH, _channels(model), 96, 96]})
         self._request = core.compile_model(network, "CPU", hints).create_infer_request()
         self._lock = threading.Lock()
 
     def run(self, mel: np.ndarray, face: np.ndarray) -> np.ndarray:
-        out = np.empty((len(mel), 3, *face.shape[2:]), np.float32)
+        parts = []
         for at in range(0, len(mel), BATCH):
             count = min(BATCH, len(mel) - at)
             fill = [(0, BATCH - count)] + [(0, 0)] * 3
             pair = [np.pad(a[at : at + count], fill) if count < BATCH else a[at : at + count] for a in (mel, face)]
             with self._lock:
-                out[at : at + count] = next(iter(self._request.infer(dict(enumerate(pair))).values()))[:count]
-        return out
+                parts.append(next(iter(self._request.infer(dict(enumerate(pair))).values()))[:count].copy())
+        return np.concatenate(parts)
+
+
+def _channels(model: str) -> int:
+    """Channels of a generator's pictures: the masked frame and its references."""
+    return 3 + 3 * REFERENCES.get(checkpoints.cards()[model].architecture, 1)
 
 
 def _converted(model: str, ov) -> Path:
@@ -99,7 +106,7 @@ def _converted(model: str, ov) -> Path:
         import torch
 
         folder.mkdir(parents=True, exist_ok=True)
-        example = (torch.zeros(2, 1, 80, 16), torch.zeros(2, 6, 96, 96))
+        example = (torch.zeros(2, 1, 80, 16), torch.zeros(2, _channels(model), 96, 96))
         network = ov.convert_model(checkpoints.load(model), example_input=example)
         temporary = path.with_name(f"{path.stem}-{time.time_ns()}.xml")
         ov.save_model(network, temporary, compress_to_fp16=False)
@@ -193,6 +200,7 @@ def _fastest(model: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
 def compare(model: str, makers: dict[str, Callable[[str], Engine]] | None = None) -> dict[str, dict]:
     """Speed and agreement of each engine on a real face: name -> faces_per_s, psnr_db against float32 torch, agrees."""
     mel, face = probe_input()
+    face = np.concatenate([face[:, :3]] + [face[:, 3:]] * (_channels(model) // 3 - 1), axis=1)
     reference = TorchEngine(model).run(mel, face)
     table = {}
     for name, make in (makers or candidates()).items():

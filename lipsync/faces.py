@@ -67,7 +67,7 @@ class Track:
     seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
     portraits remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
     bridged   (T,) bool, True where the face was not found and is interpolated over a gap of up to BRIDGE
-    exemplars frames of the face at their own resolution, for the detail of made mouths; none where not asked for
+    exemplars frames of the face, for references and the detail of made mouths; none where not asked for
     """
 
     number: int
@@ -182,10 +182,7 @@ class _Open:
         pose = (float(offset[0]), float(offset[1]))
         if self.exemplars is not None:
             width = float(np.linalg.norm(kept[21] - kept[22])) / side
-            traits = np.array([openness / 0.02, width / 0.03, *(p / POSE_STEP for p in pose), index / 100])
-            taken = detail.take(index, frame, box, traits)
-            if taken is not None:
-                self.exemplars.add(self, taken)
+            self.exemplars.add(self, detail.take(index, frame, box, openness, width, pose))
         face = frame[max(int(box[1]), 0) : max(int(box[3]), 1) : 8, max(int(box[0]), 0) : max(int(box[2]), 1) : 8]
         light = float(face.mean()) if face.size else 0.0
         key = (round(pose[0] / POSE_STEP), round(pose[1] / POSE_STEP), round(light / LIGHT_STEP))
@@ -246,7 +243,7 @@ def find_faces(
     detector: str = "mediapipe",
     progress: Callable[[int], None] | None = None,
     smoothing: str = "steady",
-    keep_detail: bool = False,
+    keep_exemplars: bool = False,
 ) -> FaceMap:
     """Read a video once and return its shots and face tracks.
 
@@ -254,13 +251,13 @@ def find_faces(
     detector  a name in DETECTORS
     progress  called with the number of frames read; may raise to stop
     smoothing steady (Gaussian, sigma 1.5 frames) or published (`smooth_published`)
-    keep_detail  keep exemplars of each track too, detail.BYTES at most
+    keep_exemplars  keep frames of each track for detail and references too, detail.BYTES at most
     """
     if detector not in DETECTORS:
         raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
     look = DETECTORS[detector]()
     cuts = ShotFinder(fps)
-    exemplars = detail.Exemplars() if keep_detail else None
+    exemplars = detail.Exemplars() if keep_exemplars else None
     shots, done, open_tracks, spare = [0], [], [], []
     count, previous = 0, None
     try:

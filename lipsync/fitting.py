@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BUILDERS: dict[str, tuple[str, str]] = {  # architecture: module of lipsync.networks, what builds it there
     "wav2lip": ("wav2lip", "Wav2Lip"),
+    "wav2lip-warp": ("warp", "Warp"),
     "expert": ("wav2lip", "Expert"),
     "compact-expert": ("compact", "CompactExpert"),
     "compact-expert-1": ("compact", "expert_of_1"),  # by the faces in a window, where these are not five

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 
 from . import audio, checkpoints
@@ -19,7 +20,9 @@ CELL = 160  # samples, 10 ms: the grain in which speech is told from silence
 
 
 class Wav2LipModel:
-    """Wav2Lip (arXiv 2008.10010): masked face + reference face + 200 ms of mel -> face."""
+    """Wav2Lip (arXiv 2008.10010): masked face + reference face + 200 ms of mel -> face. Others change what differs."""
+
+    references = 1  # pictures of the speaker beside the frame: 1 (references.Resting) or 4 (references.Roles)
 
     def __init__(self, name: str, engine: str = "auto") -> None:
         self.card = checkpoints.cards()[name]
@@ -50,11 +53,38 @@ class Wav2LipModel:
         return audio.mel_windows_at(mel, count, fps, self.card.mel_start_frames + first)
 
     def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        """New faces (B, 96, 96, 3) uint8 RGB from crops and references like them and windows (B, 80, 16)."""
+        """New faces (B, 96, 96, 3) uint8 RGB from crops (B, 96, 96, 3), references (B, 96, 96, 3 * references) and
+        windows (B, 80, 16)."""
         return from_network(self._engine.run(windows[:, None], to_network(crops, references)))
 
 
-MODELS = {"wav2lip": Wav2LipModel}
+class WarpModel(Wav2LipModel):
+    """Wav2Lip's network with four references and flows for output (networks/warp.py)."""
+
+    references = 4
+
+    def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        maps = self._engine.run(windows[:, None], to_network(crops, references))
+        return np.stack([composed(m, r) for m, r in zip(maps, references, strict=True)])
+
+
+def composed(maps: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """The picture (S, S, 3) uint8 RGB of a Warp network's maps (16, S, S) and references (S, S, 12) uint8 RGB."""
+    size = maps.shape[1]
+    count = references.shape[2] // 3
+    colours, flow, weights = np.split(maps, (3, 3 + 2 * count))
+    picture = colours[::-1].transpose(1, 2, 0) * weights[count, ..., None] * np.float32(255)
+    across, down = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
+    for k in range(count):
+        moved = cv2.remap(
+            np.ascontiguousarray(references[..., 3 * k : 3 * k + 3]), across + size * flow[2 * k],
+            down + size * flow[2 * k + 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
+        )  # fmt: skip
+        picture += weights[k, ..., None] * moved
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+
+
+MODELS = {"wav2lip": Wav2LipModel, "wav2lip-warp": WarpModel}
 
 
 def open_model(name: str, engine: str = "auto") -> Wav2LipModel:

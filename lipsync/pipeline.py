@@ -170,9 +170,7 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
                 )
             monitor.step("faces", min(count, total), total)
 
-        found = find_faces(
-            ahead(reader), info.fps, options.detector, step, options.smoothing, options.detail and not info.is_still
-        )
+        found = find_faces(ahead(reader), info.fps, options.detector, step, options.smoothing, not info.is_still)
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
     notes = reader.notes

@@ -37,7 +37,7 @@ def where(i: int) -> tuple[float, float]:
 def speaker():
     """Frames of a textured face that drifts, and its track with exemplars."""
     frames = [textured(*where(i)) for i in range(16)]
-    (track,) = find_faces(frames, FPS, keep_detail=True).tracks
+    (track,) = find_faces(frames, FPS, keep_exemplars=True).tracks
     return frames, track
 
 
@@ -109,11 +109,11 @@ def test_a_small_face_is_left_alone(speaker):
     frames, track = speaker
     made, _, mask, box = mouth(frames, track, 8)
     small = np.array([box[0], box[1], box[0] + 100, box[1] + 100])
-    assert take(0, frames[0], small, np.zeros(5)) is None
+    assert not take(0, frames[0], small, 0.0, 0.0, (0.0, 0.0)).luma.size
     same, nothing = transfer(track)(made, made, mask, frames[8], small, 100)
     assert nothing is None and same is made
-    (track,) = find_faces([portrait_frame(30, 10)] * 6, FPS, keep_detail=True).tracks
-    assert track.size_px < detail.SMALLEST_PX and not track.exemplars
+    (track,) = find_faces([portrait_frame(30, 10)] * 6, FPS, keep_exemplars=True).tracks
+    assert track.size_px < detail.SMALLEST_PX and not any(e.luma.size for e in track.exemplars)
 
 
 def test_another_mouth_gives_no_strokes(speaker):
@@ -126,7 +126,7 @@ def test_another_mouth_gives_no_strokes(speaker):
     for row in range(0, 40, 8):
         for column in range(0, 48, 8):
             spoilt[y0 + row : y0 + row + 8, x0 + column : x0 + column + 8] = 255 * ((row + column) // 8 % 2)
-    whole, bad = (take(60, f, track.boxes[3], np.zeros(5)) for f in (frames[3], spoilt))
+    whole, bad = (take(60, f, track.boxes[3], 0.0, 0.0, (0.0, 0.0)) for f in (frames[3], spoilt))
     shares = [transfer(track, (e,))(made, made, mask, frames[8], box, 8)[1].share for e in (whole, bad)]
     inside = np.s_[73:83, 43:53]
     assert shares[0][inside].mean() > 0.7 and shares[1][inside].mean() < 0.15
@@ -171,9 +171,9 @@ def test_exemplars_are_bounded_and_unlike(monkeypatch):
 
 
 def test_the_bound_holds_for_a_video(monkeypatch):
-    monkeypatch.setattr(detail, "BYTES", 150_000)
-    (track,) = find_faces([textured(*where(i)) for i in range(10)], FPS, keep_detail=True).tracks
-    assert 0 < sum(e.nbytes for e in track.exemplars) <= 150_000
+    monkeypatch.setattr(detail, "BYTES", 400_000)
+    (track,) = find_faces([textured(*where(i)) for i in range(10)], FPS, keep_exemplars=True).tracks
+    assert 0 < sum(e.nbytes for e in track.exemplars) <= 400_000
 
 
 def test_a_blurred_frame_gets_blurred_detail(speaker):
@@ -207,7 +207,7 @@ def test_a_synced_mouth_is_as_sharp_as_the_face_around_it(tmp_path, voice, monke
             writer.write(textured(*where(i)))
     faces = find(clip)
     (track,) = faces.tracks
-    assert track.exemplars and not find(clip, Options(detail=False)).tracks[0].exemplars
+    assert track.exemplars
     monkeypatch.setattr(render, "VideoWriter", Recorder)
     sharp = {}
     for on in (True, False):
