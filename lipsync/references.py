@@ -22,6 +22,16 @@ LIKENESS = 2.0  # weight of the frame above the mouth against what a role asks f
 LIPS = np.array([[-300, 0], [0, -150], [0, 150]])  # open, spread, round: weights of opening and width, in box heights
 
 
+def role_costs(apart: np.ndarray, opening: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """How unfit pictures are for each role: at rest, open, spread, round; (4, N) float, less is better.
+
+    apart          (N,) difference from the frame above the mouth, grey levels
+    opening, width (N,) of the lips, in box heights
+    """
+    lips = np.stack([opening, width])
+    return np.stack([apart + 100 * opening, *(LIKENESS * apart + role @ lips for role in LIPS)])
+
+
 class Resting:
     """One reference: the remembered picture most like the frame above the mouth, and at rest below (crop.unlike)."""
 
@@ -52,8 +62,7 @@ class Roles:
             region = rule.region(PATCH_BOX, pad)
             self._pictures = [cut(e.patch, region) for e in exemplars]
             self._uppers = np.stack([upper(p) for p in self._pictures])
-            lips = np.array([[e.opening, e.width] for e in exemplars])
-            self._roles = np.stack([100 * lips[:, 0], *(lips @ role for role in LIPS)])
+            self._lips = np.array([[e.opening, e.width] for e in exemplars]).T
         self._now: list[int | None] = [None] * (1 + len(LIPS))
 
     def __call__(self, crop: Frame, source: int) -> Frame:
@@ -62,8 +71,7 @@ class Roles:
         if not free.any():
             return np.concatenate([self._resting(crop, source)] * len(self._now), axis=2)
         apart = np.abs(self._uppers - upper(crop)).mean((1, 2, 3))
-        for k, role in enumerate(self._roles):
-            cost = (LIKENESS if k else 1) * apart + role
+        for k, cost in enumerate(role_costs(apart, *self._lips)):
             cost = np.where(free, cost - cost[free].min() + 3, np.inf)
             best, now = int(cost.argmin()), self._now[k]
             if now is None or cost[best] < 0.8 * cost[now]:

@@ -77,6 +77,7 @@ def test_killed_and_resumed_ends_bit_equal(data, tmp_path):
     [
         ("generator", ["base=1", "batch=2", "expert=", "quality=0.05", "network=published"]),
         ("generator", ["base=1", "batch=2", "quality=0.05", "hears=true", "opening=4"]),
+        ("generator", ["base=1", "batch=2", "expert=", "warp=true"]),
         ("judge", ["base=2", "speakers=1", "windows=4"]),
     ],
 )

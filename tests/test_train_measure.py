@@ -134,9 +134,11 @@ def test_weights_stand_at_the_mouth():
     assert weight[90, 4] < 1.1
 
 
-def test_the_reference_cannot_be_the_answer(data):
+@pytest.mark.parametrize("warp", [False, True])
+def test_the_reference_cannot_be_the_answer(data, warp):
     teach, tune = pools("generator", data)
-    task = GeneratorTask(Config("generator", base=1, batch=1, singles=0, expert="", silence=0.0), teach, tune)
+    config = Config("generator", base=1, batch=1, singles=0, expert="", silence=0.0, warp=warp)
+    task = GeneratorTask(config, teach, tune)
     numbers = np.arange(26, dtype=np.uint8)
     for part in teach.parts:  # each frame's colour is its own number, so that a picture says where it comes from
         part["frames"] = np.broadcast_to(
@@ -149,8 +151,9 @@ def test_the_reference_cannot_be_the_answer(data):
     try:
         for step in range(20):
             batch = task.batch(np.random.default_rng(step), step)
-            times, reference = (batch[k][:, 0, 0, 0].astype(int) // 9 for k in ("target", "reference"))
-            away = np.abs(times - reference).min()
+            times, references = batch["target"][:, 0, 0, 0].astype(int) // 9, batch["reference"][:, ::3, 0, 0] // 9
+            assert references.shape[1] == (4 if warp else 1)
+            away = np.abs(times[:, None] - references).min()
             assert away > FAR
     finally:
         generator.draw_look = plain
@@ -314,10 +317,27 @@ def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkey
     assert networks.warm(networks.expert(again), again) is not None
 
 
-def test_generator_sheet_and_figures(data, tmp_path):
+def test_a_warping_generator_begins_as_the_one_it_starts_from(data, tmp_path):
+    """Its own colours are those of the other; it sees the first reference as that one saw its only one."""
+    torch.manual_seed(0)
+    old = networks.generator(Config("generator", base=2)).eval()
+    save_file(old.state_dict(), tmp_path / "old.safetensors")
+    config = Config("generator", base=2, warp=True, start=str(tmp_path / "old.safetensors"))
+    new = networks.warm(networks.generator(config), config).eval()
+    mel, face = torch.randn(2, 1, 80, 16), torch.rand(2, 15, 96, 96)
+    with torch.no_grad():
+        made = new(mel, face)
+        torch.testing.assert_close(new.maps[:, :3], old(mel, face[:, :6]))
+    assert made.shape == (2, 3, 96, 96) and new.maps[:, -1].mean() > 0.2
+    with pytest.raises(TrainingError, match="does not fit"):
+        networks.warm(networks.generator(Config("generator", base=1, warp=True)), config)
+
+
+@pytest.mark.parametrize("warp", [False, True])
+def test_generator_sheet_and_figures(data, tmp_path, warp):
     torch.manual_seed(0)
     arrays = open_arrays(data, ["tune"])
-    network = networks.generator(Config("generator", base=1)).eval()
+    network = networks.generator(Config("generator", base=1, warp=warp)).eval()
     sheet = report.sample_sheet(network, arrays, [0], columns=4)
     assert sheet.shape == (5 * 96 + 6, 4 * 96, 3)
     people = report.contact_sheet([network], arrays, people=1, columns=4)

@@ -85,13 +85,15 @@ def _architecture(config: Config) -> str:
     if config.task == "expert":
         compact = "compact-expert" if config.window == 5 else f"compact-expert-{config.window}"
         return "expert" if config.network == "published" else compact
-    return ARCHITECTURES[config.task]
+    return "wav2lip-warp" if config.warp else ARCHITECTURES[config.task]
 
 
 def _inputs(config: Config) -> dict:
     if config.task == "generator":
         return {"mel": "(B,1,80,16), protocol.md section 1", "mel_start_frames": networks.MEL_START,
-                "face": "(B,6,96,96) BGR 0..1, masked target (rows 48.. = 0) first, reference second"}  # fmt: skip
+                "face": f"(B,{15 if config.warp else 6},96,96) BGR 0..1, masked target (rows 48.. = 0) first, "
+                + ("then four references: at rest, widest open, widest, narrowest" if config.warp
+                   else "reference second")}  # fmt: skip
     if config.task == "judge":
         from .judge import HALF_PX
 

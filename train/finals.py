@@ -95,14 +95,14 @@ def generator_rows(
     rows = []
     for i in clips:
         faces = crops(arrays, i)[:MOST_FRAMES]
-        shown = faces[references_of(arrays, i, faces)]
+        shown = references_of(arrays, i, faces, network)
         mels = heard(arrays, i, len(faces), network.mel_start)
         own = generate(network, faces, shown, mels)
         voice = foreign(arrays, i)
         length = min(len(faces), arrays.clips[voice].frames)
         other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, network.mel_start))
-        row = {"psnr": psnr(faces, own), "ssim": ssim(faces, own), "psnr_reference": psnr(faces, shown),
-               "ssim_reference": ssim(faces, shown), "sharp": sharpness(own) / sharpness(faces),
+        row = {"psnr": psnr(faces, own), "ssim": ssim(faces, own), "psnr_reference": psnr(faces, shown[..., :3]),
+               "ssim_reference": ssim(faces, shown[..., :3]), "sharp": sharpness(own) / sharpness(faces),
                "moves_truth": movement(faces)}  # fmt: skip
         row |= movements(network, faces, int(lip_gaps(arrays, i)[: len(faces)].argmin()), mels)
         for name, lower in (("output", other), ("untouched", faces[:length])):

@@ -21,20 +21,23 @@ from torch.nn import functional
 
 from lipsync.crop import unlike, upper
 from lipsync.networks.compact import CompactQuality
+from lipsync.networks.warp import REFERENCES
 from lipsync.networks.wav2lip import Conv, Quality
 from lipsync.points import INNER_LIPS
+from lipsync.references import role_costs
 
 from . import networks
 from .config import Config
 from .data import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
 from .loop import Loop
 from .networks import MEL_START
-from .revoice import lip_gaps, revoice_figures
+from .revoice import lip_gaps, lip_widths, revoice_figures
 from .sync_batches import speaker_weights
 
 FRAMES = 5
 FAR = 6  # frames between the window and its reference
 CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
+MISSING = 0.05  # share of windows in which a warping generator has one picture for all roles
 FINE_TUNED = 0.1  # rate of an expert that goes on learning, against the generator's
 OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
 
@@ -103,12 +106,13 @@ class GeneratorTask:
                 times = np.arange(at, at + frames)
         far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
         far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
-        reference = self._reference(i, int(times[len(times) // 2]), far, rng)
+        references = self._references(i, int(times[len(times) // 2]), far, rng)
         look = draw_look(rng, self.config.strength, patches=False, degrade=False)
         pictures = self.teach.frames(i)
-        moved = look.moved(rng.normal(0, 0.8, 2))  # at inference the reference is not cut from the very same place
         parts["target"].append(np.stack([_network(look(pictures[t], rng)) for t in times]))
-        parts["reference"].append(np.stack([_network(moved(pictures[reference], rng))] * frames))
+        # At inference a reference is not cut from the very same place.
+        seen = [_network(look.moved(rng.normal(0, 0.8, 2))(pictures[k], rng)) for k in references]
+        parts["reference"].append(np.stack([np.concatenate(seen)] * frames))
         heard = change_sound(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
         mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
         parts["mel"].append(np.full_like(mel, SILENCE) if still else mel)
@@ -122,19 +126,34 @@ class GeneratorTask:
         parts["sounds"].append(np.stack([mel_window(plain, column(clip, int(t))) for t in picked]))
         parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
 
+    def _references(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> list[int]:
+        """Those of the frames `far` that the generator sees beside frame `frame` of clip i."""
+        if not self.config.warp:
+            return [self._reference(i, frame, far, rng)]
+        if rng.random() < MISSING:  # a still, a clip too short: one picture for all roles
+            return [self._reference(i, frame, far, rng)] * REFERENCES
+        apart = np.abs(self._upper(i)[far].astype(np.float32) - self._upper(i)[frame]).mean((1, 2, 3))
+        return [
+            int(far[cost.argmin()]) for cost in role_costs(apart, self._gap(i)[far], lip_widths(self.teach, i)[far])
+        ]
+
     def _reference(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> int:
         """One of the frames `far`: as the engine chooses (40 %), the widest mouth (25 %: a portrait may only ever
         smile), the most closed (15 %), any (20 %)."""
         gaps, draw = self._gap(i)[far], rng.random()
         if draw < 0.4:
-            if i not in self.uppers:
-                look = plain_look()
-                self.uppers[i] = np.stack([upper(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
-            uppers = self.uppers[i]
+            uppers = self._upper(i)
             return int(far[unlike(uppers[far], uppers[frame].astype(np.float32), gaps).argmin()])
         if draw < 0.8:
             return int(far[gaps.argmax() if draw < 0.65 else gaps.argmin()])
         return int(rng.choice(far))
+
+    def _upper(self, i: int) -> np.ndarray:
+        """(T, 12, 24, 3) uint8: a clip's frames above the mouth, coarse."""
+        if i not in self.uppers:
+            look = plain_look()
+            self.uppers[i] = np.stack([upper(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
+        return self.uppers[i]
 
     def _gap(self, i: int) -> np.ndarray:
         if i not in self.gaps:
@@ -157,6 +176,10 @@ class GeneratorTask:
         edge = edge_difference(made[:, :, 48:], target[:, :, 48:], weight[:, :, 48:])
         loss = l1 + c.edges * edge
         numbers = {"l1": float(l1.detach()), "edge": float(edge.detach())}
+        if c.warp:
+            folds, mixing, own = flow_penalties(self.networks["generator"].maps)
+            loss = loss + c.folds * folds + c.mixing * mixing
+            numbers |= {"folds": float(folds.detach()), "mixing": float(mixing.detach()), "painted": own}
         share = c.sync * min(1.0, max(0.0, (loop.step - c.sync_from) / max(c.sync_over, 1)))
         if self.expert is not None and (share > 0 or c.lips):
             self.expert.to(made.device)
@@ -247,6 +270,15 @@ class GeneratorTask:
         return figures | {
             "choice": figures["psnr"] + 10 * figures.get("told_apart", 0.0) + 5 * min(figures["sharp"], 1.0)
         }
+
+
+def flow_penalties(maps: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Of a warping generator's maps (B, 16, 96, 96): the mean L1 between neighbouring displacements, the mean entropy of
+    the choice between references in the lower half, and the share of pixels that are painted, not moved."""
+    flow, weights = maps[:, 3 : 3 + 2 * REFERENCES], maps[:, 3 + 2 * REFERENCES :, 48:]
+    folds = 2 * (flow.diff(dim=2).abs().mean() + flow.diff(dim=3).abs().mean())
+    mixing = -(weights * (weights + 1e-6).log()).sum(1).mean()
+    return folds, mixing, float(weights[:, -1].mean().detach())
 
 
 def _network(picture: np.ndarray) -> np.ndarray:

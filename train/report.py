@@ -118,12 +118,13 @@ def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
     rows = []
     for i in clips:
         faces = crops(arrays, i)
-        shown, picked = faces[references_of(arrays, i, faces)], np.linspace(0, len(faces) - 1, columns).astype(int)
+        shown = references_of(arrays, i, faces, network)
+        picked = np.linspace(0, len(faces) - 1, columns).astype(int)
         masked = faces.copy()
         masked[:, 48:] = 0
         own = generate(network, faces, shown, heard(arrays, i, len(faces), network.mel_start))
         other = generate(network, faces, shown, heard(arrays, foreign(arrays, i), len(faces), network.mel_start))
-        rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, shown, own, faces, other)]
+        rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, shown[..., :3], own, faces, other)]
         rows.append(np.full((6, *rows[-1].shape[1:]), 255, np.uint8))
     width = max(r.shape[1] for r in rows)
     return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
@@ -140,13 +141,13 @@ def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int
         i, span = longest[k], columns * step
         voice, faces = foreign(arrays, i), crops(arrays, i)[: 3 * span]
         length = min(len(faces), arrays.clips[voice].frames)
-        faces, shown = faces[:length], faces[references_of(arrays, i, faces)][:length]
         spoken = np.convolve(arrays.speech(voice)[:length], np.ones(span), "valid") if length > span else np.zeros(1)
         picked = np.arange(spoken.argmax(), length)[:span:step]
         for network in (None, *networks):
-            seen = faces.copy()
+            seen = faces[:length].copy()
             if network is not None:
-                made = generate(network, faces, shown, heard(arrays, voice, length, network.mel_start))
+                shown = references_of(arrays, i, faces, network)[:length]
+                made = generate(network, faces[:length], shown, heard(arrays, voice, length, network.mel_start))
                 seen[:, LOWER:] = made[:, LOWER:]
             row = np.concatenate(list(seen[picked]), axis=1)
             rows.append(np.pad(row, ((0, 0), (0, columns * row.shape[0] - row.shape[1]), (0, 0)), constant_values=255))

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lipsync.crop import better, from_network, to_network, unlike, upper
-from lipsync.points import INNER_LIPS
+from lipsync.points import CORNERS, INNER_LIPS
+from lipsync.references import role_costs
 
 from . import networks
 from .data import SILENCE, Arrays, column, mel_window, plain_look
@@ -32,7 +33,22 @@ def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = Tru
     return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
 
 
-def references_of(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndarray:
+def references_of(arrays: Arrays, i: int, faces: np.ndarray, network: nn.Module | None = None, away: int = 4
+                      ) -> np.ndarray:  # fmt: skip
+    """References (T, 96, 96, 3 R) of the first T frames of a clip as a network (None: of one reference) is shown them."""
+    if getattr(network, "references", 1) == 1:
+        return faces[resting(arrays, i, faces, away)]
+    uppers, at = np.stack([upper(f) for f in faces]), np.arange(len(faces))
+    gaps, widths = lip_gaps(arrays, i)[: len(faces)], lip_widths(arrays, i)[: len(faces)]
+    shown = []
+    for t in at:
+        costs = role_costs(np.abs(uppers - uppers[t]).mean((1, 2, 3)), gaps, widths)
+        picked = np.where(np.abs(at - t) < away, np.inf, costs).argmin(1)
+        shown.append(np.concatenate(faces[picked], axis=2))
+    return np.stack(shown)
+
+
+def resting(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndarray:
     """(T,) for each of the first T frames another one of them as reference, by the engine's rule: the one in use is
     kept until another is clearly better. Never one under `away` frames from it, so that no frame is shown itself."""
     uppers, gaps = np.stack([upper(f) for f in faces]), lip_gaps(arrays, i)[: len(faces)]
@@ -44,6 +60,12 @@ def references_of(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> n
     return np.array(picked)
 
 
+def lip_widths(arrays: Arrays, i: int) -> np.ndarray:
+    """(T,) width of the mouth in box sides."""
+    corners = arrays.points(i)[:, CORNERS]
+    return np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1) / BOX_PX
+
+
 def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
     """(T,) height of the open mouth in box sides."""
     lips = arrays.points(i)[:, INNER_LIPS]
@@ -53,9 +75,11 @@ def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
 def generate(
     network: nn.Module, faces: np.ndarray, reference: np.ndarray, mels: np.ndarray, batch: int = 32
 ) -> np.ndarray:
-    """New faces (T, 96, 96, 3) uint8 RGB from crops (T, ...), reference(s) (96, 96, 3) or (T, ...) and (T, 80, 16)."""
+    """New faces (T, 96, 96, 3) uint8 RGB from crops (T, ...), reference(s) (96, 96, 3 R) or (T, ...) and (T, 80, 16)."""
     device = next(network.parameters()).device
-    references = np.broadcast_to(reference, faces.shape)
+    if reference.shape[-1] == 3:  # one for all that the network sees
+        reference = np.concatenate([reference] * getattr(network, "references", 1), axis=-1)
+    references = np.broadcast_to(reference, (*faces.shape[:3], reference.shape[-1]))
     made = []
     for k in range(0, len(faces), batch):
         face = torch.from_numpy(to_network(faces[k : k + batch], references[k : k + batch])).to(device)
@@ -127,7 +151,7 @@ def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays
     rows, mel_start = [], network.mel_start
     for i in clips:
         faces = crops(arrays, i)
-        references = faces[references_of(arrays, i, faces)]
+        references = references_of(arrays, i, faces, network)
         mels = heard(arrays, i, len(faces), mel_start)
         made = generate(network, faces, references, mels)
         row = {"psnr": psnr(faces, made), "ssim": ssim(faces, made), "sharp": sharpness(made) / sharpness(faces)}
