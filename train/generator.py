@@ -273,8 +273,8 @@ class GeneratorTask:
 
 
 def flow_penalties(maps: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Of a warping generator's maps (B, 16, 96, 96): the mean L1 between neighbouring displacements, the mean entropy of
-    the choice between references in the lower half, and the share of pixels that are painted, not moved."""
+    """Of a warping generator's maps (B, 16, 96, 96): mean L1 between neighbouring displacements, mean entropy of the
+    choice between references in the lower half, and the share of pixels that are painted, not moved."""
     flow, weights = maps[:, 3 : 3 + 2 * REFERENCES], maps[:, 3 + 2 * REFERENCES :, 48:]
     folds = 2 * (flow.diff(dim=2).abs().mean() + flow.diff(dim=3).abs().mean())
     mixing = -(weights * (weights + 1e-6).log()).sum(1).mean()

@@ -35,7 +35,7 @@ def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = Tru
 
 def references_of(arrays: Arrays, i: int, faces: np.ndarray, network: nn.Module | None = None, away: int = 4
                       ) -> np.ndarray:  # fmt: skip
-    """References (T, 96, 96, 3 R) of the first T frames of a clip as a network (None: of one reference) is shown them."""
+    """References (T, 96, 96, 3 R) of a clip's first T frames, as a network (None: of one reference) is shown them."""
     if getattr(network, "references", 1) == 1:
         return faces[resting(arrays, i, faces, away)]
     uppers, at = np.stack([upper(f) for f in faces]), np.arange(len(faces))
@@ -75,7 +75,7 @@ def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
 def generate(
     network: nn.Module, faces: np.ndarray, reference: np.ndarray, mels: np.ndarray, batch: int = 32
 ) -> np.ndarray:
-    """New faces (T, 96, 96, 3) uint8 RGB from crops (T, ...), reference(s) (96, 96, 3 R) or (T, ...) and (T, 80, 16)."""
+    """New faces (T, 96, 96, 3) uint8 RGB from crops (T, ...), references (96, 96, 3 R) or (T, ...), and (T, 80, 16)."""
     device = next(network.parameters()).device
     if reference.shape[-1] == 3:  # one for all that the network sees
         reference = np.concatenate([reference] * getattr(network, "references", 1), axis=-1)
