@@ -1,17 +1,22 @@
 """Reference pictures: which of a speaker's own frames a model sees beside the frame."""
 
+import json
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from lipsync.checkpoints import write_card
 from lipsync.crop import CropRule, cut, to_network
 from lipsync.detail import PATCH_BOX, Exemplar
 from lipsync.faces import Portrait
-from lipsync.models import composed
+from lipsync.models import composed, open_model
 from lipsync.networks.warp import FARTHEST, REFERENCES, Warp, compose
 from lipsync.references import Resting, Roles
+
+from .conftest import ROOT
 
 RULE, FPS = CropRule(), Fraction(25)
 
@@ -101,3 +106,20 @@ def test_a_displacement_moves_the_picture():
     found[12] = 1  # all of the second reference
     found[5], found[6] = 5 / 96, -3 / 96
     np.testing.assert_array_equal(composed(found, references)[3:, :-5], references[:-3, 5:, 3:6])
+
+
+def test_every_engine_runs_a_network_of_four_references(tmp_path, monkeypatch):
+    """A tiny one of random weights, registered: torch and OpenVINO make the same pictures of it."""
+    torch.manual_seed(0)
+    path = tmp_path / "tiny-warp.safetensors"
+    save_file(Warp(2).state_dict(), path)
+    card = json.loads((ROOT / "weights" / "wav2lip-lab.json").read_text())
+    write_card(path, {"architecture": "wav2lip-warp", "base": 2, "crop": card["crop"]})
+    monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    crops, references = (rng.integers(0, 255, (3, 96, 96, 3 * n)).astype(np.uint8) for n in (1, 4))
+    windows = rng.normal(0, 1, (3, 80, 16)).astype(np.float32)
+    made = [open_model("tiny-warp", e).generate(crops, references, windows) for e in ("torch", "openvino cpu float32")]
+    assert made[0].shape == (3, 96, 96, 3) and made[0].std() > 10
+    assert np.abs(made[0].astype(int) - made[1]).max() <= 1
