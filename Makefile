@@ -4,9 +4,9 @@ PY := .venv/bin/python
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info[:2] \
 	not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test test-fast bench sweep lint
+.PHONY: demo test test-fast bench sweep audit lint
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found; name one: make demo PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
@@ -16,11 +16,11 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c 'import sys;
 	touch .venv/ready
 
 demo: .venv/ready        ## serve the page on http://localhost:7860; installs the libraries OpenCV links where it may
-	@sh tests/prepare.sh demo
+	@sh scripts/system_packages.sh demo
 	$(PY) app.py
 
 test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-ng and a Korean font where it may
-	@sh tests/prepare.sh
+	@sh scripts/system_packages.sh
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -n 2 --dist loadscope -m "not bench and not sweep"
@@ -29,12 +29,16 @@ test-fast: .venv/ready   ## the suite without slow, browser and bench tests: und
 	$(PY) -m pytest -n 2 --dist loadscope -m "not slow and not browser and not bench and not sweep"
 
 bench: .venv/ready       ## speed and memory of this machine; speeds as ratios of one run
-	$(PY) -m tests.bench
-	$(PY) -m tests.bench_judge
+	$(PY) -m bench.pipeline
+	$(PY) -m bench.syncnet
 	$(PY) -m pytest -m bench
 
-sweep: .venv/ready       ## hostile files: all lies, cuts, mutations and attacks on labels (tests/hostile.py); 20 minutes
+sweep: .venv/ready       ## hostile files: all lies, cuts, mutations and attacks on labels (tests/helpers/hostile.py); 20 minutes
 	$(PY) -m pytest -m sweep -s
+
+audit: .venv/ready       ## known faults of the libraries in requirements.txt; asks a database on the internet
+	$(PY) -m pip install --quiet pip-audit
+	$(PY) -m pip_audit --requirement requirements.txt --no-deps --disable-pip
 
 lint: .venv/ready
 	$(PY) -m ruff check .

@@ -41,7 +41,7 @@ def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[st
 
 
 def sentence(said: str, kind: str = "bad") -> str:
-    """One line on its own: bad | quiet."""
+    """One line on its own: bad | warn | good | quiet."""
     return _line(said, kind=kind)
 
 
@@ -182,8 +182,14 @@ def _curve(values: list[float | None], t: Words) -> str:
 
 
 def label(found: dict) -> str:
-    """What `tasks.verdict` found, with its sign."""
-    return ("✓ " if found["labelled"] else "✗ ") + found["words"]
+    """What `tasks.verdict` found, with its sign: a lack of a label is no alarm."""
+    return {"good": "✓ ", "warn": "! ", "quiet": "– ", "bad": ""}[label_kind(found)] + found["words"]
+
+
+def label_kind(found: dict) -> str:
+    """How `tasks.verdict` looks: good (labelled), warn (altered, unknown, lost), quiet (no label), bad (no media)."""
+    kinds = {"not labelled": "quiet", "unreadable": "bad"}
+    return "good" if found["labelled"] else kinds.get(found.get("status", ""), "warn")
 
 
 def _figure(name: str, inner: str, link: str = "") -> str:

@@ -18,8 +18,8 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 from filelock import FileLock, Timeout
 
-from lipsync.credentials import check_keys_apart
 from lipsync.errors import InputError, LipsyncError
+from lipsync.label.keys import check_keys_apart
 
 from .settings import Settings, read_settings
 
@@ -30,6 +30,7 @@ MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktim
                ".mkv": "video/x-matroska", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png",
                ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp", ".avif": "image/avif"}  # fmt: skip
 SWEEP_EVERY_S = 60
+ICON = Path(__file__).parent / "static" / "icon.svg"
 SLOTS = 500  # events of gradio that may be under way; each is short, or waits for a job of the capped queue
 SESSIONS = 300  # visitors whose page state gradio remembers
 IDLE_S = 20.0  # a connection that asks nothing for so long is closed
@@ -156,6 +157,7 @@ def build(settings: Settings) -> Gate:
         i18n=I18N,
         footer_links=[],
         run_history=False,
+        favicon_path=ICON,
         show_error=False,
         max_file_size=upload_bytes,
         ssr_mode=False,

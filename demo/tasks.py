@@ -15,14 +15,16 @@ from typing import Any
 
 import cv2
 
-from lipsync import checkpoints, label, sandbox
-from lipsync.choose import choose
+from lipsync import sandbox
+from lipsync.checkpoints import registry
 from lipsync.errors import InputError, LipsyncError
-from lipsync.faces import FaceMap
-from lipsync.media import FrameReader, SoundReader, VideoInfo, probe
-from lipsync.models import MODELS
-from lipsync.monitor import Monitor
+from lipsync.faces.selection import choose
+from lipsync.faces.tracking import FaceMap
+from lipsync.label import manifest as label
+from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
+from lipsync.models.base import MODELS
 from lipsync.pipeline import find, preview, sync
+from lipsync.progress import Monitor
 from lipsync.records import Options, Progress
 
 from .jobs import Job, JobQueue
@@ -37,9 +39,9 @@ LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
 
-def models() -> dict[str, checkpoints.Card]:
+def models() -> dict[str, registry.Card]:
     """The lip-sync models whose files are here, by name; the default first."""
-    here = {n: c for n, c in checkpoints.cards().items() if c.path is not None and c.architecture in MODELS}
+    here = {n: c for n, c in registry.cards().items() if c.path is not None and c.architecture in MODELS}
     return dict(sorted(here.items(), key=lambda item: item[0] != Options.model))
 
 
@@ -302,18 +304,18 @@ def _judge() -> Any:
 
 @cache
 def _built_judge() -> Any:
-    from eval.judge import Judge
+    from eval.syncnet import Judge
 
     return Judge(fast=True)
 
 
 def verdict(path: str | Path) -> dict[str, Any]:
-    """What a file's label says: {"labelled": bool, "words": str}."""
+    """What a file's label says: {"labelled": bool, "status": label.Status or "unreadable", "words": str}."""
     try:
         found = label.verify(path)
-        return {"labelled": found.exit_code == 0, "words": label.describe(found)}
+        return {"labelled": found.exit_code == 0, "status": str(found.status), "words": label.describe(found)}
     except LipsyncError as error:
-        return {"labelled": False, "words": str(error)}
+        return {"labelled": False, "status": "unreadable", "words": str(error)}
 
 
 def warm_up() -> None:
@@ -326,8 +328,8 @@ def warm_up() -> None:
     import numpy as np
     from skimage.data import astronaut
 
-    from lipsync.faces import find_faces
-    from lipsync.models import open_model
+    from lipsync.faces.tracking import find_faces
+    from lipsync.models.base import open_model
 
     sandbox.warm()
     for sentence in sandbox.in_force():

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lipsync.console import Bar, guarded, plain_signs
 from lipsync.errors import Cancelled
 from lipsync.files import refuse_overwriting
-from lipsync.monitor import Monitor
-from lipsync.shell import Bar, guarded, plain_signs
+from lipsync.progress import Monitor
 
-from .compared import FAMILIES, compared, names
 from .protocols import PROTOCOLS
+from .reference import FAMILIES, compared, names
 
 WIDE = 15  # shifts that `offset` tries to each side where the clip is long enough: 600 ms
 RETRIEVED = 80  # frames of a clip that look for their sound: three seconds
@@ -121,16 +121,16 @@ def _judging(parser: argparse.ArgumentParser, detector: bool = True) -> None:
 
 
 def _judge(args: argparse.Namespace):
-    from .judge import Judge
     from .protocols import protocol
+    from .syncnet import Judge
 
     return Judge(args.judge, args.fast), protocol(args.protocol).with_shifts(args.shifts)
 
 
 def _score(args: argparse.Namespace) -> int:
-    from .catalogue import MeasureError
-    from .rows import CsvRows
-    from .sets import items
+    from .inputs import items
+    from .metrics.base import MeasureError
+    from .results import CsvRows
     from .table import rows_table, summary_table
 
     families = [f for f in args.measures.split(",") if f] or (list(FAMILIES) if args.reference else [])
@@ -164,7 +164,7 @@ def _score(args: argparse.Namespace) -> int:
 
 def _row(item, judge, protocol, detector, families, monitor, kept):
     """One clip's row: the one that is in the CSV, where its file and settings are the same, else a new one."""
-    from .catalogue import reason
+    from .metrics.base import reason
     from .score import score_file, unscored
 
     named = {"identity": item.identity, "system": item.system, "pair": item.pair, "set": item.set,
@@ -193,7 +193,7 @@ def _row(item, judge, protocol, detector, families, monitor, kept):
 
 
 def _sha256(path: Path | None) -> str:
-    from lipsync.fetching import file_sha256
+    from lipsync.checkpoints.download import file_sha256
 
     try:
         return file_sha256(path) if path is not None and path.is_file() else ""
@@ -202,7 +202,7 @@ def _sha256(path: Path | None) -> str:
 
 
 def _offset(args: argparse.Namespace) -> int:
-    from .repair import fix, fixable, words
+    from .offset import fix, fixable, words
     from .score import score_file
 
     if args.fix:
@@ -232,10 +232,10 @@ def _offset(args: argparse.Namespace) -> int:
 
 
 def _frechet(args: argparse.Namespace) -> int:
-    from . import frechet
-    from .catalogue import MeasureError
     from .encoders import VARIANTS, open_encoder, set_statistics
-    from .sets import items
+    from .inputs import items
+    from .metrics import frechet
+    from .metrics.base import MeasureError
 
     encoder = open_encoder(args.encoder)
     if args.paired:  # each generated one beside the real one of its name, so that row i is of the same picture in both
@@ -268,7 +268,7 @@ def _said(value: float | None, digits: int = 3) -> str:
 
 
 def _leakage(args: argparse.Namespace) -> int:
-    from . import leakage
+    from .metrics import leakage
     from .score import unscored
 
     judge, protocol = _judge(args)
@@ -278,11 +278,11 @@ def _leakage(args: argparse.Namespace) -> int:
 
 
 def _retrieval(args: argparse.Namespace) -> int:
-    from . import retrieval
-    from .catalogue import reason
     from .clips import main_face
+    from .inputs import items
+    from .metrics import retrieval
+    from .metrics.base import reason
     from .score import embeddings, unscored
-    from .sets import items
 
     judge, protocol = _judge(args)
     video, audio, left_out = [], [], 0
@@ -316,7 +316,7 @@ def _print_values(made_by, measures, found: dict, as_json: bool) -> None:
 
 
 def _validity(args: argparse.Namespace) -> int:
-    from .sets import items, spread
+    from .inputs import items, spread
     from .validity import validity
 
     judge, protocol = _judge(args)

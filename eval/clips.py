@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lipsync.detectors import DETECTORS, ShotFinder, shrink
 from lipsync.errors import InputError
-from lipsync.faces import find_faces, runs
-from lipsync.media import FrameReader, VideoInfo, ahead, probe
-from lipsync.monitor import Monitor
+from lipsync.faces.detectors import DETECTORS, ShotFinder, shrink
+from lipsync.faces.tracking import find_faces, runs
+from lipsync.media.reader import FrameReader, VideoInfo, ahead, probe
+from lipsync.progress import Monitor
 
-from .catalogue import MeasureError
 from .crops import track_crops, whole
-from .judge import Judge, hear
+from .metrics.base import MeasureError
 from .protocols import FPS, SAMPLES, Protocol
+from .syncnet import Judge, hear
 from .tracks import MIN_SCENE, FaceTrack, shot_tracks
 
 

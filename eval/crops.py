@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
-from .catalogue import MeasureError
+from .metrics.base import MeasureError
 from .tracks import FaceTrack
 
 SIZE_PX = 224

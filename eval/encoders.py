@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsync import checkpoints
-from lipsync.choose import choose
+from lipsync.checkpoints import registry
+from lipsync.checkpoints.download import SOURCES, file_sha256
 from lipsync.crop import CropRule, cut
 from lipsync.errors import Cancelled, LipsyncError, ModelError, NoFaceError
-from lipsync.fetching import SOURCES, file_sha256
-from lipsync.media import FrameReader, probe
+from lipsync.faces.selection import choose
+from lipsync.media.reader import FrameReader, probe
 from lipsync.networks.inception import SIZE_PX, Inception
 from lipsync.networks.syncnet import SyncNet
 from lipsync.pipeline import find
 
-from .catalogue import MeasureError
 from .clips import lacks
-from .frechet import Accumulator, Statistics
+from .metrics.base import MeasureError
+from .metrics.frechet import Accumulator, Statistics
 
 BATCH = 32
 RECIPE = 1  # to be raised with any change to what the networks are fed or what is read from them: old caches end
@@ -69,7 +69,7 @@ def open_encoder(name: str = "auto") -> Encoder:
     """
     makers = {"inception": _inception, "lab": _lab}
     if name == "auto":
-        name = "inception" if checkpoints.cards()["inception"].path else "lab"
+        name = "inception" if registry.cards()["inception"].path else "lab"
     if name not in makers:
         raise MeasureError(f"There is no encoder named {name!r}: choose one of auto, {', '.join(makers)}.")
     return makers[name]()
@@ -77,8 +77,8 @@ def open_encoder(name: str = "auto") -> Encoder:
 
 def _inception() -> Encoder:
     """Features of the FID. The title is FID only where the card says that the file was the published one."""
-    checksum, network = checkpoints.sha256("inception"), _network("inception", Inception)
-    origin = checkpoints.cards()["inception"].facts.get("published", {}).get("sha256")
+    checksum, network = registry.sha256("inception"), _network("inception", Inception)
+    origin = registry.cards()["inception"].facts.get("published", {}).get("sha256")
     title = "FID" if origin == SOURCES["inception"].sha256 else "Fréchet (another Inception)"
     return Encoder("inception", checksum, title, _in_batches(network.features))
 
@@ -93,7 +93,7 @@ def _lab() -> Encoder:
     others: 0.054, and blurred 0.067, 0.204, 1.06, 4.12. To themselves as JPEG of quality 60, 30, 10: 0.002, 0.007,
     0.041; with noise of 4, 8, 16 grey levels: 0.001, 0.005, 0.038.
     """
-    checksum, network = checkpoints.sha256(LAB), _network(LAB, SyncNet)
+    checksum, network = registry.sha256(LAB), _network(LAB, SyncNet)
 
     def features(pictures: Tensor) -> Tensor:
         x = nn.functional.interpolate(pictures, (LAB_PX, LAB_PX), mode="bilinear", align_corners=False)
@@ -109,7 +109,7 @@ def _lab() -> Encoder:
 
 
 def _network(checkpoint: str, kind: type[nn.Module]) -> nn.Module:
-    network = checkpoints.load(checkpoint)
+    network = registry.load(checkpoint)
     if not isinstance(network, kind):
         raise ModelError(
             f"The checkpoint {checkpoint} holds {type(network).__name__}, where {kind.__name__} is needed."
@@ -139,7 +139,7 @@ def pictures_of(path: Path, variant: str, every: int = 1, notes: list[str] | Non
     """What an encoder sees of a video, frame by frame; no more than one frame is held.
 
     variant  whole: every frame, resized to 299 x 299 (bilinear, proportions lost, as the published recipe does it)
-             faces: the largest face of each shot (`lipsync.choose`), 224 x 224, only of frames where it was seen
+             faces: the largest face of each shot (`lipsync.faces.selection`), 224 x 224, only of frames where it was seen
     every    2 takes frames 0, 2, 4 ...; neighbours are alike
     notes    takes sentences about what was missing from the file
     yields   (S, S, 3) uint8 RGB

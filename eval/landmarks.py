@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipsync.detectors import Mesh
-from lipsync.faces import FaceMap, Track, box_from_points
-from lipsync.media import Frame
+from lipsync.faces.detectors import Mesh
+from lipsync.faces.tracking import FaceMap, Track, box_from_points
+from lipsync.media.reader import Frame
 
-from .catalogue import MeasureError
+from .metrics.base import MeasureError
 
 # Points of mediapipe's 468-point mesh, both contours from the right corner (left in the picture) along the lower lip.
 OUTER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]

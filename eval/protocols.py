@@ -11,10 +11,11 @@ import json
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 
-from lipsync import detectors, faces
+from lipsync.faces import detectors, tracking
 
-from . import crops, sync, tracks
-from .catalogue import MeasureError
+from . import crops, tracks
+from .metrics import sync
+from .metrics.base import MeasureError
 
 FPS = Fraction(25)
 SAMPLES = 640  # of 16 kHz sound that belong to one frame
@@ -48,7 +49,7 @@ class Protocol:
     def sha(self, detector: str, judge) -> str:
         """Twelve digits that change with any setting which could change a number (the judge's weights have their sum).
 
-        judge  an eval.judge.Judge
+        judge  an eval.syncnet.Judge
         """
         settings = asdict(self) | {
             "version": VERSION, "detector": self.detector(detector), "fps": str(FPS), "silent": SILENT,
@@ -59,10 +60,10 @@ class Protocol:
         if self.faces == "published":
             settings["tracks"] = [tracks.MIN_OVERLAP, tracks.MAX_GAP, tracks.MIN_DETECTIONS, tracks.MIN_SIDE_PX,
                                   tracks.MEDIAN, tracks.MIN_SHOT, tracks.MIN_SCENE, detectors.SHOT_PX,
-                                  faces.SMALL_PX]  # fmt: skip
+                                  tracking.SMALL_PX]  # fmt: skip
         if self.faces == "steady":
-            settings["tracks"] = [faces.SMALL_PX, faces.DETECT_EVERY, faces.FOLLOW_EVERY, faces.BRIDGE, faces.FORGET,
-                                  faces.MIN_FRAMES, detectors.SHOT_PX]  # fmt: skip
+            steps = tracking.DETECT_EVERY, tracking.FOLLOW_EVERY, tracking.BRIDGE, tracking.FORGET
+            settings["tracks"] = [tracking.SMALL_PX, *steps, tracking.MIN_FRAMES, detectors.SHOT_PX]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import Cancelled
-from lipsync.fetching import file_sha256
-from lipsync.media import FrameReader
-from lipsync.monitor import Monitor
+from lipsync.media.reader import FrameReader
+from lipsync.progress import Monitor
 
-from . import sync
-from .catalogue import MeasureError, reason
 from .clips import MainFace, at_25, find_tracks, lacks, too_short
 from .crops import track_crops, whole
-from .judge import BATCH, Judge, hear, planes, sound_windows
+from .metrics import sync
+from .metrics.base import MeasureError, reason
 from .protocols import FRAMES, SAMPLES, SILENT, Protocol, windows
-from .rows import ScoreRow
+from .results import ScoreRow
+from .syncnet import BATCH, Judge, hear, planes, sound_windows
 from .tracks import FaceTrack
 
 

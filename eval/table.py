@@ -9,10 +9,11 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from . import compared, sync
-from .catalogue import Measure
-from .intervals import bootstrap
-from .rows import ScoreRow
+from . import reference as compared
+from .metrics import sync
+from .metrics.base import Measure
+from .results import ScoreRow
+from .stats import bootstrap
 
 _SHOWN = {m.name: m for m in (*sync.MEASURES, *(m for family in compared.FAMILIES.values() for m in family))}
 

@@ -20,20 +20,20 @@ from rich.table import Table
 
 from lipsync import audio
 from lipsync.errors import LipsyncError
-from lipsync.faces import find_faces
-from lipsync.media import FrameReader, VideoWriter, probe, read_waveform
+from lipsync.faces.tracking import find_faces
+from lipsync.media.reader import FrameReader, VideoWriter, probe, read_waveform
 
-from . import frechet, image, leakage, motion, retrieval, sync
-from .catalogue import MeasureError
 from .clips import MainFace, main_face
 from .encoders import open_encoder
-from .intervals import bootstrap
-from .judge import Judge, sound_windows
+from .inputs import spread
 from .landmarks import lips_of
+from .metrics import frechet, image, leakage, motion, retrieval, sync
+from .metrics.base import MeasureError
 from .protocols import FPS, SAMPLES, Protocol, windows
-from .rows import ScoreRow
+from .results import ScoreRow
 from .score import embeddings, score_file, unscored
-from .sets import spread
+from .stats import bootstrap
+from .syncnet import Judge, sound_windows
 
 SHIFTS = tuple(range(16))  # frames
 NOISES_DB = (np.inf, 20, 10, 0, -10)  # signal to noise

@@ -6,23 +6,24 @@ Names are loaded on first use, so that the decoding child processes, which impor
 from typing import TYPE_CHECKING, Any
 
 from .libraries import settle
+from .version import VERSION
 
 settle()
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "sync": "pipeline",
     "preview": "pipeline",
     "Options": "records",
     "Report": "records",
-    "verify": "label",
+    "verify": "label.manifest",
     "LipsyncError": "errors",
 }
 __all__ = ["LipsyncError", "Options", "Report", "preview", "sync", "verify"]
 
 if TYPE_CHECKING:
     from .errors import LipsyncError
-    from .label import verify
+    from .label.manifest import verify
     from .pipeline import preview, sync
     from .records import Options, Report
 

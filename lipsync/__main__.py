@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .console import SYNC_STAGES, Bar, guarded, plain_signs
 from .errors import InputError
 from .files import refuse_overwriting
 from .records import ENGINES, LONGER, SHORTER, SMOOTHING, Options, Progress
-from .shell import SYNC_STAGES, Bar, guarded, plain_signs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,7 +154,7 @@ def _voices(args: argparse.Namespace) -> dict[int, Path]:
 def _preview(args: argparse.Namespace, options: Options) -> int:
     import cv2
 
-    from .media import probe
+    from .media.reader import probe
     from .pipeline import find, preview
 
     unfit = InputError(f"The preview cannot be written to {args.out}: it must be a .png file in an existing folder.")
@@ -175,7 +175,7 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from .checkpoints import table
+    from .checkpoints.registry import table
 
     rows = table()
     shown = Table(*(key.replace("_", " ") for key in rows[0]), box=None, padding=(0, 2, 0, 0))
@@ -186,7 +186,7 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from .checkpoints import fetch
+    from .checkpoints.registry import fetch
 
     with Bar(SYNC_STAGES) as show:
         path = fetch(
@@ -200,7 +200,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from .label import describe, verify
+    from .label.manifest import describe, verify
 
     verdict = verify(args.file)
     print(describe(verdict))

@@ -6,12 +6,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from .console import SYNC_STAGES, Bar, sentence
 from .errors import Cancelled, InputError, LipsyncError
 from .files import identity, refuse_overwriting
 from .lists import clips_in, frames_of_one, read_list
 from .pipeline import sync
 from .records import Options
-from .shell import SYNC_STAGES, Bar, sentence
 
 
 def pairs_of(source: Path, voice: Path | None, out: Path) -> list[tuple[Path, Path, Path]]:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from .points import CORNERS, INNER_LIPS, JAW, NOSE_BASE
+from .faces.landmarks import CORNERS, INNER_LIPS, JAW, NOSE_BASE
 
 if TYPE_CHECKING:  # trainers use this module where PyAV is not
     from .detail import Detail
-    from .media import Frame
+    from .media.reader import Frame
 
 SIZE_PX = 96
 FAR_OFF = 16.0  # grey levels: a difference of skin under another light is smaller
@@ -83,8 +83,10 @@ def cut(frame: Frame, region: np.ndarray, size_px: int = SIZE_PX) -> Frame:
 
 
 def to_network(crops: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """(B, S, S, 3) uint8 RGB twice -> (B, 6, S, S) float32 BGR 0..1: crops with the lower half 0, then references."""
-    both = np.concatenate([crops[..., ::-1], references[..., ::-1]], axis=3)  # B S S 6
+    """Crops (B, S, S, 3) and R references (B, S, S, 3 R), uint8 RGB -> (B, 3 + 3 R, S, S) float32 BGR 0..1: crops with
+    the lower half 0, then references."""
+    pictures = [crops, *np.split(references, references.shape[3] // 3, axis=3)]
+    both = np.concatenate([p[..., ::-1] for p in pictures], axis=3)
     both[:, both.shape[1] // 2 :, :, :3] = 0
     return np.ascontiguousarray(both.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 

@@ -23,14 +23,16 @@ import numpy as np
 from .crop import SIZE_PX, CropRule, cut, upper
 
 if TYPE_CHECKING:
-    from .media import Frame
+    from .media.reader import Frame
 
 SMALLEST_PX = 110  # faces whose box is no higher: the network's own resolution is all that there is to see
 BARRED_S = 0.16  # seconds around a frame whose exemplars are not its source
 MOST = 64  # exemplars a track
 BYTES = 64 << 20  # of the exemplars of all tracks of a video
 REACH = np.array([-0.62, -0.16, 0.62, 0.68], np.float32)  # what is kept of a face, in box heights from the box's centre
-PATCH_PX, PATCH_SCALE = 64, 1.7  # picture of the whole face by which exemplars are chosen; its side in box heights
+PATCH_PX, PATCH_SCALE = 160, 1.7  # picture of the whole face; its side in box heights
+_INSET = PATCH_PX / 2 * (1 - 1 / PATCH_SCALE)
+PATCH_BOX = np.array([_INSET, _INSET, PATCH_PX - _INSET, PATCH_PX - _INSET], np.float32)  # the face box in a patch
 THUMB = (32, 16)  # width and height of what is compared of the lower half of a crop
 STICKY = 0.85  # another exemplar must cost less than this share of the one in use
 # All that follows is in pixels of the 96 x 96 crop, or in grey levels.
@@ -51,9 +53,10 @@ class Exemplar:
     """One frame of a face, as sharp as the camera made it.
 
     frame      index in the video
-    luma       (h, w) uint8, the lower face at the frame's own resolution
+    luma       (h, w) uint8, the lower face at the frame's own resolution; (0, 0) where the face is small
     box        (4,) float32 x0 y0 x1 y1, the face box in pixels of `luma`
-    patch      (64, 64, 3) uint8 RGB, the whole face, 1.7 boxes wide
+    patch      (160, 160, 3) uint8 RGB, the whole face, 1.7 boxes wide: references are cut from it
+    opening, width  of the lips, in box heights
     sharpness  of the face above the mouth, see `sharpness`
     traits     (D,) float32, how the mouth and head stand and when, in steps that can be told apart
     """
@@ -64,6 +67,8 @@ class Exemplar:
     patch: Frame
     sharpness: float
     traits: np.ndarray
+    opening: float = 0.0
+    width: float = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -97,23 +102,23 @@ class Exemplars:
         self.nbytes -= kept.pop(int(min(pair, key=lambda i: kept[i].sharpness))).nbytes
 
 
-def take(index: int, frame: Frame, box: np.ndarray, traits: np.ndarray) -> Exemplar | None:
-    """The exemplar of one frame and face box (4,); None where the face is small or its mouth outside the picture."""
+def take(
+    index: int, frame: Frame, box: np.ndarray, opening: float, width: float, pose: tuple[float, float]
+) -> Exemplar:
+    """The exemplar of one frame and face box (4,); opening and width of the lips and pose in box heights."""
     side = float(box[3] - box[1])
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    if side <= SMALLEST_PX:
-        return None
     left, top, right, bottom = np.round(np.array([x, y, x, y]) + REACH * side).astype(int)
     left, top = max(left, 0), max(top, 0)
     part = frame[top : max(bottom, 0), left : max(right, 0)]
-    if not part.size:
-        return None
+    luma = np.zeros((0, 0), np.uint8)
+    if side > SMALLEST_PX and part.size:
+        luma = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
     half = side * PATCH_SCALE / 2
     patch = cut(frame, np.array([x - half, y - half, x + half, y + half]), PATCH_PX)
     own = (box - np.array([left, top, left, top])).astype(np.float32)
-    return Exemplar(
-        index, cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), own, patch, sharpness(frame, box), traits.astype(np.float32)
-    )
+    traits = np.array([opening / 0.02, width / 0.03, pose[0] / 0.05, pose[1] / 0.05, index / 100], np.float32)
+    return Exemplar(index, luma, own, patch, sharpness(frame, box), traits, opening, width)
 
 
 def sharpness(frame: Frame, box: np.ndarray) -> float:
@@ -161,8 +166,7 @@ class DetailTransfer:
     def __init__(self, exemplars: tuple[Exemplar, ...], rule: CropRule, pad: float, fps: Fraction) -> None:
         self._exemplars, self._rule, self._pad = exemplars, rule, pad
         self._barred = float(BARRED_S * fps)
-        inset = PATCH_PX / 2 * (1 - 1 / PATCH_SCALE)
-        region = rule.region(np.array([inset, inset, PATCH_PX - inset, PATCH_PX - inset], np.float32), pad)
+        region = rule.region(PATCH_BOX, pad)
         crops = [cut(e.patch, region) for e in exemplars]
         self._uppers = np.stack([_centred(upper(c)) for c in crops])
         self._mouths = np.stack([_lower(c).reshape(-1, 3).T for c in crops])  # (N, 3, 288)

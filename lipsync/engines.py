@@ -21,18 +21,20 @@ from pathlib import Path
 
 import numpy as np
 
-from . import checkpoints
+from .checkpoints import registry
 from .errors import EngineError
 from .files import cache_dir
 
 BATCH = 32
+REFERENCES = {"wav2lip-warp": 4}  # of architectures that see more than one
 MIN_PSNR_DB = 40.0
 
 
 class Engine:
     """Runs one generator. True of every engine: `run` may be called from any thread, one call at a time.
 
-    run(mel (B, 1, 80, 16) float32, face (B, 6, 96, 96) float32) -> (B, 3, 96, 96) float32 in 0..1, B from 1 up.
+    run(mel (B, 1, 80, 16) float32, face (B, 3 + 3 R, 96, 96) float32) -> (B, C, 96, 96) float32, B from 1 up; R is the
+    number of references (REFERENCES), C 3 for a picture in 0..1, and more for maps of which one is composed.
     """
 
     name: str
@@ -52,7 +54,7 @@ class TorchEngine(Engine):
         self.name = f"torch {device} {precision}"
         self._torch, self._device = torch, device
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._net = checkpoints.load(model).to(device).eval()
+        self._net = registry.load(model).to(device).eval()
 
     def run(self, mel: np.ndarray, face: np.ndarray) -> np.ndarray:
         torch = self._torch
@@ -77,30 +79,35 @@ class OpenVINOEngine(Engine):
             "PERFORMANCE_HINT": "LATENCY",
         }
         network = _converted(model, ov, core)
-        network.reshape({0: [BATCH, 1, 80, 16], 1: [BATCH, 6, 96, 96]})
+        network.reshape({0: [BATCH, 1, 80, 16], 1: [BATCH, _channels(model), 96, 96]})
         self._request = core.compile_model(network, "CPU", hints).create_infer_request()
         self._lock = threading.Lock()
 
     def run(self, mel: np.ndarray, face: np.ndarray) -> np.ndarray:
-        out = np.empty((len(mel), 3, *face.shape[2:]), np.float32)
+        parts = []
         for at in range(0, len(mel), BATCH):
             count = min(BATCH, len(mel) - at)
             fill = [(0, BATCH - count)] + [(0, 0)] * 3
             pair = [np.pad(a[at : at + count], fill) if count < BATCH else a[at : at + count] for a in (mel, face)]
             with self._lock:
-                out[at : at + count] = next(iter(self._request.infer(dict(enumerate(pair))).values()))[:count]
-        return out
+                parts.append(next(iter(self._request.infer(dict(enumerate(pair))).values()))[:count].copy())
+        return np.concatenate(parts)
+
+
+def _channels(model: str) -> int:
+    """Channels of a generator's pictures: the masked frame and its references."""
+    return 3 + 3 * REFERENCES.get(registry.cards()[model].architecture, 1)
 
 
 def _converted(model: str, ov, core):
     """The OpenVINO form of a checkpoint, kept in the cache under the checkpoint's sha256 where there is room for it."""
-    path = cache_dir() / "openvino" / f"{checkpoints.sha256(model)[:16]}-{ov.__version__.split('-')[0]}.xml"
+    path = cache_dir() / "openvino" / f"{registry.sha256(model)[:16]}-{ov.__version__.split('-')[0]}.xml"
     with contextlib.suppress(RuntimeError):  # not there, not to be read, damaged: it is made again
         return core.read_model(path)
     import torch
 
-    example = (torch.zeros(2, 1, 80, 16), torch.zeros(2, 6, 96, 96))
-    network = ov.convert_model(checkpoints.load(model), example_input=example)
+    example = (torch.zeros(2, 1, 80, 16), torch.zeros(2, _channels(model), 96, 96))
+    network = ov.convert_model(registry.load(model), example_input=example)
     with contextlib.suppress(OSError, RuntimeError):  # a full or locked cache costs time at the next run, no more
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
@@ -152,7 +159,7 @@ def open_engine(model: str, wanted: str = "auto") -> Engine:
     wanted  auto, a kind (torch, openvino: its fastest form that agrees with float32) or a full name of `candidates()`
     Raises EngineError where the engine cannot be had, ModelError where the checkpoint cannot.
     """
-    sha256 = checkpoints.sha256(model)
+    sha256 = registry.sha256(model)
     with _OPEN_LOCK:
         offered = candidates()
         fitting = {n: make for n, make in offered.items() if wanted in ("auto", n) or n.startswith(wanted + " ")}
@@ -177,7 +184,7 @@ def _fastest(model: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
     """The fastest engine that agrees with float32; measured once for a checkpoint and a machine, then remembered."""
     memory = cache_dir() / "engines.json"
     versions = [importlib.metadata.version(p) for p in ("torch", "openvino") if importlib.util.find_spec(p)]
-    key = ", ".join([checkpoints.sha256(model)[:16], _processor(), *versions, *sorted(fitting)])
+    key = ", ".join([registry.sha256(model)[:16], _processor(), *versions, *sorted(fitting)])
     try:
         known = dict(json.loads(memory.read_text()))
     except (OSError, ValueError, TypeError):
@@ -198,6 +205,7 @@ def _fastest(model: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
 def compare(model: str, makers: dict[str, Callable[[str], Engine]] | None = None) -> dict[str, dict]:
     """Speed and agreement of each engine on a real face: name -> faces_per_s, psnr_db against float32 torch, agrees."""
     mel, face = probe_input()
+    face = np.concatenate([face[:, :3]] + [face[:, 3:]] * (_channels(model) // 3 - 1), axis=1)
     reference = TorchEngine(model).run(mel, face)
     table = {}
     for name, make in (makers or candidates()).items():

@@ -53,7 +53,7 @@ def _is_clip(path: Path, stills: bool) -> bool:
         return True
     if ending in STILLS:
         return stills
-    from .media import probe  # a child process each, for the few files of unknown endings
+    from .media.reader import probe  # a child process each, for the few files of unknown endings
 
     try:
         info = probe(path)

@@ -20,19 +20,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import label
 from .audio import is_silent
-from .choose import choose, speakers
-from .credentials import Hand, hand
 from .errors import InputError, NoFaceError
-from .faces import FaceMap, Track, find_faces, runs
+from .faces.selection import choose, speakers
+from .faces.tracking import FaceMap, Track, find_faces, runs
 from .files import cache_warnings, refuse_overwriting, through_links
-from .media import Frame, FrameReader, VideoInfo, VideoWriter, ahead, probe, read_sound, sound_notes
-from .models import open_model
-from .monitor import Monitor
+from .label import manifest as label
+from .label.keys import Hand, hand
+from .media.reader import Frame, FrameReader, VideoInfo, VideoWriter, ahead, probe, read_sound, sound_notes
+from .media.timeline import plan
+from .models.base import open_model
+from .progress import Monitor
 from .records import Options, Progress, Report
 from .render import Job, render
-from .timeline import plan
 
 Voice = str | os.PathLike | Mapping[int, str | os.PathLike]
 
@@ -183,9 +183,7 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
                 )
             monitor.step("faces", min(count, total), total)
 
-        found = find_faces(
-            ahead(reader), info.fps, options.detector, step, options.smoothing, options.detail and not info.is_still
-        )
+        found = find_faces(ahead(reader), info.fps, options.detector, step, options.smoothing, not info.is_still)
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
     notes = reader.notes

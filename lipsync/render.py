@@ -15,18 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from . import label
-from .crop import better, cut, match_colour, mouth_mask, paste, unlike, upper
+from .crop import cut, match_colour, mouth_mask, paste
 from .detail import DetailTransfer
 from .engines import BATCH
 from .errors import InputError
-from .faces import Track
-from .media import Frame, FrameReader, VideoInfo, VideoWriter
-from .models import Wav2LipModel
-from .monitor import Monitor
+from .faces.references import Resting, Roles
+from .faces.tracking import Track
+from .label import manifest as label
+from .label.watermark import Watermark
+from .media.reader import Frame, FrameReader, VideoInfo, VideoWriter
+from .media.timeline import SOUND_RATE, Timeline, sound
+from .models.base import Wav2LipModel
+from .progress import Monitor
 from .records import Options
-from .timeline import SOUND_RATE, Timeline, sound
-from .watermark import Watermark
 
 BATCH_BYTES = 64 << 20  # the frames of one batch
 IN_FLIGHT = 2  # batches behind the one being read
@@ -78,13 +79,13 @@ class Speaker:
     def __init__(self, track: Track, model: Wav2LipModel, mel: np.ndarray, info: VideoInfo, options: Options) -> None:
         self.track = track
         self._model, self._mel, self._fps, self._options = model, mel, info.fps, options
-        self._references = [cut(p.chip, model.rule.region(p.box, options.pad)) for p in track.portraits]
-        self._uppers = np.stack([upper(r) for r in self._references])
-        self._gaps = np.array([p.openness for p in track.portraits])
-        self._now = int(self._gaps.argmin())
+        self._reference = Resting(track.portraits, model.rule, options.pad)
+        if model.references > 1:
+            self._reference = Roles(self._reference, track.exemplars, model.rule, options.pad, info.fps)
         self._detail = None
-        if options.detail and track.exemplars:
-            self._detail = DetailTransfer(track.exemplars, model.rule, options.pad, info.fps)
+        large = tuple(e for e in track.exemplars if e.luma.size)
+        if options.detail and large:
+            self._detail = DetailTransfer(large, model.rule, options.pad, info.fps)
 
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
         """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
@@ -94,12 +95,7 @@ class Speaker:
         mask = mouth_mask(self.track.points[i], region, self._options.softness)
         crop = cut(frame, region)
         window = self._model.windows(self._mel, spoken, 1, self._fps)[0]
-        return Mouth(at, source, box, region, mask, crop, self._reference(crop), window, self._detail)
-
-    def _reference(self, crop: Frame) -> Frame:
-        """The remembered picture that is most like this frame above the mouth, and rests below (crop.unlike)."""
-        self._now = better(unlike(self._uppers, upper(crop), self._gaps), self._now)
-        return self._references[self._now]
+        return Mouth(at, source, box, region, mask, crop, self._reference(crop, source), window, self._detail)
 
 
 def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:

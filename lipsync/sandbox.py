@@ -2,7 +2,7 @@
 
 A file from outside can crash, stall or bloat the library that parses it, or take it over. So it is opened in a child
 process that has limits on memory, processor time and files, no environment, and, where Linux allows, no way to open
-another file, a connection or a program (`confine`). The decoder, the reader of labels and eval/repair.py start theirs
+another file, a connection or a program (`confine`). The decoder, the reader of labels and eval/offset.py start theirs
 here, and docs/security.md says what that promises.
 
 Children come from a fork server: a process of one thread that has imported the libraries, opens no file, holds no key
@@ -44,7 +44,7 @@ from .errors import InputError, LipsyncError
 
 log = logging.getLogger(__name__)
 
-PRELOADED = ("lipsync.decoder", "lipsync.notary", "c2pa", "PIL.Image", "PIL.ImageCms")
+PRELOADED = ("lipsync.media.decoder", "lipsync.label.worker", "c2pa", "PIL.Image", "PIL.ImageCms")
 START_S = 120.0  # for the fork server to import its libraries and answer, on a machine that is very busy
 GONE_S = 20.0  # for a process to be gone that was killed
 PIPE_BYTES = 1 << 20

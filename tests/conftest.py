@@ -58,7 +58,7 @@ def portrait_frame(x: float, y: float, size: tuple[int, int] = (320, 320), scale
 
 def make_clip(path: Path, frames: int, fps: Fraction = Fraction(25), size: tuple[int, int] = (320, 320)) -> Path:
     """A portrait that drifts and nods, with a hum of 110 Hz."""
-    from lipsync.media import VideoWriter
+    from lipsync.media.reader import VideoWriter
 
     with VideoWriter(path, *size, fps, 48_000) as writer:
         for i in range(frames):

@@ -106,11 +106,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.command == "preprocess":
-        from .preprocess import preprocess
+        from .data.preprocess import preprocess
 
         print(json.dumps(preprocess(args.src, args.out, args.workers, args.splits, args.expert, args.ray), indent=1))
     elif args.command == "unpack":
-        from .shards import unpack
+        from .data.shards import unpack
 
         print(json.dumps(unpack(args.src, args.out, args.splits)))
     elif args.command in ("expert", "generator", "judge"):
@@ -120,7 +120,7 @@ def _run(args: argparse.Namespace) -> int:
             json.dumps(start(args.command, args.data, args.run, args.settings, args.resume, args.minutes, args.threads))
         )
     elif args.command == "correct":
-        from .correct import correct
+        from .data.sync_correction import correct
 
         print(json.dumps(correct(args.data, args.expert, args.splits, args.zero), indent=1))
     elif args.command == "doctor":
@@ -138,7 +138,7 @@ def _run(args: argparse.Namespace) -> int:
                       args.source)  # fmt: skip
         print(json.dumps(card["metrics"], indent=1))
     elif args.command == "finals":
-        from .finals import finals
+        from .evaluate import finals
 
         found = finals(args.data, args.splits, args.judge, args.expert, args.generators, args.most)
         print(json.dumps(found, indent=1))
@@ -146,7 +146,7 @@ def _run(args: argparse.Namespace) -> int:
         import cv2
 
         from . import networks
-        from .data import open_arrays
+        from .data.arrays import open_arrays
         from .report import contact_sheet
 
         found = [networks.trained_generator(name) for name in args.generators]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from . import networks
 from .config import Config
-from .data import open_arrays
-from .finals import judged
-from .generator import FRAMES
+from .data.arrays import open_arrays
+from .evaluate import judged
 from .measure import interval
 from .run import start
+from .tasks.wav2lip import FRAMES
 
 WINDOWS = (1, 3, 5)  # faces that an expert sees at once
 

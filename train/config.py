@@ -51,6 +51,9 @@ class Config:
     sync: float = 0.02  # weight of the teacher's loss, by schedule
     sync_from: int = 0  # step at which the weight begins to rise
     sync_over: int = 300  # steps over which it rises
+    warp: bool = False  # moves the pixels of four references (lipsync.networks.warp) instead of painting alone
+    folds: float = 0.06  # warp: weight of the L1 between neighbouring displacements
+    mixing: float = 0.002  # warp: weight of the entropy of the choice between references: mixed ones are blurred
     lips: float = 0.0  # weight of the L1 between the teacher's maps of the made and of the true lips
     edges: float = 1.0  # weight of the L1 between gradients of the picture, against blur
     quality: float = 0.0  # weight of the quality discriminator; 0 is Wav2Lip, 0.07 the published GAN

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from .config import Config, TrainingError
-from .data import Arrays
-from .expert import ExpertTask
+from .data.arrays import Arrays
+from .data.shards import FPS
 from .loop import Loop
 from .measure import CHANCE, interval
 from .run import corrected
-from .shards import FPS
+from .tasks.sync_expert import ExpertTask
 
 FEWEST_SPEAKERS, FEWEST_MINUTES, SHORTEST_S = 10, 20, 1.0
 

@@ -10,13 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lipsync import checkpoints, fitting, packing
+from lipsync.checkpoints import quantize as packing
+from lipsync.checkpoints import registry
+from lipsync.checkpoints import state_dict as fitting
 
 from . import networks
 from .config import Config, TrainingError
+from .data.shards import FPS
 from .loop import read_log
 from .run import build, pools
-from .shards import FPS
 
 ARCHITECTURES = {"generator": "wav2lip", "judge": "syncnet"}
 CROP = {
@@ -70,7 +72,7 @@ def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: s
     }  # fmt: skip
     weights = run / f"{name}.safetensors"
     save_file({k: v.contiguous() for k, v in packed.items()}, weights)
-    checkpoints.register(weights, card, folder)
+    registry.register(weights, card, folder)
     return card
 
 
@@ -85,15 +87,17 @@ def _architecture(config: Config) -> str:
     if config.task == "expert":
         compact = "compact-expert" if config.window == 5 else f"compact-expert-{config.window}"
         return "expert" if config.network == "published" else compact
-    return ARCHITECTURES[config.task]
+    return "wav2lip-warp" if config.warp else ARCHITECTURES[config.task]
 
 
 def _inputs(config: Config) -> dict:
     if config.task == "generator":
         return {"mel": "(B,1,80,16), protocol.md section 1", "mel_start_frames": networks.MEL_START,
-                "face": "(B,6,96,96) BGR 0..1, masked target (rows 48.. = 0) first, reference second"}  # fmt: skip
+                "face": f"(B,{15 if config.warp else 6},96,96) BGR 0..1, masked target (rows 48.. = 0) first, "
+                + ("then four references: at rest, widest open, widest, narrowest" if config.warp
+                   else "reference second")}  # fmt: skip
     if config.task == "judge":
-        from .judge import HALF_PX
+        from .tasks.syncnet import HALF_PX
 
         return {
             "lip": "(B,3,5,224,224) BGR 0..255",

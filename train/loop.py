@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .config import Config, TrainingError
-from .data import Arrays
+from .data.arrays import Arrays
 from .networks import autocast
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from . import networks
-from .data import Arrays, column, mel_window, plain_look
+from .data.arrays import Arrays, column, mel_window, plain_look
 
 if TYPE_CHECKING:
-    from lipsync.faces import Track
+    from lipsync.faces.tracking import Track
 
 MOST = 10  # frames: shifts tried on both sides
 CHANCE = 3 / (2 * MOST + 1)  # of an offset within one frame

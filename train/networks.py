@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lipsync.networks.compact import CompactExpert, CompactQuality
 from lipsync.networks.syncnet import SyncNet
+from lipsync.networks.warp import REFERENCES, Warp, compose
 from lipsync.networks.wav2lip import Expert, Quality, Wav2Lip
 
 from .config import Config, TrainingError
@@ -22,14 +23,15 @@ FIRST = "face_encoder.1.conv_block.0.weight"  # of an expert: 3 pixels wide in t
 
 def weights(source: str) -> dict[str, Tensor]:
     """The float32 state dict of a registered checkpoint, a .safetensors file (plain or packed) or a published .pth."""
-    from lipsync import checkpoints, fetching, fitting
+    from lipsync.checkpoints import download, registry
+    from lipsync.checkpoints import state_dict as fitting
 
     path = Path(source)
     if path.suffix == ".safetensors":
         return fitting.read(path)
     if path.suffix in (".pth", ".pt"):
-        return fetching.read_foreign(path, source)
-    return checkpoints.tensors(source)
+        return download.read_foreign(path, source)
+    return registry.tensors(source)
 
 
 def expert(config: Config) -> nn.Module:
@@ -61,11 +63,13 @@ def teacher(source: str) -> nn.Module:
 def trained_generator(source: str) -> nn.Module:
     """A trained generator; `mel_start` is its card's (of a file: as trained here). Raises TrainingError for another
     network."""
-    from lipsync import checkpoints
+    from lipsync.checkpoints import registry
 
     first = "face_encoder_blocks.0.0.conv_block.0.weight"
-    network = _trained(source, "generator", lambda state: Wav2Lip(state[first].shape[0]))
-    card = checkpoints.cards().get(source)
+    network = _trained(
+        source, "generator", lambda s: (Wav2Lip if s[first].shape[1] == 6 else Warper)(s[first].shape[0])
+    )
+    card = registry.cards().get(source)
     network.mel_start = card.mel_start_frames if card else MEL_START
     return network
 
@@ -85,8 +89,44 @@ def _trained(source: str, kind: str, shape: Callable[[dict[str, Tensor]], nn.Mod
     return network.eval()
 
 
+class Warper(Warp):
+    """The warping generator with its picture composed, (B, 3, 96, 96): trained and measured like any other. `maps` are
+    those of the last pass."""
+
+    references = REFERENCES
+
+    def forward(self, mel: Tensor, face: Tensor) -> Tensor:
+        self.maps = super().forward(mel, face)
+        return compose(self.maps, face[:, 3:].float())
+
+    def begin(self, state: dict[str, Tensor]) -> None:
+        """Start from a generator of one reference: it sees the one at rest as before, and paints as before, but
+        prefers that reference to its own colours. Raises KeyError, RuntimeError for other tensors."""
+        own = self.state_dict()
+        first, last = "face_encoder_blocks.0.0.conv_block.0.weight", "output_block.1."
+        fresh = {k for k in own if own[k].shape != state[k].shape}
+        own |= {k: v for k, v in state.items() if k not in fresh}
+        for key in fresh:
+            known = state[key]
+            grown = own[key] * (0.02 if key == last + "weight" else 1)
+            if key == first:
+                grown[:, known.shape[1] :] = 0
+            grown[tuple(slice(n) for n in known.shape)] = known
+            own[key] = grown
+        own[last + "weight"][:3, known_width(state) :] = 0
+        bias = own[last + "bias"]
+        bias[3:] = 0
+        bias[3 + 2 * REFERENCES], bias[-1] = 1.0, 1.5
+        self.load_state_dict(own)
+
+
+def known_width(state: dict[str, Tensor]) -> int:
+    """Channels from which a generator paints."""
+    return state["output_block.1.weight"].shape[1]
+
+
 def generator(config: Config) -> nn.Module:
-    network = Wav2Lip(config.base)
+    network = (Warper if config.warp else Wav2Lip)(config.base)
     network.mel_start = MEL_START
     return network
 
@@ -123,8 +163,11 @@ def warm(network: nn.Module, config: Config) -> nn.Module:
                 faces = state[FIRST].unflatten(1, (-1, 12))
                 last = faces[:, config.window - 1 :].sum(1, keepdim=True)
                 state[FIRST] = torch.cat((faces[:, : config.window - 1], last), 1).flatten(1, 2)
-            network.load_state_dict(state)
-        except RuntimeError as error:
+            if isinstance(network, Warper) and known_width(state) != known_width(network.state_dict()):
+                network.begin(state)
+            else:
+                network.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
             raise TrainingError(f"{config.start} does not fit this network (base={config.base}): {error}") from error
     return network
 

@@ -15,14 +15,15 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lipsync import fitting
+from lipsync.checkpoints import state_dict as fitting
 
-from . import judge, measure
+from . import measure
 from .config import Config
-from .data import Arrays
+from .data.arrays import Arrays
 from .loop import read_log
 from .measure import MOST, offset_curve
 from .run import build
+from .tasks import syncnet as judge
 
 
 def report(run: Path, data: Path | None = None, clips: int = 24) -> Path:
@@ -113,17 +114,18 @@ def roc(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray, fl
 
 def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
     """Rows of faces (H, W, 3) uint8 RGB; for each clip: input, reference, its own voice, truth, a foreign voice."""
-    from .revoice import crops, foreign, generate, heard, references_of
+    from .inference import crops, foreign, generate, heard, references_of
 
     rows = []
     for i in clips:
         faces = crops(arrays, i)
-        shown, picked = faces[references_of(arrays, i, faces)], np.linspace(0, len(faces) - 1, columns).astype(int)
+        shown = references_of(arrays, i, faces, network)
+        picked = np.linspace(0, len(faces) - 1, columns).astype(int)
         masked = faces.copy()
         masked[:, 48:] = 0
         own = generate(network, faces, shown, heard(arrays, i, len(faces), network.mel_start))
         other = generate(network, faces, shown, heard(arrays, foreign(arrays, i), len(faces), network.mel_start))
-        rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, shown, own, faces, other)]
+        rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, shown[..., :3], own, faces, other)]
         rows.append(np.full((6, *rows[-1].shape[1:]), 255, np.uint8))
     width = max(r.shape[1] for r in rows)
     return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
@@ -132,7 +134,7 @@ def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
 def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int = 14, step: int = 2) -> np.ndarray:
     """Unseen faces under another speaker's voice, (H, W, 3) uint8 RGB: for each person a row of the untouched clip and
     one for each network, `columns` frames, every `step`th, from the stretch in which most is said."""
-    from .revoice import LOWER, crops, foreign, generate, heard, references_of
+    from .inference import LOWER, crops, foreign, generate, heard, references_of
 
     longest = [max(ids, key=lambda i: arrays.clips[i].frames) for ids in arrays.speakers.values()]
     rows = []
@@ -140,13 +142,13 @@ def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int
         i, span = longest[k], columns * step
         voice, faces = foreign(arrays, i), crops(arrays, i)[: 3 * span]
         length = min(len(faces), arrays.clips[voice].frames)
-        faces, shown = faces[:length], faces[references_of(arrays, i, faces)][:length]
         spoken = np.convolve(arrays.speech(voice)[:length], np.ones(span), "valid") if length > span else np.zeros(1)
         picked = np.arange(spoken.argmax(), length)[:span:step]
         for network in (None, *networks):
-            seen = faces.copy()
+            seen = faces[:length].copy()
             if network is not None:
-                made = generate(network, faces, shown, heard(arrays, voice, length, network.mel_start))
+                shown = references_of(arrays, i, faces, network)[:length]
+                made = generate(network, faces[:length], shown, heard(arrays, voice, length, network.mel_start))
                 seen[:, LOWER:] = made[:, LOWER:]
             row = np.concatenate(list(seen[picked]), axis=1)
             rows.append(np.pad(row, ((0, 0), (0, columns * row.shape[0] - row.shape[1]), (0, 0)), constant_values=255))

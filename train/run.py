@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from .config import Config, TrainingError
-from .data import Arrays, open_arrays
+from .data.arrays import Arrays, open_arrays
 from .loop import Loop, Task
 
 POOLS = {"expert": ("teach", "tune"), "generator": ("teach", "tune"), "judge": ("judge", "judge")}
@@ -44,14 +44,14 @@ def build(config: Config, data: Path) -> Task:
     """The task of a configuration."""
     learn, choose = pools(config.task, data)
     if config.task == "expert":
-        from .expert import ExpertTask
+        from .tasks.sync_expert import ExpertTask
 
         return ExpertTask(config, learn, choose)
     if config.task == "generator":
-        from .generator import GeneratorTask
+        from .tasks.wav2lip import GeneratorTask
 
         return GeneratorTask(config, learn, choose)
-    from .judge import JudgeTask
+    from .tasks.syncnet import JudgeTask
 
     return JudgeTask(config, learn, choose)
 

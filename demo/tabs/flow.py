@@ -21,6 +21,8 @@ from ..jobs import Job
 from ..uploads import delete
 
 View = dict[str, Any]
+# What belongs to one clip, consent to use its face included, does not go over to the next.
+AFRESH: View = {"face": "largest", "which": "largest", "start": 0, "end": 0, "nudge": 0, "consent": False}
 Texts = dict[str, str]
 
 
@@ -64,7 +66,7 @@ class Flow:
 
     def empty(self, t: Texts, sentence: str = "") -> View:
         """The page without a job, and a sentence (HTML) in its status."""
-        return self.whole(None, "", t) | {"job": "", "face": "largest", "which": "largest", "status": sentence}
+        return self.whole(None, "", t) | AFRESH | {"job": "", "status": sentence}
 
     def said(self, sentence: str) -> View:
         """A sentence for the status; all else stays."""
@@ -123,7 +125,7 @@ class Flow:
             return self.said(str(error))
         self.leave(old)
         jobs.update(job.id, uploads=[path])
-        return self.whole(job, "", t) | {"job": job.id, "face": "largest", "which": "largest"}
+        return self.whole(job, "", t) | {"job": job.id} | AFRESH
 
     async def show(self, job_id: str, second: float, point: str, address: str, t: Texts) -> View:
         """Show another frame of a job's source; its faces are looked for again where they were forgotten."""

@@ -15,11 +15,12 @@ from typing import Any
 import gradio as gr
 import soundfile
 
+from lipsync import tts as voices
 from lipsync.errors import LipsyncError
-from lipsync.media import read_waveform
+from lipsync.media.reader import read_waveform
 from lipsync.records import ENGINES, LONGER, SHORTER, Options
 
-from .. import html, tasks, voices
+from .. import html, tasks
 from ..context import Context
 from ..i18n import text, texts_for
 from ..jobs import Job, JobQueue
@@ -72,7 +73,12 @@ def build(page: gr.Blocks, context: Context) -> None:
         with gr.Column(elem_classes="step"):
             gr.Markdown(text("step_voice"))
             voice = gr.Audio(
-                show_label=False, sources=["upload", "microphone"], type="filepath", editable=False, elem_id="voice"
+                show_label=False,
+                sources=["upload", "microphone"],
+                type="filepath",
+                editable=False,
+                elem_id="voice",
+                buttons=["download"],
             )
             with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
                 if voices.can_speak():

@@ -8,7 +8,7 @@ from lipsync.errors import LipsyncError
 
 from .. import html, tasks
 from ..context import Context
-from ..i18n import text
+from ..i18n import text, texts_for
 from ..uploads import uploaded
 
 KEY = "tab_label"
@@ -20,13 +20,14 @@ def build(page: gr.Blocks, context: Context) -> None:
     file = gr.File(label=text("check_file"), file_types=["video", "image"], height=140, elem_id="check")
     said = gr.HTML(elem_id="verdict")
 
-    async def check(path: str | None) -> str:
+    async def check(path: str | None, request: gr.Request) -> str:
         if not path:
             return ""
         try:
             found = await context.labels.run(tasks.verdict, uploaded(path))
         except LipsyncError as error:
             return html.sentence(str(error))
-        return html.sentence(html.label(found), "quiet" if found["labelled"] else "bad")
+        kind, said, t = html.label_kind(found), html.label(found), texts_for(request)
+        return html.sentence(f"{said} {t['no_label']}" if kind == "quiet" else said, kind)
 
     file.change(check, file, said, show_progress="minimal", api_visibility="private")

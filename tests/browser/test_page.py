@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from lipsync.media import VideoWriter
+from lipsync.media.reader import VideoWriter
 from lipsync.records import Options
 from tests.conftest import make_clip, make_voice
-from tests.live_server import ROOT, free_port, serve
+from tests.helpers.live_server import ROOT, free_port, serve
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
 expect = sync_api.expect
@@ -307,7 +307,7 @@ def test_two_faces_and_a_picture(address, visit, tmp_path):
 
 
 def test_two_models_side_by_side(visit, tmp_path):
-    shipped = ROOT / "weights" / f"{Options.model}.json"
+    shipped = ROOT / "lipsync" / "weights" / f"{Options.model}.json"
     shutil.copyfile(shipped.with_suffix(".safetensors"), tmp_path / "second-model.safetensors")
     (tmp_path / "second-model.json").write_text(json.dumps(json.loads(shipped.read_text()) | {"name": "second-model"}))
     with serve(tmp_path / "work", WEIGHTS=str(tmp_path)) as address:
@@ -341,7 +341,7 @@ def test_a_label_is_checked(address, visit, tmp_path):
     page = visit(address)
     page.get_by_role("tab", name="Check a label").click()
     page.set_input_files("#check input[type=file]", ASSETS / "moving.mp4")
-    expect(page.locator("#verdict")).to_contain_text("✗ Not labelled")
+    expect(page.locator("#verdict")).to_contain_text("says nothing about whether it is real")
 
 
 def test_webcam_and_microphone(address, visit):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lipsync.media import probe
-from tests.live_server import ROOT, serve
+from lipsync.media.reader import probe
+from tests.helpers.live_server import ROOT, serve
 
 pytestmark = pytest.mark.slow
 ASSETS = ROOT / "demo" / "assets"

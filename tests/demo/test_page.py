@@ -13,18 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo import api, html, i18n, tasks, uploads, voices
+from demo import api, html, i18n, tasks, uploads
 from demo.context import Context
 from demo.jobs import Job, JobQueue
 from demo.server import build
 from demo.settings import Settings
 from demo.tabs import sync as sync_tab
 from demo.tabs.flow import Flow
+from lipsync import tts as voices
 from lipsync.errors import Cancelled, InputError
-from lipsync.faces import FaceMap, Track
-from lipsync.media import VideoWriter
+from lipsync.faces.tracking import FaceMap, Track
+from lipsync.media.reader import VideoWriter
 from lipsync.records import LONGER, Options, Progress, Report
-from tests.live_server import ROOT
+from tests.helpers.live_server import ROOT
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def test_a_sound_without_a_stated_length_keeps_to_the_limit(tmp_path):
 
 
 def test_two_jobs_at_once_share_one_judge(monkeypatch):
-    from eval import judge
+    from eval import syncnet as judge
 
     class Slow:
         def __init__(self, fast):
@@ -381,7 +382,7 @@ def test_status_sentences():
 def test_typed_words_become_a_voice(tmp_path):
     if not voices.can_speak():
         pytest.skip("espeak-ng is not installed: typed words are not tested")
-    from lipsync.media import probe
+    from lipsync.media.reader import probe
 
     for language, kind, words in (("en-us", "low", "Hello there."), ("ko", "high", "안녕하세요.")):
         assert 0.3 < probe(voices.speak(words, language, kind, tmp_path / f"{kind}.wav")).duration_s < 5
@@ -488,7 +489,12 @@ def test_the_flow_of_a_visitor(flow, store, monkeypatch):
     view = take(flow, clip)
     job_id = view["job"]
     job = store.get(job_id)
-    assert view["face"] == view["which"] == "largest" and view["go"]["interactive"] and view["cancel"]["visible"]
+    assert (
+        view["face"] == view["which"] == "largest"
+        and view["consent"] is False
+        and view["go"]["interactive"]
+        and view["cancel"]["visible"]
+    )
     assert view["watch"] == f"{job.view} faces" and "data-live" in view["preview"]
     state = flow.progress(job.view, t)
     assert (state["busy"], state["task"], state["share"]) == (True, "faces", 0.0)
@@ -595,7 +601,7 @@ def test_a_reload_brings_the_voice_and_the_choices_back(flow, store, monkeypatch
 
 def test_the_curve_dips_on_the_side_of_the_repair():
     """Sound two frames early: the offset is +2, and the dip is where the sound is delayed by 80 ms."""
-    from eval.sync import score
+    from eval.metrics.sync import score
 
     distances = np.full((60, 15), 9.0) + np.random.default_rng(0).uniform(0, 0.1, (60, 15))
     distances[:, 7 - 2] = 3.0  # the picture of window i fits the sound of window i - 2

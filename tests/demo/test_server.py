@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from tests.live_server import ROOT, free_port, serve
+from tests.helpers.live_server import ROOT, free_port, serve
 
 ASSETS = ROOT / "demo" / "assets"
 

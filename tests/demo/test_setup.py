@@ -8,7 +8,7 @@ import sys
 from filelock import FileLock
 
 from demo.settings import Settings
-from tests.live_server import ROOT
+from tests.helpers.live_server import ROOT
 
 
 def test_a_missing_library_ends_the_start_with_one_sentence(tmp_path):
@@ -17,13 +17,18 @@ def test_a_missing_library_ends_the_start_with_one_sentence(tmp_path):
         (tmp_path / name).chmod(0o755)
     path = f"{tmp_path}:/usr/bin:/bin"
     ran = subprocess.run(
-        ["sh", "tests/prepare.sh", "demo"], cwd=ROOT, env={"PATH": path}, capture_output=True, text=True, check=False
+        ["sh", "scripts/system_packages.sh", "demo"],
+        cwd=ROOT,
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 1 and ran.stdout.startswith("Missing: libgl1") and ran.stdout.count("\n") == 1
 
 
 def test_a_missing_python_ends_the_start_with_one_sentence(tmp_path):
-    for name in ("Makefile", "requirements.txt"):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     ran = subprocess.run(["make", "demo", "PYTHON="], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode != 0 and "Python 3.11 or 3.12 is needed" in ran.stdout
@@ -40,3 +45,11 @@ def test_two_pages_do_not_share_a_folder(tmp_path):
 def test_git_takes_no_visitors_files():
     ignored = (ROOT / ".gitignore").read_text().split()
     assert f"{Settings.model_fields['work'].default}/" in ignored  # where `make demo` puts faces and voices
+
+
+def test_every_setting_is_documented_with_its_default():
+    told = (ROOT / "docs" / "settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+        default = default.lower() if isinstance(field.default, bool) else default
+        assert f"| `LIPSYNC_{name.upper()}` | `{default}` |" in told, name

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from eval.catalogue import MeasureError
 from eval.crops import PADDING, SCALE, crop_face, track_crops, whole
+from eval.metrics.base import MeasureError
 from eval.tracks import FaceTrack
 
 

@@ -11,19 +11,19 @@ from safetensors.torch import save_file
 from skimage.data import astronaut
 
 from eval import encoders
-from eval.catalogue import MeasureError
 from eval.encoders import Encoder, open_encoder, pictures_of, set_statistics
-from eval.frechet import sample_distance
-from lipsync import checkpoints
+from eval.metrics.base import MeasureError
+from eval.metrics.frechet import sample_distance
+from lipsync.checkpoints import registry as checkpoints
+from lipsync.checkpoints.download import SOURCES
 from lipsync.crop import cut
 from lipsync.errors import ModelError, NoFaceError
-from lipsync.fetching import SOURCES
 from lipsync.networks import inception
 from lipsync.networks.inception import BlockA, BlockC, BlockE, Inception
 from lipsync.networks.wav2lip import Wav2Lip
 from tests.conftest import make_clip
-from tests.eval.made import flash_clip
-from tests.media_maker import write_media
+from tests.helpers.made import flash_clip
+from tests.helpers.media_maker import write_media
 
 
 @pytest.fixture

@@ -17,17 +17,19 @@ import pytest
 from PIL import Image
 
 from eval import __main__ as cli
-from eval import encoders, frechet, judge, score
+from eval import encoders, score
+from eval import syncnet as judge
 from eval.__main__ import main
+from eval.metrics import frechet
+from eval.offset import fix
 from eval.protocols import PROTOCOLS
-from eval.repair import fix
-from eval.rows import VERSION, read_csv
+from eval.results import VERSION, read_csv
 from lipsync.errors import Cancelled
-from lipsync.media import SoundReader
-from lipsync.monitor import Monitor
+from lipsync.media.reader import SoundReader
+from lipsync.progress import Monitor
 from tests.conftest import ROOT
-from tests.eval.made import FlashJudge, flash_clip, flashes, lab_judge, talking_clip
-from tests.media_maker import click_times
+from tests.helpers.made import FlashJudge, flash_clip, flashes, lab_judge, talking_clip
+from tests.helpers.media_maker import click_times
 
 LRS = ["--protocol", "lrs", "--shifts", "10"]
 

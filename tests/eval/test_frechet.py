@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from eval import frechet
-from eval.catalogue import MeasureError
-from eval.frechet import (
+from eval.metrics import frechet
+from eval.metrics.base import MeasureError
+from eval.metrics.frechet import (
     Accumulator,
     Statistics,
     evaluate,

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cosine
 
-from eval import identity
-from eval.catalogue import MeasureError
-from eval.identity import ARCHITECTURE, MEASURES, REASON, cosines, embedder, evaluate
-from lipsync import checkpoints
+from eval.metrics import identity
+from eval.metrics.base import MeasureError
+from eval.metrics.identity import ARCHITECTURE, MEASURES, REASON, cosines, embedder, evaluate
+from lipsync.checkpoints import registry as checkpoints
 
 RNG = np.random.default_rng(0)
 A, B = RNG.standard_normal((7, 32)).astype(np.float32), RNG.standard_normal((7, 32)).astype(np.float32)

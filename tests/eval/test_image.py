@@ -8,9 +8,9 @@ from scipy import ndimage
 from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from eval import image
-from eval.catalogue import MeasureError
-from eval.image import CAP_DB, MEASURES, ImageSums, default_mouth, evaluate
+from eval.metrics import image
+from eval.metrics.base import MeasureError
+from eval.metrics.image import CAP_DB, MEASURES, ImageSums, default_mouth, evaluate
 
 BEST = {"psnr": CAP_DB, "ssim": 1, "sharpness": 1}
 

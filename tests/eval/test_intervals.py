@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eval.catalogue import MeasureError
-from eval.intervals import bootstrap, wilson
+from eval.metrics.base import MeasureError
+from eval.stats import bootstrap, wilson
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20)
 

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from eval.judge import BATCH, MFCC_ROWS, Judge, _on_gpu, hear, planes, sound_windows
 from eval.protocols import protocol
 from eval.score import score_file
-from lipsync import audio, checkpoints
+from eval.syncnet import BATCH, MFCC_ROWS, Judge, _on_gpu, hear, planes, sound_windows
+from lipsync import audio
+from lipsync.checkpoints import registry as checkpoints
 from lipsync.engines import has_bf16
 from lipsync.errors import InputError, ModelError
-from lipsync.media import read_waveform
+from lipsync.media.reader import read_waveform
 from lipsync.networks.syncnet import SyncNet, flat_lip
-from tests.eval.made import lab_judge, spoken, talking_clip
-from tests.media_maker import count_up, write_media
-from tests.test_networks import filled
+from tests.helpers.made import lab_judge, spoken, talking_clip
+from tests.helpers.media_maker import count_up, write_media
+from tests.lipsync.test_networks import filled
 
 REFERENCE = {"offset": 3, "lse_d": 5.353, "lse_c": 10.021}  # protocol.md, section 5: the demo's example.avi
 

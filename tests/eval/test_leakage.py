@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval import frechet, identity, image, leakage, motion, retrieval, sync
-from eval.catalogue import Measure, MeasureError
-from eval.leakage import MEASURES, evaluate, measured, voice_file
+from eval.metrics import frechet, identity, image, leakage, motion, retrieval, sync
+from eval.metrics.base import Measure, MeasureError
+from eval.metrics.leakage import MEASURES, evaluate, measured, voice_file
 from eval.protocols import protocol
 from eval.table import title
 from lipsync.errors import InputError
-from lipsync.media import probe
+from lipsync.media.reader import probe
 from lipsync.records import Options
-from tests.eval.made import FLASHES, FlashJudge, flash_clip, lab_judge, talking_clip
-from tests.media_maker import clicks, count_up, write_media
+from tests.helpers.made import FLASHES, FlashJudge, flash_clip, lab_judge, talking_clip
+from tests.helpers.media_maker import clicks, count_up, write_media
 
 MODULES = ("sync", "image", "motion", "identity", "retrieval", "frechet", "leakage")
 
@@ -45,7 +45,7 @@ def found_by(name: str) -> dict:
 @pytest.mark.parametrize("name", MODULES)
 def test_evaluate_gives_every_measure_within_its_range(name):
     found = found_by(name)
-    for measure in importlib.import_module(f"eval.{name}").MEASURES:
+    for measure in importlib.import_module(f"eval.metrics.{name}").MEASURES:
         assert measure.name in found
         value = found[measure.name]
         assert value is None or measure.low <= value <= measure.high
@@ -53,7 +53,7 @@ def test_evaluate_gives_every_measure_within_its_range(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_measures_are_described(name):
-    module = importlib.import_module(f"eval.{name}")
+    module = importlib.import_module(f"eval.metrics.{name}")
     assert module.__doc__ and callable(module.validate) and callable(module.evaluate)
     for measure in module.MEASURES:
         assert isinstance(measure, Measure) and measure.better in ("higher", "lower", "")
@@ -63,7 +63,7 @@ def test_measures_are_described(name):
 
 
 def test_names_are_those_of_one_measure_only():
-    names = [m.name for n in MODULES for m in importlib.import_module(f"eval.{n}").MEASURES]
+    names = [m.name for n in MODULES for m in importlib.import_module(f"eval.metrics.{n}").MEASURES]
     assert len(set(names)) == len(names)
 
 

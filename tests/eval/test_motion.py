@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval import motion
-from eval.catalogue import MeasureError
 from eval.landmarks import CORNERS, INNER, INNER_LOWER, INNER_UPPER, LIPS, OUTER, LipTrack, lips_of
-from eval.motion import MEASURES, MotionSums, evaluate
-from lipsync.faces import FaceMap, Track, find_faces
-from lipsync.media import FrameReader, probe
+from eval.metrics import motion
+from eval.metrics.base import MeasureError
+from eval.metrics.motion import MEASURES, MotionSums, evaluate
+from lipsync.faces.tracking import FaceMap, Track, find_faces
+from lipsync.media.reader import FrameReader, probe
 from tests.conftest import portrait_frame
 
 NAMES = [m.name for m in MEASURES]

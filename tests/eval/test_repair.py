@@ -7,16 +7,16 @@ import av
 import numpy as np
 import pytest
 
-from eval import repair
-from eval.catalogue import MeasureError
-from eval.repair import fix, words
-from eval.rows import ScoreRow
+from eval import offset as repair
+from eval.metrics.base import MeasureError
+from eval.offset import fix, words
+from eval.results import ScoreRow
 from eval.score import score_file
-from lipsync import label
 from lipsync.errors import InputError
-from lipsync.media import SoundReader, probe
-from tests.eval.made import FLASHES, FlashJudge, flash_clip, flashes
-from tests.media_maker import click_times, clicks, count_up, write_media
+from lipsync.label import manifest as label
+from lipsync.media.reader import SoundReader, probe
+from tests.helpers.made import FLASHES, FlashJudge, flash_clip, flashes
+from tests.helpers.media_maker import click_times, clicks, count_up, write_media
 
 ROW = ScoreRow("a.mp4", judge="syncnet-lab", offset=0, certainty=0.9, lse_d=7.0, lse_c=3.0)
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import binom, rankdata
 
-from eval import retrieval
-from eval.catalogue import MeasureError
-from eval.retrieval import MEASURES, distances, evaluate, ranks
+from eval.metrics import retrieval
+from eval.metrics.base import MeasureError
+from eval.metrics.retrieval import MEASURES, distances, evaluate, ranks
 
 
 def test_by_hand():

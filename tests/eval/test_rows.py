@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eval.catalogue import MeasureError
-from eval.rows import FIXED, CsvRows, ScoreRow, read_csv
+from eval.metrics.base import MeasureError
+from eval.results import FIXED, CsvRows, ScoreRow, read_csv
 from eval.table import rows_table, summary, summary_table
 
 FULL = ScoreRow(

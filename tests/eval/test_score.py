@@ -13,19 +13,20 @@ import pytest
 import soundfile
 
 import eval.protocols
-from eval import clips, score, sync, tracks
-from eval.catalogue import MeasureError
+from eval import clips, score, tracks
 from eval.clips import main_face
+from eval.metrics import sync
+from eval.metrics.base import MeasureError
 from eval.protocols import PROTOCOLS, protocol
 from eval.score import clip_sync, embeddings, score_file
 from eval.tracks import FaceTrack
-from lipsync import faces
 from lipsync.errors import Cancelled
-from lipsync.media import FrameReader, VideoWriter, probe
-from lipsync.monitor import Monitor
+from lipsync.faces import tracking as faces
+from lipsync.media.reader import FrameReader, VideoWriter, probe
+from lipsync.progress import Monitor
 from tests.conftest import ROOT, portrait_frame
-from tests.eval.made import FLASHES, FlashJudge, flash_clip, lab_judge, spoken, talking_clip
-from tests.media_maker import count_up, write_media
+from tests.helpers.made import FLASHES, FlashJudge, flash_clip, lab_judge, spoken, talking_clip
+from tests.helpers.media_maker import count_up, write_media
 
 SHORT = protocol("short")
 
@@ -327,7 +328,7 @@ import resource, sys
 from pathlib import Path
 from eval.protocols import protocol
 from eval.score import score_file
-from tests.eval.made import lab_judge
+from tests.helpers.made import lab_judge
 row = score_file(Path(sys.argv[1]), lab_judge(), protocol("short"))
 assert row.error is None and row.frames == int(sys.argv[2]), row
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.sets import Item, items, spread
+from eval.inputs import Item, items, spread
 from lipsync.errors import InputError
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval import sync
-from eval.catalogue import MeasureError
-from eval.sync import FEWEST_PAIRS, MEASURES, distance_rows, evaluate, score, validate
+from eval.metrics import sync
+from eval.metrics.base import MeasureError
+from eval.metrics.sync import FEWEST_PAIRS, MEASURES, distance_rows, evaluate, score, validate
 
 ROOM = 40  # windows made beyond both ends, so that a shifted sound is never short
 

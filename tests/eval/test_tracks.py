@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from eval.tracks import MAX_GAP, MEDIAN, MIN_DETECTIONS, overlap, published_tracks, shot_tracks, steadied
-from lipsync import checkpoints
-from lipsync.detectors import S3FDDetector
+from lipsync.checkpoints import registry as checkpoints
+from lipsync.faces.detectors import S3FDDetector
 
 BOX = np.array([100.0, 80, 260, 240])
 

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from eval import validity as trials
-from eval.catalogue import MeasureError
+from eval.metrics.base import MeasureError
 from eval.protocols import protocol
 from eval.validity import LENGTHS, SHIFTS, Trial, validity
-from tests.eval.made import FLASHES, FlashJudge, flash_clip, talking_clip
+from tests.helpers.made import FLASHES, FlashJudge, flash_clip, talking_clip
 
 
 def trial(wanted: str, *rows: list[float]) -> Trial:

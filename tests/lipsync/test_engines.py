@@ -1,0 +1,162 @@
+"""What runs a generator: agreement, choice, errors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lipsync import engines
+from lipsync.checkpoints import registry as checkpoints
+from lipsync.engines import candidates, compare, open_engine, probe_input
+from lipsync.errors import EngineError, ModelError
+from lipsync.models.base import open_model
+from lipsync.records import Options
+
+MODEL = Options.model
+
+
+@pytest.fixture(scope="module")
+def reference():
+    mel, face = probe_input()
+    return mel, face, engines.TorchEngine(MODEL).run(mel, face)
+
+
+@pytest.mark.parametrize("name", list(candidates()))
+def test_every_engine_agrees_within_40_db(name, reference):
+    mel, face, truth = reference
+    engine = candidates()[name](MODEL)
+    out = engine.run(mel, face)
+    assert out.shape == (32, 3, 96, 96) and out.dtype == np.float32
+    assert -10 * np.log10(np.mean((out - truth) ** 2) + 1e-12) > 40
+    # Any number of faces gives what the full batch gave.
+    np.testing.assert_allclose(engine.run(mel[:5], face[:5]), out[:5], atol=0.02)
+    both = engine.run(np.concatenate([mel, mel[:3]]), np.concatenate([face, face[:3]]))
+    np.testing.assert_allclose(both[32:], out[:3], atol=0.02)
+
+
+@pytest.mark.slow
+def test_the_fastest_that_agrees_is_chosen_and_remembered(tmp_path, monkeypatch):
+    class Fake(engines.Engine):
+        def __init__(self, name, error):
+            self.name, self._error = name, error
+
+        def run(self, mel, face):
+            return engines.TorchEngine(MODEL).run(mel, face) + self._error
+
+    calls = []
+
+    def maker(name, error):
+        def make(model):
+            calls.append(name)
+            return Fake(name, error)
+
+        return make
+
+    offered = {
+        "openvino fast but wrong": maker("openvino fast but wrong", 0.1),
+        "torch right": maker("torch right", 0.0),
+    }
+    monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines, "candidates", lambda: offered)
+    monkeypatch.setattr(engines, "_OPEN", {})
+    assert open_engine(MODEL).name == "torch right"
+    first = len(calls)
+    monkeypatch.setattr(engines, "_OPEN", {})
+    assert open_engine(MODEL).name == "torch right"
+    assert len(calls) == first + 1  # opened, not compared again
+
+
+def offer(monkeypatch, tmp_path, *names):
+    """Engines that do nothing, the last one the fastest; returns which were opened and which were compared."""
+
+    def maker(name):
+        def make(model):
+            opened.append(name)
+            return name
+
+        return make
+
+    def compare(model, fitting):
+        compared.append(list(fitting))
+        return {n: {"faces_per_s": k + 1.0, "agrees": True} for k, n in enumerate(fitting)}
+
+    opened, compared = [], []
+    monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines, "candidates", lambda: {n: maker(n) for n in names})
+    monkeypatch.setattr(engines, "compare", compare)
+    monkeypatch.setattr(engines, "_OPEN", {})
+    return opened, compared
+
+
+def test_one_network_is_opened_once_however_it_is_asked_for(tmp_path, monkeypatch):
+    opened, _ = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32", "openvino cpu bfloat16")
+    for wanted in ("auto", "openvino", "openvino cpu bfloat16", "auto"):
+        assert open_engine(MODEL, wanted) == "openvino cpu bfloat16"
+    assert opened == ["openvino cpu bfloat16"]
+
+
+def test_another_processor_or_another_offer_is_measured_anew(tmp_path, monkeypatch):
+    _, compared = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32")
+    assert open_engine(MODEL) == open_engine(MODEL) == "openvino cpu float32" and len(compared) == 1
+    monkeypatch.setattr(engines, "_processor", lambda: "another")
+    open_engine(MODEL)
+    assert len(compared) == 2
+    _, compared = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32", "torch cuda float32")
+    assert open_engine(MODEL) == "torch cuda float32" and len(compared) == 1
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_bfloat16_is_offered_only_where_the_processor_computes_in_it(monkeypatch, has):
+    monkeypatch.setattr(engines, "has_bf16", lambda: has)
+    assert ("openvino cpu bfloat16" in engines.candidates()) == has
+
+
+def test_an_engine_that_is_not_here():
+    with pytest.raises(EngineError, match="cannot run here"):
+        open_engine(MODEL, "torch cuda float32" if not engines._has_gpu() else "tpu")
+
+
+def test_a_model_that_is_not_here():
+    with pytest.raises(ModelError, match="no lip-sync model named 'syncnet-v2'"):
+        open_model("syncnet-v2")
+    with pytest.raises(ModelError, match="fetch wav2lip-gan"):
+        open_model("wav2lip-gan")
+
+
+def test_a_card_without_a_crop(monkeypatch):
+    card = replace(checkpoints.cards()[MODEL], crop={})
+    monkeypatch.setattr(checkpoints, "cards", lambda: {MODEL: card})
+    with pytest.raises(ModelError, match="does not say how faces are cut"):
+        open_model(MODEL)
+
+
+@pytest.mark.slow
+def test_a_table_of_all_engines():
+    table = compare(MODEL)
+    assert all(row["faces_per_s"] > 0 for row in table.values())
+    assert table["torch cpu float32"]["psnr_db"] == 99
+
+
+def test_a_model_hears_silence_as_silence():
+    model = open_model(MODEL)
+    rng = np.random.default_rng(0)
+    waveform = rng.normal(0, 0.1, 32_000).astype(np.float32)
+    waveform[12_000:24_000] *= 0.001  # a pause with room noise
+    mel = model.hear(waveform)
+    assert (mel[:, 80:100] == -4).all() and (mel[:, 20:40] > -4).any()
+    windows = model.windows(mel, 3, 4, 25)
+    assert windows.shape == (4, 80, 16)
+    np.testing.assert_array_equal(windows[1], model.windows(mel, 4, 1, 25)[0])
+
+
+def test_a_model_hears_a_quiet_voice_as_a_loud_one():
+    """At -40 dB, rounded to 16 bits as a file holds it: the same words, the same pauses."""
+    model = open_model(MODEL)
+    rng = np.random.default_rng(0)
+    waveform = rng.normal(0, 0.1, 32_000) * np.clip(np.sin(np.arange(32_000) / 1600), 0, 1)
+    waveform[12_000:24_000] *= 0.001
+    quiet = np.round(waveform * 0.01 * 32768) / 32768
+    loud, soft = model.hear(waveform.astype(np.float32)), model.hear(quiet.astype(np.float32))
+    assert (soft[:, 80:100] == -4).all() and ((loud > -4).any(0) == (soft > -4).any(0)).mean() > 0.9
+    speech = (loud > -2).any(0)
+    assert np.abs(loud - soft)[:, speech].mean() < 0.15
