@@ -139,7 +139,7 @@ def pictures_of(path: Path, variant: str, every: int = 1, notes: list[str] | Non
     """What an encoder sees of a video, frame by frame; no more than one frame is held.
 
     variant  whole: every frame, resized to 299 x 299 (bilinear, proportions lost, as the published recipe does it)
-             faces: the largest face of each shot (`lipsync.faces.selection`), 224 x 224, only of frames where it was seen
+             faces: the largest face of each shot (`faces.selection`), 224 x 224, only of frames where it was seen
     every    2 takes frames 0, 2, 4 ...; neighbours are alike
     notes    takes sentences about what was missing from the file
     yields   (S, S, 3) uint8 RGB

@@ -73,7 +73,7 @@ def flash_clip(path: Path, frames: int = 100, late: int = 0, sound_s: float | No
 
 
 class FlashJudge:
-    """Sees which of five frames are bright, hears in which of them is a click. Takes the place of eval.syncnet.Judge."""
+    """Sees which of five frames are bright, hears in which of them is a click. Stands for eval.syncnet.Judge."""
 
     name, sha256, fast, size_px, unit = "syncnet-flash", "f" * 64, False, 112, False
     detector, engine = "mediapipe", "none"
