@@ -68,13 +68,11 @@ def test_what_cannot_be_measured_is_said(before, after, said):
 def test_the_embedder_is_the_registered_network(monkeypatch):
     card = next(iter(checkpoints.cards().values()))
     known = {"other": card}
-    monkeypatch.setattr(identity.checkpoints, "cards", lambda: known)
+    monkeypatch.setattr(identity.registry, "cards", lambda: known)
     assert embedder() is None
     known["face"] = replace(card, architecture=ARCHITECTURE, path=None)  # could be fetched, but is not here
     assert embedder() is None
     known["face"] = replace(card, architecture=ARCHITECTURE, path=Path("face.safetensors"))
-    monkeypatch.setattr(
-        identity.checkpoints, "load", lambda name: SimpleNamespace(embed=lambda faces: faces.mean((1, 2)))
-    )
+    monkeypatch.setattr(identity.registry, "load", lambda name: SimpleNamespace(embed=lambda faces: faces.mean((1, 2))))
     look = embedder()
     assert look(np.ones((2, 8, 8, 3), np.uint8)).shape == (2, 3)

@@ -35,7 +35,7 @@ assert main(["models"]) == 0
 assert evaluate(["score", f"{folder}/out.mp4"]) == 0
 assert evaluate(["frechet", clip, "--generated", f"{folder}/out.mp4", "--every", "10"]) == 0
 from fastapi.testclient import TestClient
-import app
+from demo import server as app
 from demo.settings import Settings
 with TestClient(app.build(Settings(work=Path(folder, "work"))), base_url="http://localhost") as page:
     assert page.get("/").status_code == 200

@@ -112,7 +112,7 @@ def test_every_engine_runs_a_network_of_four_references(tmp_path, monkeypatch):
     torch.manual_seed(0)
     path = tmp_path / "tiny-warp.safetensors"
     save_file(Warp(2).state_dict(), path)
-    card = json.loads((ROOT / "weights" / "wav2lip-lab.json").read_text())
+    card = json.loads((ROOT / "lipsync" / "weights" / "wav2lip-lab.json").read_text())
     write_card(path, {"architecture": "wav2lip-warp", "base": 2, "crop": card["crop"]})
     monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path / "cache"))
