@@ -21,12 +21,11 @@ from pathlib import Path
 from rich.console import Console
 
 from lipsync.console import Bar, guarded, plain_signs
-from lipsync.errors import Cancelled
 from lipsync.files import refuse_overwriting
 from lipsync.progress import Monitor
 
 from .protocols import PROTOCOLS
-from .reference import FAMILIES, compared, names
+from .reference import FAMILIES, names
 
 WIDE = 15  # shifts that `offset` tries to each side where the clip is long enough: 600 ms
 RETRIEVED = 80  # frames of a clip that look for their sound: three seconds
@@ -131,6 +130,7 @@ def _score(args: argparse.Namespace) -> int:
     from .inputs import items
     from .metrics.base import MeasureError
     from .results import CsvRows
+    from .score import score_clip
     from .table import rows_table, summary_table
 
     families = [f for f in args.measures.split(",") if f] or (list(FAMILIES) if args.reference else [])
@@ -146,7 +146,7 @@ def _score(args: argparse.Namespace) -> int:
     for number, item in enumerate(wanted, 1):
         with Bar() as show:
             monitor = Monitor(lambda p, n=number: show(replace(p, stage=f"{n}/{len(wanted)} {p.stage}")))
-            row = _row(item, judge, protocol, args.detector, families, monitor, kept)
+            row = score_clip(item, judge, protocol, families, args.detector, monitor, kept)
         rows.append(row)
     if args.json:
         print(json.dumps([row.record() for row in rows], indent=1, allow_nan=False))
@@ -160,45 +160,6 @@ def _score(args: argparse.Namespace) -> int:
             console.print(f"\nThe judge is {judge.name}, trained here. `python -m lipsync fetch syncnet-v2` brings the "
                           "published one, which gives the standard LSE-D and LSE-C.")  # fmt: skip
     return 1 if any(row.error for row in rows) else 0
-
-
-def _row(item, judge, protocol, detector, families, monitor, kept):
-    """One clip's row: the one that is in the CSV, where its file and settings are the same, else a new one."""
-    from .metrics.base import reason
-    from .score import score_file, unscored
-
-    named = {"identity": item.identity, "system": item.system, "pair": item.pair, "set": item.set,
-             "reference": str(item.reference or ""),
-             "reference_sha256": _sha256(item.reference) if families else ""}  # fmt: skip
-    values: dict = dict.fromkeys(names(families))
-    if kept is not None:
-        wanted = replace(unscored(item.path, judge, protocol, detector), **named, values=values)
-        row = kept.known.get(replace(wanted, file_sha256=_sha256(item.path)).key())
-        if row is not None:
-            return replace(row, **named)
-    row = replace(score_file(item.path, judge, protocol, detector, monitor), **named, values=values)
-    if families:
-        remarks = list(row.remarks)
-        try:
-            values, said = compared(item.path, item.reference, families, monitor)
-            remarks += said
-        except Cancelled:
-            raise
-        except Exception as error:  # the sync of this clip is known, and others are to come
-            remarks.append(reason(error))
-        row = replace(row, values=values, remarks=remarks)
-    if kept is not None:
-        kept.add(row)
-    return row
-
-
-def _sha256(path: Path | None) -> str:
-    from lipsync.checkpoints.download import file_sha256
-
-    try:
-        return file_sha256(path) if path is not None and path.is_file() else ""
-    except OSError:  # what is wrong with it is said where it is read
-        return ""
 
 
 def _offset(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ the second cuts the judge's crops and embeds them while they pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from lipsync.progress import Monitor
 
 from .clips import MainFace, at_25, find_tracks, lacks, too_short
 from .crops import track_crops, whole
+from .inputs import Item
 from .metrics import sync
 from .metrics.base import MeasureError, reason
 from .protocols import FRAMES, SAMPLES, SILENT, Protocol, windows
-from .results import ScoreRow
+from .reference import compared, names
+from .results import CsvRows, ScoreRow
 from .syncnet import BATCH, Judge, hear, planes, sound_windows
 from .tracks import FaceTrack
 
@@ -43,6 +45,55 @@ class ClipSync:
         for track in self.tracks:
             inside[track.first : track.stop] = True
         return float(inside.mean())
+
+
+def score_clip(
+    item: Item,
+    judge: Judge,
+    protocol: Protocol,
+    families: Sequence[str] = (),
+    detector: str | None = None,
+    monitor: Monitor | None = None,
+    known: CsvRows | None = None,
+) -> ScoreRow:
+    """One whole row of one clip: sync, and beside it the measures of some families (reference.FAMILIES).
+
+    item      the clip, its reference, and what the row is named by (set, pair, system, identity)
+    detector  default: the judge's own
+    known     rows that are kept: a clip that is in them by content and settings is not scored again, a new row is added
+    returns   a row; what could not be measured is None with a reason in `error` or `remarks`
+    Raises Cancelled alone.
+    """
+    named = {"identity": item.identity, "system": item.system, "pair": item.pair, "set": item.set,
+             "reference": str(item.reference or ""),
+             "reference_sha256": _sha256(item.reference) if families else ""}  # fmt: skip
+    values: dict = dict.fromkeys(names(families))
+    if known is not None:
+        wanted = replace(unscored(item.path, judge, protocol, detector), **named, values=values)
+        row = known.known.get(replace(wanted, file_sha256=_sha256(item.path)).key())
+        if row is not None:
+            return replace(row, **named)
+    row = replace(score_file(item.path, judge, protocol, detector, monitor), **named, values=values)
+    if families:
+        remarks = list(row.remarks)
+        try:
+            values, said = compared(item.path, item.reference, families, monitor)
+            remarks += said
+        except Cancelled:
+            raise
+        except Exception as error:  # the sync of this clip is known, and others are to come
+            remarks.append(reason(error))
+        row = replace(row, values=values, remarks=remarks)
+    if known is not None:
+        known.add(row)
+    return row
+
+
+def _sha256(path: Path | None) -> str:
+    try:
+        return file_sha256(path) if path is not None and path.is_file() else ""
+    except OSError:  # what is wrong with it is said where it is read
+        return ""
 
 
 def score_file(path: str | Path, judge: Judge, protocol: Protocol, detector: str | None = None,

@@ -101,7 +101,7 @@ def test_what_changed_is_scored_again(flashing, three, tmp_path):
 def test_a_changed_reference_is_compared_again(flashing, three, tmp_path, monkeypatch):
     clip, reference, table = three / "clip0.mp4", tmp_path / "clip0.mp4", tmp_path / "rows.csv"
     asked: list[Path] = []
-    monkeypatch.setattr(cli, "compared", lambda _, reference, families, *__: asked.append(reference) or ({}, []))
+    monkeypatch.setattr(score, "compared", lambda _, reference, families, *__: asked.append(reference) or ({}, []))
     for source in ("clip1.mp4", "clip1.mp4", "clip2.mp4"):
         shutil.copyfile(three / source, reference)
         command = ["score", str(clip), "--reference", str(reference), "--measures", "image", *LRS, "--csv", str(table)]
@@ -132,7 +132,7 @@ def test_comparing_can_be_stopped(clip):
         return len(steps) > 2
 
     with pytest.raises(Cancelled):
-        cli.compared(clip, None, ["motion"], Monitor(cancelled=cancelled))
+        score.compared(clip, None, ["motion"], Monitor(cancelled=cancelled))
 
 
 def test_a_list_names_people_and_systems(flashing, three, tmp_path, capsys):
