@@ -16,7 +16,6 @@ import psutil
 import pytest
 from PIL import Image
 
-from eval import __main__ as cli
 from eval import encoders, score
 from eval import syncnet as judge
 from eval.__main__ import main
