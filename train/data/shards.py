@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lipsync.geometry import CropRule
+
 from ..config import TrainingError
 
 FPS = 25  # every clip is brought to this rate
@@ -30,6 +32,18 @@ SIZE_PX = 160
 VIEW = (-0.78, -0.65, 0.78, 0.91)
 CLIPS_A_SHARD = 250
 MEL_LEVELS = 63
+
+
+def face_card(view: tuple[float, float, float, float] | None = None, size_px: int = 96) -> dict:
+    """What a card says of how faces were cut; view: left, top, right, bottom in box sides (the networks' crop)."""
+    rule = CropRule() if view is None else CropRule(*view)
+    return {
+        "box": "steady face box from mesh points that do not move with speech (lipsync.faces), smoothed over time; "
+        "centre (cx, cy), s = side",
+        **rule.card(),
+        "size_px": size_px,
+        "resize": "bilinear after a box blur where the scale is 2 or more; edges replicated",
+    }
 
 
 def clip_members(key: str, video: bytes, features: dict[str, np.ndarray], row: dict) -> list[tuple[str, bytes]]:
