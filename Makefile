@@ -1,13 +1,13 @@
 # The commands of this project; .ci/run calls the same ones. Each sets up .venv by itself at first use.
 PY := .venv/bin/python
-# The first of these that is 3.11 or 3.12: MediaPipe has no wheels for others.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info[:2] \
-	not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+# The first of these that is 3.11 to 3.13.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(not \
+	(3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
 .PHONY: demo test test-fast bench sweep audit lint
 
 .venv/ready: requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found; name one: make demo PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found; name one: make demo PYTHON=/path/to/python3.13"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet torch==2.13.0

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lipsync.errors import InputError
-from lipsync.faces.detectors import DETECTORS, ShotFinder, shrink
+from lipsync.faces.base import shrink
+from lipsync.faces.detectors import DETECTORS, ShotFinder
 from lipsync.faces.tracking import find_faces, runs
 from lipsync.media.reader import FrameReader, VideoInfo, ahead, probe
 from lipsync.progress import Monitor

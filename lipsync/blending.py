@@ -26,7 +26,7 @@ FAR_OFF = 16.0  # grey levels: a difference of skin under another light is small
 def mouth_mask(points: np.ndarray, alignment: np.ndarray, softness: float = 0.04, size_px: int = 96) -> np.ndarray:
     """The soft mask of the lower face in the coordinates of its crop.
 
-    points    (25, 2) float32, pixels, from Track.points
+    points    (29, 2) float32, pixels, from Track.points
     alignment of the crop, (2, 3)
     softness  width of the feather, share of the crop's height
     returns   (size_px, size_px) float32, 0..1: below the nose and within the jaw, below a little beyond it, since the

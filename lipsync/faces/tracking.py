@@ -1,11 +1,11 @@
 """Find the faces of a video: shots, tracks, one steady box and jaw line per frame.
 
 One forward pass over the frames; what is kept of a track is small, its portraits are bounded in all (`CHIPS`). The
-detector (mediapipe full range, weights inside its wheel) looks every `DETECT_EVERY` frames and at each cut; in between
-mediapipe's face mesh follows each face found, at every second frame. The mesh gives the box: a fixed multiple of
-distances between eyes and nose (`box_from_points`), which neither trembles as detector boxes do (docs/log.md) nor grows
-when the jaw drops, so that the old mouth cannot leak through it. A frame counts as seen only where the mesh found the
-face; gaps of up to `BRIDGE` frames are interpolated.
+detector looks every `DETECT_EVERY` frames and at each cut; in between a landmark model follows each face found, at
+every second frame. Its points give the box: a fixed multiple of distances between eyes and nose (`box_from_points`),
+which neither trembles as detector boxes do (docs/log.md) nor grows when the jaw drops, so that the old mouth cannot
+leak through it. A frame counts as seen only where the landmark model found the face; gaps of up to `BRIDGE` frames are
+interpolated.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from .. import detail
 from ..errors import InputError
 from ..geometry import box_alignment, crop_face, to_crop
 from ..media.reader import Frame
-from .detectors import DETECTORS, MediapipeDetector, Mesh, ShotFinder, height, shrink
-from .landmarks import KEPT, NOSE_TIP
+from .base import LandmarkModel, height, shrink
+from .detectors import DETECTORS, LANDMARKS, MediapipeDetector, ShotFinder
+from .landmarks import CORNERS, EYES, INNER_LIPS, KEPT, LEFT_EYE, NOSE, NOSE_TIP, RIGHT_EYE
 
 FOLLOW_EVERY = 2  # frames from one look of the mesh to the next; boxes and points are interpolated
 DETECT_EVERY = 8  # frames between two looks for new faces
@@ -36,10 +37,8 @@ PORTRAITS = 16  # remembered pictures a track, one for each
 CHIPS = 2048  # portraits kept of all ended tracks together, 220 MB; only films with hundreds of cuts have more
 POSE_STEP = 0.05  # box heights that the nose moves against the eyes, and
 LIGHT_STEP = 24  # grey levels that the face brightens
-
-# Points of mediapipe's 468-point mesh. Eye corners and the base of the nose do not move with speech.
-_EYES = [33, 133, 362, 263]
-_NOSE = [2, 98, 327]
+# The face box: its side in eyes to nose and eye to eye; its centre, from the eyes, in parts of eyes to nose.
+BOX = (1.575, 1.046, 0.02, 0.69)
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Track:
     number    counts from 0 in order of appearance, the larger first of those that appear together
     start     first frame; frames start .. start + T - 1
     boxes     (T, 4) float32, x0 y0 x1 y1 in pixels, square, smoothed
-    points    (T, 25, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips (see KEPT)
+    points    (T, 29, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips, eye corners (KEPT)
     seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
     portraits remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
     bridged   (T,) bool, True where the face was not found and is interpolated over a gap of up to BRIDGE
@@ -114,10 +113,10 @@ def box_from_points(points: np.ndarray) -> np.ndarray:
     Fitted to the full-range detector's boxes on 813 frames of the training pools (spread 5 % of the side);
     made of points that do not move with speech.
     """
-    eyes, nose = points[_EYES].mean(0), points[_NOSE].mean(0)
+    eyes, nose = points[EYES].mean(0), points[NOSE].mean(0)
     down = nose - eyes
-    side = 1.575 * np.linalg.norm(down) + 1.046 * np.linalg.norm(points[263] - points[33])
-    x, y = eyes[0] + 0.02 * down[0], eyes[1] + 0.69 * down[1]
+    side = BOX[0] * np.linalg.norm(down) + BOX[1] * np.linalg.norm(points[LEFT_EYE[0]] - points[RIGHT_EYE[0]])
+    x, y = eyes[0] + BOX[2] * down[0], eyes[1] + BOX[3] * down[1]
     return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32)
 
 
@@ -155,7 +154,7 @@ class _Open:
     start: int
     shot: int
     box: np.ndarray
-    mesh: Mesh
+    landmarks: LandmarkModel
     exemplars: detail.Exemplars | None = None
     hits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # frame -> box, kept points
     portraits: dict[tuple[int, int, int], Portrait] = field(default_factory=dict)
@@ -166,11 +165,11 @@ class _Open:
         return self.hits[min(self.hits)][0]
 
     def look(self, index: int, frame: Frame) -> None:
-        points = self.mesh(frame, self.box)
+        points = self.landmarks.find(frame, self.box)
         if points is None:
             return
         box = box_from_points(points)
-        if not _near(box, self.box):  # the mesh went astray
+        if not _near(box, self.box):  # they went astray
             return
         self.box, self.last = box, index
         kept = points[KEPT]
@@ -179,11 +178,11 @@ class _Open:
 
     def _remember(self, index: int, frame: Frame, box: np.ndarray, kept: np.ndarray, points: np.ndarray) -> None:
         side = height(box)
-        openness = float(np.linalg.norm(kept[23] - kept[24])) / side
-        offset = (kept[NOSE_TIP] - points[_EYES].mean(0)) / side
+        openness = float(np.linalg.norm(np.diff(kept[INNER_LIPS], axis=0))) / side
+        offset = (kept[NOSE_TIP] - points[EYES].mean(0)) / side
         pose = (float(offset[0]), float(offset[1]))
         if self.exemplars is not None:
-            width = float(np.linalg.norm(kept[21] - kept[22])) / side
+            width = float(np.linalg.norm(np.diff(kept[CORNERS], axis=0))) / side
             self.exemplars.add(self, detail.take(index, frame, box, kept, openness, width, pose))
         face = frame[max(int(box[1]), 0) : max(int(box[3]), 1) : 8, max(int(box[0]), 0) : max(int(box[2]), 1) : 8]
         light = float(face.mean()) if face.size else 0.0
@@ -248,6 +247,7 @@ def find_faces(
     progress: Callable[[int], None] | None = None,
     smoothing: str = "steady",
     keep_exemplars: bool = False,
+    landmarks: str = "mediapipe",
 ) -> FaceMap:
     """Read a video once and return its shots and face tracks.
 
@@ -256,6 +256,7 @@ def find_faces(
     progress  called with the number of frames read; may raise to stop
     smoothing steady (Gaussian, sigma 1.5 frames) or published (`smooth_published`)
     keep_exemplars  keep frames of each track for detail and references too, detail.BYTES at most
+    landmarks  a name in LANDMARKS
     """
     if detector not in DETECTORS:
         raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
@@ -273,7 +274,7 @@ def find_faces(
             for track in [t for t in open_tracks if cut or index - t.last > FORGET]:
                 open_tracks.remove(track)
                 done.append(track)
-                spare.append(track.mesh)
+                spare.append(track.landmarks)
                 _thin(done)
             if cut or index % DETECT_EVERY == 0:
                 small = shrink(frame, look.longest_px)
@@ -282,8 +283,9 @@ def find_faces(
                     box = hit.box * scale
                     if height(box) < 16 or any(_near(box, t.box) for t in open_tracks):
                         continue
-                    mesh = spare.pop().forget() if spare else Mesh()
-                    open_tracks.append(_Open(index, len(shots) - 1, box, mesh, exemplars, last=index))
+                    points = spare.pop() if spare else LANDMARKS[landmarks]()
+                    points.forget()
+                    open_tracks.append(_Open(index, len(shots) - 1, box, points, exemplars, last=index))
             for track in open_tracks:
                 if (index - track.start) % FOLLOW_EVERY == 0 or track.last < index - FOLLOW_EVERY:
                     track.look(index, frame)
@@ -293,8 +295,8 @@ def find_faces(
         _look_once_more(open_tracks, count - 1, previous)
     finally:
         look.close()
-        for mesh in [t.mesh for t in open_tracks] + spare:
-            mesh.close()
+        for points in [t.landmarks for t in open_tracks] + spare:
+            points.close()
     tracks: list[Track] = []
     enough = min(MIN_FRAMES, -(-count // FOLLOW_EVERY))
     kept = [t for t in done + open_tracks if len(t.hits) >= enough]

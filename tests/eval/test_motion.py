@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.landmarks import CORNERS, INNER, INNER_LOWER, INNER_UPPER, LIPS, OUTER, LipTrack, lips_of
+from eval.landmarks import CORNERS, INNER_LOWER, INNER_UPPER, LIPS, LipTrack, lips_of
 from eval.metrics import motion
 from eval.metrics.base import MeasureError
 from eval.metrics.motion import MEASURES, MotionSums, evaluate
+from lipsync.faces.landmarks import INNER_CONTOUR, OUTER_LIPS
 from lipsync.faces.tracking import FaceMap, Track, find_faces
 from lipsync.media.reader import FrameReader, probe
 from tests.conftest import portrait_frame
@@ -33,7 +34,7 @@ def mouths(gaps: np.ndarray, x: np.ndarray | float = 0.0, y: np.ndarray | float 
 
 
 def test_the_points_are_the_contours():
-    assert len(set(LIPS)) == 40 and len(OUTER) == len(INNER) == 20
+    assert len(set(LIPS)) == 40 and len(OUTER_LIPS) == len(INNER_CONTOUR) == 20
     assert [LIPS[i] for i in CORNERS] == [61, 291, 78, 308]
     assert (LIPS[INNER_UPPER], LIPS[INNER_LOWER]) == (13, 14)
     lips = mouths(np.array([8.0])).lips[0]

@@ -21,10 +21,13 @@ from eval.protocols import PROTOCOLS, protocol
 from eval.score import clip_sync, embeddings, score_file
 from eval.tracks import FaceTrack
 from lipsync.errors import Cancelled
+from lipsync.faces import detectors
 from lipsync.faces import tracking as faces
+from lipsync.faces.base import Detection
 from lipsync.media.reader import FrameReader, VideoWriter, probe
 from lipsync.progress import Monitor
 from tests.conftest import ROOT, portrait_frame
+from tests.helpers.faces import FixedDetector
 from tests.helpers.made import FLASHES, FlashJudge, flash_clip, lab_judge, spoken, talking_clip
 from tests.helpers.media_maker import count_up, write_media
 
@@ -289,12 +292,24 @@ def test_protocols_are_told_apart_by_a_hash():
 @pytest.mark.parametrize(
     ("module", "setting", "protocols"),
     [(sync, "SURE", 3), (sync, "BLOCK", 3), (sync, "CONFIDENCE_MEDIAN", 3), (eval.protocols, "SILENT", 3),
-     (tracks, "MIN_SCENE", 1), (faces, "DETECT_EVERY", 1), (faces, "SMALL_PX", 2)],
+     (tracks, "MIN_SCENE", 1), (faces, "DETECT_EVERY", 1), (faces, "SMALL_PX", 2), (faces, "BOX", 1)],
 )  # fmt: skip
 def test_every_setting_changes_the_hash(monkeypatch, module, setting, protocols):
     """Of the protocols that use it."""
     before = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
-    monkeypatch.setattr(module, setting, getattr(module, setting) + 1)
+    old = getattr(module, setting)
+    monkeypatch.setattr(module, setting, (*old, 0) if isinstance(old, tuple) else old + 1)
+    after = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == protocols
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "protocols"),
+    [("DETECTORS", "mediapipe", 2), ("DETECTORS", "s3fd", 0), ("LANDMARKS", "mediapipe", 1)],
+)
+def test_another_face_model_under_the_same_name_changes_the_hash(monkeypatch, table, name, protocols):
+    before = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    monkeypatch.setattr(getattr(detectors, table)[name], "version", lambda: "another file")
     after = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
     assert sum(a != b for a, b in zip(before, after, strict=True)) == protocols
 
@@ -304,17 +319,17 @@ def test_the_published_tracks_need_a_large_face_for_long(tmp_path, monkeypatch):
     """120 frames of a face 130 px wide are a track; what the detector says at half the size is scaled back."""
     looks = []
 
-    class Look:
+    class Large(FixedDetector):
         longest_px = 60
 
         def detect(self, frame):
             looks.append(frame.shape)
-            return [type("Hit", (), {"box": np.array([10.0, 10, 40, 40])})]
+            return [Detection(np.array([10, 10, 40, 40], np.float32), 1.0)]
 
         def close(self):
             looks.append("closed")
 
-    monkeypatch.setitem(clips.DETECTORS, "fixed", Look)
+    monkeypatch.setitem(clips.DETECTORS, "fixed", Large)
     path = write_media(tmp_path / "long.mp4", [np.full((240, 240, 3), 90, np.uint8)] * 120)
     info = replace(probe(path), frames=120)
     found, frames = clips.find_tracks(info, protocol("real-video"), "fixed", Monitor())

@@ -1,24 +1,20 @@
 """Shots, tracks, boxes: on the astronaut moved about, and on real clips where they are there."""
 
 import json
-import os
-import threading
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
-from lipsync.checkpoints.registry import write_card
 from lipsync.errors import InputError
 from lipsync.faces import tracking as faces
-from lipsync.faces.detectors import DETECTORS, _hushed
+from lipsync.faces.detectors import DETECTORS
 from lipsync.faces.selection import choose, speakers
 from lipsync.faces.tracking import BRIDGE, FORGET, FaceMap, Track, box_from_points, find_faces, smooth_published
 from lipsync.media.reader import FrameReader, probe
-from lipsync.networks.s3fd import S3FD
 from tests.conftest import portrait_frame
+from tests.helpers.faces import FixedDetector
 
 FPS = Fraction(25)
 
@@ -112,43 +108,16 @@ def test_an_unknown_detector():
 def test_a_detector_sees_pictures_as_large_as_it_asks_for(monkeypatch):
     seen = []
 
-    class Look:
+    class Whole(FixedDetector):
         longest_px = DETECTORS["s3fd"].longest_px
 
         def detect(self, frame):
             seen.append(frame.shape)
             return []
 
-        def close(self):
-            pass
-
-    monkeypatch.setitem(DETECTORS, "fixed", Look)
+    monkeypatch.setitem(DETECTORS, "fixed", Whole)
     find_faces([np.zeros((720, 1280, 3), np.uint8)], FPS, detector="fixed")
     assert seen == [(720, 1280, 3)]
-
-
-def test_two_threads_that_hush_leave_the_standard_error_as_it_was():
-    before = os.fstat(2)
-    inside, both_inside, first_out = threading.Event(), threading.Event(), threading.Event()
-
-    def first():
-        with _hushed():
-            inside.set()
-            both_inside.wait(0.3)
-        first_out.set()
-
-    def second():
-        inside.wait(5)
-        with _hushed():
-            both_inside.set()
-            first_out.wait(5)
-
-    threads = [threading.Thread(target=work) for work in (first, second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert os.fstat(2).st_ino == before.st_ino
 
 
 def two_faces() -> list[np.ndarray]:
@@ -184,16 +153,6 @@ def test_a_face_in_very_few_frames_is_found():
     for count in (1, 2, 3, 4):
         found = find_faces([portrait_frame(30, 10)] * count, FPS)
         assert [(t.start, t.stop) for t in found.tracks] == [(0, count)]
-
-
-@pytest.mark.slow
-def test_the_published_detector_runs_where_its_file_is(tmp_path, monkeypatch):
-    """The way from the registry to detections, with weights of zero: every score is a half, which is no face."""
-    path = tmp_path / "s3fd.safetensors"
-    save_file({k: v * 0 for k, v in S3FD().state_dict().items()}, path)
-    write_card(path, {"architecture": "sfd"})
-    monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
-    assert DETECTORS["s3fd"]().detect(portrait_frame(10, 10)) == []
 
 
 def test_portraits_of_many_tracks_are_bounded(monkeypatch):
