@@ -22,6 +22,7 @@ BUILDERS: dict[str, tuple[str, str]] = {  # architecture: module of lipsync.netw
     "syncnet": ("syncnet", "SyncNet"),
     "sfd": ("s3fd", "S3FD"),
     "inception": ("inception", "Inception"),
+    "face-embedding": ("face_embedding", "FaceEmbedding"),
 }
 
 
