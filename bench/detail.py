@@ -17,14 +17,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from lipsync.crop import cut, match_colour, paste
 
 from lipsync import render
-from lipsync.crop import cut, match_colour, paste
 from lipsync.faces.selection import choose
 from lipsync.faces.tracking import find_faces
 from lipsync.media.reader import FrameReader, probe, read_waveform
 from lipsync.models.base import Wav2LipModel, open_model
-from lipsync.records import Options
+from lipsync.options import Options
 
 COLUMNS, SIZE_PX = 8, 280
 

@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 
-from lipsync.records import Options
+from lipsync.options import Options
 
 SIZE, FPS = (576, 768), Fraction(25)
 
@@ -99,9 +99,9 @@ def one(model: str, plain: bool, clip: Path, voice: Path, out: Path) -> dict:
 def alone(clip: Path, voice: Path, folder: Path, models: list[str]) -> dict[str, float]:
     """Frames a second of each stage with the machine to itself."""
     import numpy as np
+    from lipsync.crop import CropRule, cut, match_colour, mouth_mask, paste
 
     from lipsync import engines
-    from lipsync.crop import CropRule, cut, match_colour, mouth_mask, paste
     from lipsync.faces.tracking import find_faces
     from lipsync.media.reader import FrameReader, VideoWriter, probe
 

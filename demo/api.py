@@ -10,7 +10,7 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
 from lipsync.errors import InputError, LipsyncError
-from lipsync.records import Options
+from lipsync.options import Options
 
 from . import tasks
 from .context import Context

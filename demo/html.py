@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from lipsync.records import Progress
+from lipsync.progress import Progress
 
 from .jobs import Job
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from lipsync.errors import Cancelled, InputError, LipsyncError
-from lipsync.records import Progress
+from lipsync.progress import Progress
 
 _ID = re.compile(r"[A-Za-z0-9_-]{32}")
 _log = logging.getLogger(__name__)

@@ -17,15 +17,16 @@ import cv2
 
 from lipsync import sandbox
 from lipsync.checkpoints import registry
+from lipsync.clip import Clip
 from lipsync.errors import InputError, LipsyncError
 from lipsync.faces.selection import choose
 from lipsync.faces.tracking import FaceMap
 from lipsync.label import manifest as label
 from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
 from lipsync.models.base import MODELS
+from lipsync.options import Options
 from lipsync.pipeline import find, preview, sync
-from lipsync.progress import Monitor
-from lipsync.records import Options, Progress
+from lipsync.progress import Monitor, Progress
 
 from .jobs import Job, JobQueue
 from .settings import Settings
@@ -33,7 +34,6 @@ from .uploads import link_or_copy, uploaded
 
 _log = logging.getLogger(__name__)
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
-Found = tuple[VideoInfo, FaceMap]  # of a job's source
 _BUILDING = threading.Lock()  # `cache` by itself lets two threads build a judge each
 LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
@@ -183,13 +183,14 @@ def _look(
     options: Options | None,
     progress: Callable[[Progress], None],
     cancelled: Callable[[], bool],
-) -> Found:
+) -> Clip:
     info = check_source(_need(jobs, job, "source"), settings)
     if info.is_still and _shorter(info) > settings.max_height:
         info = smaller_picture(jobs, job, info, settings)
-    faces = find(info.path, options, progress=progress, cancelled=cancelled)
-    jobs.memory.put(job.id, (info, faces))
-    show(jobs, job, (info, faces), first_face(faces) if second is None else second)
+    clip = find(Clip(info), options, progress=progress, cancelled=cancelled)
+    faces = clip.faces
+    jobs.memory.put(job.id, clip)
+    show(jobs, job, clip, first_face(faces) if second is None else second)
     jobs.update(
         job.id,
         still=info.is_still,
@@ -197,7 +198,7 @@ def _look(
         faces=len(faces.tracks),
         shots=len(faces.shots),
     )
-    return info, faces
+    return clip
 
 
 def first_face(faces: FaceMap) -> float:
@@ -207,10 +208,10 @@ def first_face(faces: FaceMap) -> float:
     return float(best / faces.fps)
 
 
-def show(jobs: JobQueue, job: Job, found: Found, second: float) -> None:
+def show(jobs: JobQueue, job: Job, clip: Clip, second: float) -> None:
     """Write the frame at `second` as a picture and note where its faces are."""
-    info, faces = found
-    frame = preview(info, second, replace(faces, tracks=()))  # the page draws the boxes itself, as buttons
+    info, faces = clip.info, clip.faces
+    frame = preview(replace(clip, faces=replace(faces, tracks=())), second)  # the page draws the boxes, as buttons
     index = min(max(round(second * info.fps), 0), faces.frames - 1)
     scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
     small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
@@ -233,8 +234,7 @@ def pick(jobs: JobQueue, job_id: str, point: str) -> None:
     if len(point) > LONGEST_POINT:
         raise InputError("That is no point of the picture: click the face once more.")
     if (known := jobs.memory.get(job_id)) is not None:
-        info, faces = known
-        numbers = [t.number for t in choose(faces, point, None, info.fps)]
+        numbers = [t.number for t in choose(known.faces, point, None, known.info.fps)]
     else:  # after a restart
         x, y = map(float, point.split("@")[0].split(","))
         boxes = job.facts["preview"]["boxes"].items()
@@ -259,14 +259,13 @@ def make(
         if known is None:  # a request of the API, or after a restart
             second = job.facts.get("preview", {}).get("second")
             known = _look(jobs, job, settings, second, options, progress, cancelled)
-        source = _need(jobs, job, "source")  # not before `_look`, which may put a smaller picture in its place
-        _, faces = known
+        _need(jobs, job, "source")  # it may have been deleted since
         old, results = job.facts.get("results", []), []
         try:
             for model in [options.model, *([second_model] if second_model else [])]:
                 out = jobs.folder(job.id) / f"result-{secrets.token_hex(4)}.mp4"
                 chosen = replace(options, model=model)
-                report = sync(source, voice, out, chosen, faces=faces, progress=progress, cancelled=cancelled)
+                report = sync(known, voice, out, chosen, progress=progress, cancelled=cancelled)
                 report = replace(report, warnings=[*job.facts.get("notes", []), *report.warnings])
                 results.append({"file": out.name, "model": model, "report": asdict(report) | {"out": out.name},
                                 "words": report.words(), "label": verdict(out)})  # fmt: skip

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from lipsync.checkpoints import registry
 from lipsync.checkpoints.download import SOURCES, file_sha256
-from lipsync.crop import CropRule, cut
 from lipsync.errors import Cancelled, LipsyncError, ModelError, NoFaceError
 from lipsync.faces.selection import choose
+from lipsync.geometry import CropRule, crop_face
 from lipsync.media.reader import FrameReader, probe
 from lipsync.networks.inception import SIZE_PX, Inception
 from lipsync.networks.syncnet import SyncNet
@@ -171,7 +171,7 @@ def _faces(path: Path, every: int, notes: list[str]) -> Iterator[np.ndarray]:
         for index, frame in enumerate(reader):
             for track in tracks if index % every == 0 else ():
                 if track.has(index):
-                    yield cut(frame, FACE.region(track.boxes[index - track.start]), FACE_PX)
+                    yield crop_face(frame, FACE.alignment(track.boxes[index - track.start]), FACE_PX)
     notes += [f"{path.name}: {said}" for said in lacks(reader, info)]
 
 

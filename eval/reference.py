@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from lipsync import audio
-from lipsync.crop import CropRule, cut
 from lipsync.faces.detectors import LANDMARKS
 from lipsync.faces.selection import choose
 from lipsync.faces.tracking import FaceMap, Track
+from lipsync.geometry import CropRule, crop_face
 from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
 from lipsync.pipeline import find
 from lipsync.progress import Monitor
@@ -66,7 +66,7 @@ def compared(path: Path, reference: Path | None, families: list[str],
 
 def _found(path: Path, monitor: Monitor) -> FaceMap:
     """The faces of a video, which may be stopped while they are looked for."""
-    return find(path, progress=lambda p: monitor.step(f"faces of {path.name}", p.done, p.total))
+    return find(path, progress=lambda p: monitor.step(f"faces of {path.name}", p.done, p.total)).faces
 
 
 def _told(frames: Iterable[np.ndarray], stage: str, total: int, monitor: Monitor) -> Iterator[np.ndarray]:
@@ -165,9 +165,9 @@ def _pictures(
                 points = landmarks.find(truth, box)
                 if points is not None:
                     faces.append((aligned_face(truth, points), aligned_face(frame, points)))
-            region = RULE.region(box)
-            ours.append(cut(frame, region, SIZE_PX))
-            theirs.append(cut(truth, region, SIZE_PX))
+            place = RULE.alignment(box)
+            ours.append(crop_face(frame, place, SIZE_PX))
+            theirs.append(crop_face(truth, place, SIZE_PX))
             if len(ours) == BATCH:
                 add()
     add()

@@ -13,19 +13,23 @@ __version__ = VERSION
 
 _HOMES = {
     "sync": "pipeline",
+    "find": "pipeline",
     "preview": "pipeline",
-    "Options": "records",
-    "Report": "records",
+    "Clip": "clip",
+    "Options": "options",
+    "Report": "report",
     "verify": "label.manifest",
     "LipsyncError": "errors",
 }
-__all__ = ["LipsyncError", "Options", "Report", "preview", "sync", "verify"]
+__all__ = ["Clip", "LipsyncError", "Options", "Report", "find", "preview", "sync", "verify"]
 
 if TYPE_CHECKING:
+    from .clip import Clip
     from .errors import LipsyncError
     from .label.manifest import verify
-    from .pipeline import preview, sync
-    from .records import Options, Report
+    from .options import Options
+    from .pipeline import find, preview, sync
+    from .report import Report
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,8 @@ from . import __version__
 from .console import SYNC_STAGES, Bar, guarded, plain_signs
 from .errors import InputError
 from .files import refuse_overwriting
-from .records import ENGINES, LONGER, SHORTER, SMOOTHING, Options, Progress
+from .options import ENGINES, LONGER, SHORTER, SMOOTHING, Options
+from .progress import Progress
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,7 +155,6 @@ def _voices(args: argparse.Namespace) -> dict[int, Path]:
 def _preview(args: argparse.Namespace, options: Options) -> int:
     import cv2
 
-    from .media.reader import probe
     from .pipeline import find, preview
 
     unfit = InputError(f"The preview cannot be written to {args.out}: it must be a .png file in an existing folder.")
@@ -162,8 +162,8 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
         raise unfit
     refuse_overwriting([("preview", args.out)], [args.video])
     with Bar(SYNC_STAGES) as show:
-        faces = find(args.video, options, progress=show)
-    frame = preview(probe(args.video), args.preview, faces)
+        clip = find(args.video, options, progress=show)
+    frame, faces = preview(clip, args.preview), clip.faces
     if not cv2.imwrite(str(args.out), frame[..., ::-1]):
         raise unfit
     for track in faces.tracks:

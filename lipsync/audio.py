@@ -4,7 +4,9 @@ Conventions: mono at 16 kHz, float32 in -1..1, except for the two MFCCs, which w
 Source: protocol.md section 1; tests/data/golden/audio.npz and mel_windows.json prove it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
@@ -46,6 +48,56 @@ def mel(waveform: np.ndarray) -> np.ndarray:
     return np.clip(8 * (level_db + 100) / 100 - 4, -4, 4)
 
 
+@dataclass(frozen=True)
+class AudioFeature:
+    """A kind of audio feature that models see.
+
+    rate     columns a second
+    size     values a column
+    lead     columns before the first sample: silence that was put in front
+    extract  waveform (S,) float32, 16 kHz, -1..1 -> (size, T) float32
+    silence  what columns outside hold; None: what the first column holds
+    """
+
+    rate: int
+    size: int
+    lead: int
+    extract: Callable[[np.ndarray], np.ndarray]
+    silence: float | None = None
+
+
+def feature_windows(kind: str, features: np.ndarray, starts: Sequence[int], width: int) -> np.ndarray:
+    """Cut windows of columns; columns outside the voice are silence.
+
+    kind      a key of FEATURES
+    features  (C, T) float32, from its `extract`
+    starts    N first columns, counted from the first sample; may be negative or beyond the end
+    returns   (N, C, width) float32
+    """
+    feature = FEATURES[kind]
+    columns = np.asarray(starts, dtype=np.intp).reshape(-1, 1) + feature.lead + np.arange(width)  # (N, width)
+    columns[(columns < 0) | (columns >= features.shape[1])] = features.shape[1]
+    if feature.silence is None:
+        outside = features[:, :1]
+    else:
+        outside = np.full((len(features), 1), feature.silence, features.dtype)
+    with_silence = np.concatenate((features, outside), axis=1)
+    return with_silence[np.arange(len(features))[:, None], columns[:, None]]
+
+
+def frame_columns(
+    kind: str, first: int, count: int, fps: Fraction | float, start_frames: int = 0, start_columns: float = 0
+) -> list[int]:
+    """First column of the window of each of `count` frames from frame `first` on: the one function for this in
+    training, inference and scoring.
+
+    start_frames, start_columns  where a window starts, from the frame itself, in frames and in columns: of the card
+    """
+    rate = FEATURES[kind].rate
+    return [math.floor(Fraction((i + start_frames) * rate) / Fraction(fps) + Fraction(start_columns))
+            for i in range(first, first + count)]  # fmt: skip
+
+
 def mel_window_starts(n_mel: int, fps: Fraction | float, inference: bool) -> list[int]:
     """First mel column of each frame's window, as the published code counts frames.
 
@@ -62,30 +114,8 @@ def mel_window_starts(n_mel: int, fps: Fraction | float, inference: bool) -> lis
 
 
 def mel_windows(mel: np.ndarray, starts: Sequence[int]) -> np.ndarray:
-    """Cut windows of 16 columns; columns outside the voice are silence.
-
-    mel      (80, T) float32, from `mel`
-    starts   N first columns; may be negative or beyond the end
-    returns  (N, 80, 16) float32
-    """
-    n_columns = mel.shape[1]
-    columns = np.asarray(starts, dtype=np.intp).reshape(-1, 1) + np.arange(MEL_WINDOW)  # (N, 16)
-    columns[(columns < 0) | (columns >= n_columns)] = n_columns
-    with_silence = np.concatenate((mel, np.full((len(mel), 1), SILENCE, mel.dtype)), axis=1)
-    return with_silence[np.arange(len(mel))[:, None], columns[:, None]]
-
-
-def mel_windows_at(mel: np.ndarray, n_frames: int, fps: Fraction | float, start_frames: int) -> np.ndarray:
-    """The sound that belongs to each frame: the one function for this in training, inference and scoring.
-
-    mel           (80, T) float32, from `mel`
-    n_frames      windows to cut
-    fps           frames a second of the video
-    start_frames  where a frame's window starts, in frames from the frame itself: `mel_start_frames` of the model's
-                  card. For a batch that begins with frame k, add k: windows need never be in memory all at once
-    returns       (n_frames, 80, 16) float32; window i starts at column int((i + start_frames) * 80 / fps)
-    """
-    return mel_windows(mel, [_column(i + start_frames, fps) for i in range(n_frames)])
+    """`feature_windows` of a mel spectrogram: (80, T) -> (N, 80, 16) float32."""
+    return feature_windows("mel", mel, starts, MEL_WINDOW)
 
 
 def mfcc_syncnet(pcm: np.ndarray) -> np.ndarray:
@@ -134,12 +164,21 @@ def mfcc12(pcm: np.ndarray) -> np.ndarray:
     signal = _pre_emphasis(pcm.astype(np.float64))
     if len(signal) < _MFCC_LENGTH:
         return np.zeros((12, 0))
-    bands = librosa.filters.mel(
-        sr=SAMPLE_RATE, n_fft=_MFCC_FFT, n_mels=40, fmin=300, fmax=3700, htk=True, norm=None, dtype=np.float64
-    ).T
     spectra = _magnitudes(signal, np.hamming(_MFCC_LENGTH), _MFCC_HOP, _MFCC_FFT)
-    rows = [_cepstrum(np.maximum(spectrum @ bands, 1e-6)) for spectrum in spectra]
+    rows = [_cepstrum(np.maximum(spectrum @ _mfcc12_bands(), 1e-6)) for spectrum in spectra]
     return np.concatenate(rows)[:, 1:].T
+
+
+def _mfcc12_of(waveform: np.ndarray) -> np.ndarray:
+    """MFCC with a second of silence on both sides, as Speech2Vid hears it (protocol.md section 2)."""
+    pad = np.zeros(SAMPLE_RATE, np.float32)
+    return mfcc12(np.concatenate([pad, waveform, pad]) * 32768).astype(np.float32)
+
+
+FEATURES: dict[str, AudioFeature] = {
+    "mel": AudioFeature(MEL_RATE, N_MELS, 0, mel, SILENCE),
+    "mfcc12": AudioFeature(SAMPLE_RATE // _MFCC_HOP, 12, SAMPLE_RATE // _MFCC_HOP, _mfcc12_of),
+}
 
 
 def is_silent(waveform: np.ndarray) -> bool:
@@ -233,6 +272,14 @@ def _cepstrum(bands: np.ndarray) -> np.ndarray:
 def _mel_bands() -> np.ndarray:
     """(401, 80) float32: Slaney's area-normalised bands, 55 to 7600 Hz."""
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_MEL_LENGTH, n_mels=N_MELS, fmin=55, fmax=7600).T
+
+
+@cache
+def _mfcc12_bands() -> np.ndarray:
+    """(257, 40) float64: unit-height triangles of HTK's mel scale, 300 to 3700 Hz."""
+    corners = librosa.mel_to_hz(np.linspace(*librosa.hz_to_mel([300, 3700], htk=True), 40 + 2), htk=True)
+    bins = np.fft.rfftfreq(_MFCC_FFT, 1 / SAMPLE_RATE)
+    return np.stack([np.interp(bins, corners[i : i + 3], (0, 1, 0), 0, 0) for i in range(40)], axis=1)
 
 
 @cache

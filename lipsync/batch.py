@@ -10,8 +10,8 @@ from .console import SYNC_STAGES, Bar, sentence
 from .errors import Cancelled, InputError, LipsyncError
 from .files import identity, refuse_overwriting
 from .lists import clips_in, frames_of_one, read_list
+from .options import Options
 from .pipeline import sync
-from .records import Options
 
 
 def pairs_of(source: Path, voice: Path | None, out: Path) -> list[tuple[Path, Path, Path]]:

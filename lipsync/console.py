@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichBar
 
 from .errors import Cancelled, LipsyncError
-from .records import Progress
+from .progress import Progress
 
 SYNC_STAGES = {
     "load": "Getting ready (a minute at first)",

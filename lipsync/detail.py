@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from .crop import SIZE_PX, CropRule, cut, upper
+from .geometry import CropRule, box_alignment, crop_face, sampling, to_crop, top_half
 
 if TYPE_CHECKING:
     from .media.reader import Frame
 
+SIZE_PX = 96  # side of the crops that all below is tuned to
 SMALLEST_PX = 110  # faces whose box is no higher: the network's own resolution is all that there is to see
 BARRED_S = 0.16  # seconds around a frame whose exemplars are not its source
 MOST = 64  # exemplars a track
@@ -58,6 +59,7 @@ class Exemplar:
     patch      (160, 160, 3) uint8 RGB, the whole face, 1.7 boxes wide: references are cut from it
     opening, width  of the lips, in box heights
     sharpness  of the face above the mouth, see `sharpness`
+    landmarks  (K, 2) float32, pixels of `patch`
     traits     (D,) float32, how the mouth and head stand and when, in steps that can be told apart
     """
 
@@ -67,6 +69,7 @@ class Exemplar:
     patch: Frame
     sharpness: float
     traits: np.ndarray
+    landmarks: np.ndarray
     opening: float = 0.0
     width: float = 0.0
 
@@ -103,9 +106,16 @@ class Exemplars:
 
 
 def take(
-    index: int, frame: Frame, box: np.ndarray, opening: float, width: float, pose: tuple[float, float]
+    index: int,
+    frame: Frame,
+    box: np.ndarray,
+    landmarks: np.ndarray,
+    opening: float,
+    width: float,
+    pose: tuple[float, float],
 ) -> Exemplar:
-    """The exemplar of one frame and face box (4,); opening and width of the lips and pose in box heights."""
+    """The exemplar of one frame with face box (4,) and landmarks (K, 2); opening, width of the lips and pose in box
+    heights."""
     side = float(box[3] - box[1])
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     left, top, right, bottom = np.round(np.array([x, y, x, y]) + REACH * side).astype(int)
@@ -115,10 +125,12 @@ def take(
     if side > SMALLEST_PX and part.size:
         luma = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
     half = side * PATCH_SCALE / 2
-    patch = cut(frame, np.array([x - half, y - half, x + half, y + half]), PATCH_PX)
+    place = box_alignment(x - half, y - half, x + half, y + half)
+    patch = crop_face(frame, place, PATCH_PX)
     own = (box - np.array([left, top, left, top])).astype(np.float32)
     traits = np.array([opening / 0.02, width / 0.03, pose[0] / 0.05, pose[1] / 0.05, index / 100], np.float32)
-    return Exemplar(index, luma, own, patch, sharpness(frame, box), traits, opening, width)
+    local = to_crop(landmarks, place, PATCH_PX).astype(np.float32)
+    return Exemplar(index, luma, own, patch, sharpness(frame, box), traits, local, opening, width)
 
 
 def sharpness(frame: Frame, box: np.ndarray) -> float:
@@ -134,7 +146,7 @@ def sharpness(frame: Frame, box: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Detail:
-    """What one exemplar adds to one made mouth, for `crop.paste`.
+    """What one exemplar adds to one made mouth, for `blending.paste`.
 
     high   (h, w) float32, the exemplar's high band, grey levels
     still  (2, 3) float64, pixels of the crop -> pixels of `high`, were nothing moved
@@ -166,9 +178,8 @@ class DetailTransfer:
     def __init__(self, exemplars: tuple[Exemplar, ...], rule: CropRule, pad: float, fps: Fraction) -> None:
         self._exemplars, self._rule, self._pad = exemplars, rule, pad
         self._barred = float(BARRED_S * fps)
-        region = rule.region(PATCH_BOX, pad)
-        crops = [cut(e.patch, region) for e in exemplars]
-        self._uppers = np.stack([_centred(upper(c)) for c in crops])
+        crops = [crop_face(e.patch, rule.alignment(PATCH_BOX, pad=pad), SIZE_PX) for e in exemplars]
+        self._uppers = np.stack([_centred(top_half(c)) for c in crops])
         self._mouths = np.stack([_lower(c).reshape(-1, 3).T for c in crops])  # (N, 3, 288)
         self._frames = np.array([e.frame for e in exemplars])
         sharp = np.array([e.sharpness for e in exemplars])
@@ -196,24 +207,17 @@ class DetailTransfer:
         if chosen is None:
             return made, None
         exemplar = self._exemplars[chosen]
-        region = self._rule.region(exemplar.box, self._pad)
-        low, high = self._bands(chosen, region)
+        alignment = self._rule.alignment(exemplar.box, pad=self._pad)
+        low, high = self._bands(chosen, alignment)
         luma = cv2.cvtColor(made, cv2.COLOR_RGB2GRAY)
         own = cv2.GaussianBlur(luma, (0, 0), SPLIT)
         flow, fits = self._align(own[TOP:], low[TOP:])
         fits *= np.clip(sharpness(frame, box) / exemplar.sharpness, *GAIN)
         share = np.zeros((SIZE_PX, SIZE_PX), np.float32)
         share[TOP:] = fits
-        scale = (region[2:] - region[:2]) / SIZE_PX
+        still = sampling(alignment, SIZE_PX)
         moved = np.zeros((SIZE_PX, SIZE_PX, 2), np.float32)
-        moved[TOP:] = flow * scale
-        still = np.array(
-            [
-                [scale[0], 0, region[0] + 0.5 * scale[0] - 0.5],
-                [0, scale[1], region[1] + 0.5 * scale[1] - 0.5],
-            ],
-            np.float64,
-        )
+        moved[TOP:] = flow * np.diag(still).astype(np.float32)
         # The band between the split and the network's own limit is the exemplar's where it is trusted.
         band = (cv2.subtract(luma, own, dtype=cv2.CV_32F)) * np.minimum(share, 1)
         made = cv2.subtract(made, cv2.cvtColor(band, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U)
@@ -227,7 +231,7 @@ class DetailTransfer:
         apart = self._mouths - _lower(made).reshape(-1, 3).T
         apart -= (apart @ weight)[..., None]
         cost = (np.abs(apart, out=apart) @ weight).mean(1)
-        cost += 0.3 * np.abs(self._uppers - _centred(upper(crop))).mean((1, 2, 3))
+        cost += 0.3 * np.abs(self._uppers - _centred(top_half(crop))).mean((1, 2, 3))
         cost += 2 * self._blur + 4 * np.log2(np.maximum(side / self._sides, 1))
         if self._now is not None:
             cost[self._now] *= STICKY
@@ -236,16 +240,12 @@ class DetailTransfer:
         self._now = best if np.isfinite(cost[best]) else None
         return self._now
 
-    def _bands(self, chosen: int, region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _bands(self, chosen: int, alignment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """An exemplar's low band (96, 96) uint8, in the crop, and its high band (h, w) float32, at its own size."""
         if self._used is None or self._used[0] != chosen:
             luma = self._exemplars[chosen].luma
-            low = cv2.GaussianBlur(cut(luma, region), (0, 0), SPLIT)
-            step = SIZE_PX / (region[2:] - region[:2])
-            move = np.array(
-                [[step[0], 0, (0.5 - region[0]) * step[0] - 0.5], [0, step[1], (0.5 - region[1]) * step[1] - 0.5]],
-                np.float64,
-            )
+            low = cv2.GaussianBlur(crop_face(luma, alignment, SIZE_PX), (0, 0), SPLIT)
+            move = cv2.invertAffineTransform(sampling(alignment, SIZE_PX))
             big = cv2.warpAffine(
                 low,
                 move,

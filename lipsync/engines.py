@@ -1,6 +1,6 @@
-"""What runs a generator: torch (the reference, on a processor or a GPU) or OpenVINO (bf16 or float32 on a processor).
+"""Engines that run a network: torch (the reference, on a processor or a GPU), OpenVINO (bf16 or float32, processor).
 
-`open_engine(name, "auto")` takes the fastest one that agrees with float32 torch within 40 dB PSNR on a real face, and
+`open_engine(spec, "auto")` takes the fastest one that agrees with float32 torch within 40 dB PSNR on a real face, and
 remembers the choice for this checkpoint on this machine. An engine takes and gives float32 numpy arrays and knows
 nothing of frames or sound. An engine whose library is not installed is absent from `candidates()`.
 """
@@ -12,102 +12,119 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import platform
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .checkpoints import registry
+from .checkpoints.registry import Card
 from .errors import EngineError
 from .files import cache_dir
 
+_log = logging.getLogger(__name__)
 BATCH = 32
-REFERENCES = {"wav2lip-warp": 4}  # of architectures that see more than one
 MIN_PSNR_DB = 40.0
+Values = dict[str, np.ndarray]
 
 
-class Engine:
-    """Runs one generator. True of every engine: `run` may be called from any thread, one call at a time.
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What an engine has to know of a network.
 
-    run(mel (B, 1, 80, 16) float32, face (B, 3 + 3 R, 96, 96) float32) -> (B, C, 96, 96) float32, B from 1 up; R is the
-    number of references (REFERENCES), C 3 for a picture in 0..1, and more for maps of which one is composed.
+    card     its checkpoint
+    inputs   (name, shape of one item), in the order of its arguments; outputs: names of what it returns, in order
+    sample   gives BATCH items of its inputs, to compare engines on
     """
+
+    card: Card
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    outputs: tuple[str, ...]
+    sample: Callable[[], Values]
+
+
+class Engine(ABC):
+    """Runs one network. True of every engine: any thread may call `run`; items do not depend on their neighbours."""
 
     name: str
 
-    def run(self, mel: np.ndarray, face: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def run(self, inputs: Values) -> Values:
+        """Arrays (B, ...) float32 by name -> arrays (B, ...) float32 by name, B from 1 up."""
 
 
 class TorchEngine(Engine):
     """Eager torch; bf16 autocast on a GPU when asked for."""
 
-    def __init__(self, model: str, device: str = "cpu", precision: str = "float32") -> None:
+    def __init__(self, spec: NetworkSpec, device: str = "cpu", precision: str = "float32") -> None:
         import torch
 
         if device == "cuda" and not torch.cuda.is_available():
             raise EngineError("torch sees no GPU on this machine: use the engine 'openvino' or 'torch'.")
         self.name = f"torch {device} {precision}"
-        self._torch, self._device = torch, device
+        self._spec, self._torch, self._device = spec, torch, device
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._net = registry.load(model).to(device).eval()
+        self._net = registry.load(spec.card.name).to(device).eval()
 
-    def run(self, mel: np.ndarray, face: np.ndarray) -> np.ndarray:
+    def run(self, inputs: Values) -> Values:
         torch = self._torch
         with (
             torch.inference_mode(),
             torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16),
         ):
-            out = self._net(torch.from_numpy(mel).to(self._device), torch.from_numpy(face).to(self._device))
-        return out.float().cpu().numpy()
+            out = self._net(*(torch.from_numpy(inputs[name]).to(self._device) for name, _ in self._spec.inputs))
+        out = out if isinstance(out, tuple) else (out,)
+        return {name: value.float().cpu().numpy() for name, value in zip(self._spec.outputs, out, strict=True)}
 
 
 class OpenVINOEngine(Engine):
     """OpenVINO on the processor. The converted network is kept in the cache, so that torch is loaded only once."""
 
-    def __init__(self, model: str, precision: str = "bfloat16") -> None:
+    def __init__(self, spec: NetworkSpec, precision: str = "bfloat16") -> None:
         import openvino as ov
 
         self.name = f"openvino cpu {precision}"
-        core = ov.Core()
+        self._spec, core = spec, ov.Core()
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        network = _converted(model, ov, core)
-        network.reshape({0: [BATCH, 1, 80, 16], 1: [BATCH, _channels(model), 96, 96]})
+        network = _converted(spec, ov, core)
+        network.reshape({k: [BATCH, *shape] for k, (_, shape) in enumerate(spec.inputs)})
         self._request = core.compile_model(network, "CPU", hints).create_infer_request()
         self._lock = threading.Lock()
 
-    def run(self, mel: np.ndarray, face: np.ndarray) -> np.ndarray:
-        parts = []
-        for at in range(0, len(mel), BATCH):
-            count = min(BATCH, len(mel) - at)
-            fill = [(0, BATCH - count)] + [(0, 0)] * 3
-            pair = [np.pad(a[at : at + count], fill) if count < BATCH else a[at : at + count] for a in (mel, face)]
+    def run(self, inputs: Values) -> Values:
+        given = [inputs[name] for name, _ in self._spec.inputs]
+        parts: list[list[np.ndarray]] = []
+        for at in range(0, len(given[0]), BATCH):
+            count = min(BATCH, len(given[0]) - at)
+            batch = [a[at : at + count] for a in given]
+            if count < BATCH:
+                batch = [np.pad(a, [(0, BATCH - count)] + [(0, 0)] * (a.ndim - 1)) for a in batch]
             with self._lock:
-                parts.append(next(iter(self._request.infer(dict(enumerate(pair))).values()))[:count].copy())
-        return np.concatenate(parts)
+                found = self._request.infer(dict(enumerate(batch)))
+                parts.append([found[k][:count].copy() for k in range(len(self._spec.outputs))])
+        return {name: np.concatenate([p[k] for p in parts]) for k, name in enumerate(self._spec.outputs)}
 
 
-def _channels(model: str) -> int:
-    """Channels of a generator's pictures: the masked frame and its references."""
-    return 3 + 3 * REFERENCES.get(registry.cards()[model].architecture, 1)
-
-
-def _converted(model: str, ov, core):
+def _converted(spec: NetworkSpec, ov, core):
     """The OpenVINO form of a checkpoint, kept in the cache under the checkpoint's sha256 where there is room for it."""
-    path = cache_dir() / "openvino" / f"{registry.sha256(model)[:16]}-{ov.__version__.split('-')[0]}.xml"
+    path = cache_dir() / "openvino" / f"{registry.sha256(spec.card.name)[:16]}-{ov.__version__.split('-')[0]}.xml"
     with contextlib.suppress(RuntimeError):  # not there, not to be read, damaged: it is made again
         return core.read_model(path)
     import torch
 
-    example = (torch.zeros(2, 1, 80, 16), torch.zeros(2, _channels(model), 96, 96))
-    network = ov.convert_model(registry.load(model), example_input=example)
+    _log.info("%s is being converted for OpenVINO; this is done once.", spec.card.name)
+    example = tuple(torch.zeros(2, *shape) for _, shape in spec.inputs)
+    network = ov.convert_model(registry.load(spec.card.name), example_input=example)
     with contextlib.suppress(OSError, RuntimeError):  # a full or locked cache costs time at the next run, no more
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
@@ -118,18 +135,18 @@ def _converted(model: str, ov, core):
     return network
 
 
-def candidates() -> dict[str, Callable[[str], Engine]]:
+def candidates() -> dict[str, Callable[[NetworkSpec], Engine]]:
     """Name -> maker, fastest kind first; only what this machine can run."""
-    found: dict[str, Callable[[str], Engine]] = {}
+    found: dict[str, Callable[[NetworkSpec], Engine]] = {}
     if importlib.util.find_spec("torch") and _has_gpu():
-        found["torch cuda bfloat16"] = lambda model: TorchEngine(model, "cuda", "bfloat16")
-        found["torch cuda float32"] = lambda model: TorchEngine(model, "cuda")
+        found["torch cuda bfloat16"] = lambda spec: TorchEngine(spec, "cuda", "bfloat16")
+        found["torch cuda float32"] = lambda spec: TorchEngine(spec, "cuda")
     if importlib.util.find_spec("openvino"):
         if has_bf16():
-            found["openvino cpu bfloat16"] = lambda model: OpenVINOEngine(model, "bfloat16")
-        found["openvino cpu float32"] = lambda model: OpenVINOEngine(model, "float32")
+            found["openvino cpu bfloat16"] = lambda spec: OpenVINOEngine(spec, "bfloat16")
+        found["openvino cpu float32"] = lambda spec: OpenVINOEngine(spec, "float32")
     if importlib.util.find_spec("torch"):
-        found["torch cpu float32"] = lambda model: TorchEngine(model)
+        found["torch cpu float32"] = lambda spec: TorchEngine(spec)
     return found
 
 
@@ -153,21 +170,21 @@ _OPEN: dict[tuple[str, str], Engine] = {}
 _OPEN_LOCK = threading.Lock()
 
 
-def open_engine(model: str, wanted: str = "auto") -> Engine:
-    """Load a generator into an engine; kept for the life of the process.
+def open_engine(spec: NetworkSpec, wanted: str = "auto") -> Engine:
+    """Load a network into an engine; kept for the life of the process.
 
     wanted  auto, a kind (torch, openvino: its fastest form that agrees with float32) or a full name of `candidates()`
     Raises EngineError where the engine cannot be had, ModelError where the checkpoint cannot.
     """
-    sha256 = registry.sha256(model)
+    sha256 = registry.sha256(spec.card.name)
     with _OPEN_LOCK:
         offered = candidates()
         fitting = {n: make for n, make in offered.items() if wanted in ("auto", n) or n.startswith(wanted + " ")}
         if not fitting:
             raise EngineError(f"The engine {wanted!r} cannot run here: this machine offers {', '.join(offered)}.")
-        name = next(iter(fitting)) if len(fitting) == 1 else _fastest(model, fitting)
+        name = next(iter(fitting)) if len(fitting) == 1 else _fastest(spec, fitting)
         if (sha256, name) not in _OPEN:
-            _OPEN[sha256, name] = fitting[name](model)
+            _OPEN[sha256, name] = fitting[name](spec)
         return _OPEN[sha256, name]
 
 
@@ -180,19 +197,19 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _fastest(model: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
+def _fastest(spec: NetworkSpec, fitting: dict[str, Callable[[NetworkSpec], Engine]]) -> str:
     """The fastest engine that agrees with float32; measured once for a checkpoint and a machine, then remembered."""
     memory = cache_dir() / "engines.json"
     versions = [importlib.metadata.version(p) for p in ("torch", "openvino") if importlib.util.find_spec(p)]
-    key = ", ".join([registry.sha256(model)[:16], _processor(), *versions, *sorted(fitting)])
+    key = ", ".join([registry.sha256(spec.card.name)[:16], _processor(), *versions, *sorted(fitting)])
     try:
         known = dict(json.loads(memory.read_text()))
     except (OSError, ValueError, TypeError):
         known = {}
     if str(known.get(key)) not in fitting:
-        known[key] = max(compare(model, fitting).items(), key=lambda item: item[1]["faces_per_s"] * item[1]["agrees"])[
-            0
-        ]
+        _log.info("Engines for %s are being compared; this is done once on a machine.", spec.card.name)
+        found = compare(spec, fitting)
+        known[key] = max(found, key=lambda name: found[name]["faces_per_s"] * found[name]["agrees"])
         with contextlib.suppress(OSError):  # measured again at the next run
             memory.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".", dir=memory.parent) as folder:
@@ -202,32 +219,21 @@ def _fastest(model: str, fitting: dict[str, Callable[[str], Engine]]) -> str:
     return known[key]
 
 
-def compare(model: str, makers: dict[str, Callable[[str], Engine]] | None = None) -> dict[str, dict]:
-    """Speed and agreement of each engine on a real face: name -> faces_per_s, psnr_db against float32 torch, agrees."""
-    mel, face = probe_input()
-    face = np.concatenate([face[:, :3]] + [face[:, 3:]] * (_channels(model) // 3 - 1), axis=1)
-    reference = TorchEngine(model).run(mel, face)
+def compare(spec: NetworkSpec, makers: dict[str, Callable[[NetworkSpec], Engine]] | None = None) -> dict[str, dict]:
+    """Speed and agreement of each engine on the network's sample: name -> faces_per_s, psnr_db against float32 torch,
+    agrees."""
+    inputs = spec.sample()
+    count = len(next(iter(inputs.values())))
+    reference = TorchEngine(spec).run(inputs)
     table = {}
     for name, make in (makers or candidates()).items():
-        engine = make(model)
-        error = float(np.mean((engine.run(mel, face) - reference) ** 2))
+        engine = make(spec)
+        found = engine.run(inputs)
+        error = max(float(np.mean((found[k] - reference[k]) ** 2)) for k in reference)
         psnr = 99.0 if error == 0 else min(99.0, -10 * float(np.log10(error)))
         began = time.perf_counter()
         for _ in range(2):
-            engine.run(mel, face)
-        speed = 2 * len(mel) / (time.perf_counter() - began)
+            engine.run(inputs)
+        speed = 2 * count / (time.perf_counter() - began)
         table[name] = {"faces_per_s": speed, "psnr_db": psnr, "agrees": psnr >= MIN_PSNR_DB}
     return table
-
-
-def probe_input() -> tuple[np.ndarray, np.ndarray]:
-    """A batch to compare engines on: the public-domain astronaut portrait, moved about, under varied sound."""
-    from skimage.data import astronaut
-
-    from .crop import cut, to_network
-
-    picture, rng = astronaut(), np.random.default_rng(0)
-    shifts = rng.uniform(-8, 8, (BATCH, 2))
-    crops = np.stack([cut(picture, np.array([168 + x, 68 + y, 276 + x, 189 + y], np.float32)) for x, y in shifts])
-    mel = np.cumsum(rng.normal(0, 0.6, (BATCH, 1, 80, 16)), axis=2) + rng.uniform(-3, 3, (BATCH, 1, 1, 1))
-    return np.clip(mel, -4, 4).astype(np.float32), to_network(crops, np.roll(crops, 1, axis=0))

@@ -1,8 +1,9 @@
-"""The whole job: read -> track -> crop -> generate -> paste -> write.
+"""The whole job: track, then read -> crop -> generate -> blend -> write.
 
-Two passes over the video, neither of which ever holds it: the first finds the faces, the second (render.py) makes the
-mouths. Differences from the published inference (protocol.md section 3): steady boxes instead of a moving mean, a soft
-jaw-shaped mask instead of a rectangle, a reference picture at rest instead of the frame itself, rest in silence.
+Two passes over the video, neither of which ever holds it: the first finds the faces (`find`), the second makes the
+mouths (`_render` calls its five steps in order; each is an iterator in render.py). Differences from the published
+inference (protocol.md section 3): steady boxes instead of a moving mean, a soft jaw-shaped mask instead of a rectangle,
+a reference picture at rest instead of the frame itself, rest in silence.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,66 +23,65 @@ import cv2
 import numpy as np
 
 from .audio import is_silent
+from .clip import Clip
 from .errors import InputError, NoFaceError
 from .faces.selection import choose, speakers
 from .faces.tracking import FaceMap, Track, find_faces, runs
 from .files import cache_warnings, refuse_overwriting, through_links
 from .label import manifest as label
 from .label.keys import Hand, hand
-from .media.reader import Frame, FrameReader, VideoInfo, VideoWriter, ahead, probe, read_sound, sound_notes
-from .media.timeline import plan
-from .models.base import open_model
-from .progress import Monitor
-from .records import Options, Progress, Report
-from .render import Job, render
+from .label.stamp import Stamp
+from .label.watermark import Watermark
+from .media.reader import Frame, FrameReader, VideoWriter, read_sound, sound_notes
+from .media.reader import ahead as frames_ahead
+from .media.timeline import SOUND_RATE, Timeline, plan, sound
+from .models.base import LipSyncModel, open_model
+from .options import Options
+from .progress import Monitor, Progress
+from .render import Speaker, ahead, blend, crop, generate, read, write
+from .report import Report
 
 Voice = str | os.PathLike | Mapping[int, str | os.PathLike]
 
 
 def sync(
-    video: str | os.PathLike,
+    video: str | os.PathLike | Clip,
     voice: Voice,
     out: str | os.PathLike,
     options: Options | None = None,
     *,
-    faces: FaceMap | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Report:
     """Make the mouth of a video follow a voice; write a labelled H.264 + AAC file.
 
-    video     any video or still image that PyAV reads
+    video     any video or still image that PyAV reads; or the Clip that `find` gave, which saves the first pass
     voice     any file with sound, or {track number: file} to give several faces a voice each
     out       the MP4 to write, NAME.mp4; nothing is left there if the work fails or is stopped
-    faces     the FaceMap of this very video, where it was found before (saves the first pass)
     progress  called with a Progress about ten times a second; cancelled: asked as often whether to stop
 
     Raises InputError (a file or option), NoFaceError, ModelError, EngineError, LabelError, Cancelled.
     """
     began = time.perf_counter()
-    options = options or Options()
-    out = Path(out)
+    options, out = options or Options(), Path(out)
     monitor = Monitor(progress, cancelled)
     monitor.step("load", 0, 1)
     with monitor.timed("load"):
-        info = _need_video(video)
-        voices = _need_voices(voice)
-        target = _check_target(out, [Path(video), *voices.values()])
+        clip, voices = Clip.open(video), _need_voices(voice)
+        target = _check_target(out, [clip.path, *voices.values()])
         _check_signing()
-        warnings, waveforms = list(info.notes), {}
-        for key, path in voices.items():
-            waveforms[key], notes = read_sound(path, track=options.track)
-            warnings += [f"{path.name}: {note}" for note in notes]
-        warnings += _voice_warnings(voices, waveforms)
+        waveforms, warnings = _read_voices(voices, options.track)
+        warnings[:0] = clip.info.notes
         seconds = max(len(w) for w in waveforms.values()) / 16_000
-        if info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
+        if clip.info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
             seconds, options = min(seconds, options.end), replace(options, end=None)
         model = open_model(options.model, options.engine)
         warnings += cache_warnings()
-    if faces is None:
-        timeline = plan(max(info.frames, 1), info.fps, seconds, options)
-        needed = info.frames if timeline.first else min(int(timeline.indices.max()) + 1, info.frames)
-        faces = _find(info, needed, options, monitor)
+    if clip.faces is None:
+        timeline = plan(max(clip.info.frames, 1), clip.info.fps, seconds, options)
+        needed = clip.info.frames if timeline.first else min(int(timeline.indices.max()) + 1, clip.info.frames)
+        clip = _find(clip, needed, options, monitor)
+    info, faces = clip.info, clip.faces
     if not faces.tracks:
         raise NoFaceError(
             f"No face was found in any of the {faces.frames} frames of {info.path.name}. If it lies on its side or "
@@ -92,17 +93,15 @@ def sync(
     if info.has_audio and own_is_heard:
         warnings += [f"{info.path.name}: {note}" for note in sound_notes(info.path)]
     chosen = choose(faces, options.face, None if None in voices else list(voices), info.fps)
-    mels = {k: model.hear(waveforms.pop(k)) for k in list(waveforms)}  # the waveforms are the largest thing in memory
+    sounds = {k: model.audio_features(waveforms.pop(k)) for k in list(waveforms)}  # waveforms are the largest thing
     lent = None if None in voices else speakers(faces, list(voices))
-    heard = {t.number: mels[None if lent is None else lent[t.number]] for t in chosen}
     if options.face not in ("largest", "all") or lent is not None:
         warnings += _other_shots(faces, chosen)
+    heard = [Speaker(t, model, sounds[None if lent is None else lent[t.number]], info.fps, options) for t in chosen]
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
         plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made
-        boxes = np.concatenate([t.boxes for t in faces.tracks])
-        job = Job(info, tuple(voices.values()), options, model, tuple(chosen), heard, timeline, boxes, faces.shots)
-        synced = render(job, plain, monitor)
+        synced = _render(clip, heard, list(voices.values()), timeline, model, options, plain, monitor)
         monitor.step("label", 0, 1)
         with monitor.timed("label"):
             label.sign(
@@ -147,6 +146,37 @@ def sync(
     )
 
 
+def _render(
+    clip: Clip,
+    heard: list[Speaker],
+    voices: list[Path],
+    timeline: Timeline,
+    model: LipSyncModel,
+    options: Options,
+    out: Path,
+    monitor: Monitor,
+) -> np.ndarray:
+    """The second pass: write the unsigned result; returns (N,) bool, the frames in which a mouth was made.
+
+    Raises InputError where the video cannot be read again, Cancelled.
+    """
+    info = clip.info
+    stamp = Stamp(info.width, info.height) if options.visible_label else None
+    if stamp is not None:  # clear of all faces
+        stamp.place(np.concatenate([t.boxes for t in clip.faces.tracks]))
+    mark = Watermark(info.width, info.height) if options.watermark else None
+    shots = np.searchsorted([stop for _, stop in clip.faces.shots], timeline.indices, "right").tolist()
+    voice = sound(timeline, info.fps, voices, info.path if info.has_audio else None, options)
+    size, tags = (info.width, info.height), label.tags(options.model)
+    with closing(voice), VideoWriter(out, *size, info.fps, SOUND_RATE, quality=options.quality, tags=tags) as writer:
+        frames = read(info, timeline, monitor)
+        batches = ahead(crop(frames, heard, timeline, monitor))
+        batches = ahead(generate(batches, model, monitor))
+        batches = blend(batches, model.blend, stamp, mark, shots, monitor)
+        with closing(batches):
+            return write(batches, writer, voice, len(timeline.indices), float(info.fps), monitor)
+
+
 def _bridged(chosen: list[Track], frames: int) -> np.ndarray:
     """(frames,) bool, the frames of the video in which a chosen face is interpolated, not found."""
     flags = np.zeros(frames, bool)
@@ -157,19 +187,21 @@ def _bridged(chosen: list[Track], frames: int) -> np.ndarray:
 
 
 def find(
-    video: str | os.PathLike,
+    video: str | os.PathLike | Clip,
     options: Options | None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> FaceMap:
-    """The first pass alone: shots and face tracks of a whole video, to be shown, chosen from, and given to `sync`."""
-    info = _need_video(video)
-    return _find(info, info.frames, options or Options(), Monitor(progress, cancelled))
+) -> Clip:
+    """The first pass alone: the clip with the shots and face tracks of a whole video (`Clip.faces`), to be shown,
+    chosen from, and given to `sync`."""
+    clip = Clip.open(video)
+    return _find(clip, clip.info.frames, options or Options(), Monitor(progress, cancelled))
 
 
-def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> FaceMap:
+def _find(clip: Clip, needed: int, options: Options, monitor: Monitor) -> Clip:
     """Track faces over the first `needed` frames."""
+    info = clip.info
     whole = needed >= info.frames and not info.is_still
     with monitor.timed("faces"), FrameReader(info, None if whole else [(0, max(needed, 1))]) as reader:
         total = max(needed, 1)
@@ -183,22 +215,28 @@ def _find(info: VideoInfo, needed: int, options: Options, monitor: Monitor) -> F
                 )
             monitor.step("faces", min(count, total), total)
 
-        found = find_faces(ahead(reader), info.fps, options.detector, step, options.smoothing, not info.is_still)
+        found = find_faces(frames_ahead(reader), info.fps, options.detector, step, options.smoothing, not info.is_still)
     if not found.frames:
         raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
     notes = reader.notes
     if reader.missing:
         notes += (f"The file promises {info.frames} frames, but only {found.frames} could be read.",)
-    return replace(found, notes=notes)
+    return replace(clip, faces=replace(found, notes=notes))
 
 
-def _need_video(video: str | os.PathLike) -> VideoInfo:
-    if video is None:
-        raise InputError("No video was given: name a video or an image.")
-    info = probe(video)
-    if not info.has_video:
-        raise InputError(f"{info.path.name} holds no picture: a video or an image is needed.")
-    return info
+def _read_voices(
+    voices: Mapping[int | None, Path], track: int | None
+) -> tuple[dict[int | None, np.ndarray], list[str]]:
+    """The waveform of each voice, and sentences on what is odd. Raises InputError where there is no sound at all."""
+    waveforms, notes = {}, []
+    for key, path in voices.items():
+        waveforms[key], said = read_sound(path, track=track)
+        notes += [f"{path.name}: {note}" for note in said]
+        if not len(waveforms[key]):
+            raise InputError(f"{path.name} holds no sound: a voice is needed.")
+        if is_silent(waveforms[key]):
+            notes.append(f"The voice {path.name} is silent, so the mouth rests.")
+    return waveforms, notes
 
 
 def _need_voices(voice: Voice) -> dict[int | None, Path]:
@@ -252,22 +290,12 @@ def _other_shots(faces: FaceMap, chosen: list[Track]) -> list[str]:
     ]
 
 
-def _voice_warnings(voices: Mapping[int | None, Path], waveforms: Mapping[int | None, np.ndarray]) -> list[str]:
-    """Sentences on silent voices. Raises InputError where there is no sound at all."""
-    said = []
-    for key, waveform in waveforms.items():
-        if not len(waveform):
-            raise InputError(f"{voices[key].name} holds no sound: a voice is needed.")
-        if is_silent(waveform):
-            said.append(f"The voice {voices[key].name} is silent, so the mouth rests.")
-    return said
-
-
-def preview(info: VideoInfo, second: float, faces: FaceMap) -> Frame:
-    """One frame of a video with its faces framed and numbered, (H, W, 3) uint8 RGB.
+def preview(clip: Clip, second: float) -> Frame:
+    """One frame of a clip whose faces were found (`find`), with them framed and numbered: (H, W, 3) uint8 RGB.
 
     second  clipped to the video's length; numbers are those that `Options.face` and `{number: voice}` take
     """
+    info, faces = clip.info, clip.faces
     if not math.isfinite(second):
         raise InputError(f"A preview shows one second of the video, like 1.5, not {second}.")
     index = int(np.clip(round(second * info.fps), 0, faces.frames - 1))
@@ -282,6 +310,6 @@ def preview(info: VideoInfo, second: float, faces: FaceMap) -> Frame:
             x0, y0, x1, y1 = np.round(track.boxes[index - track.start]).astype(int).tolist()
             cv2.rectangle(frame, (x0, y0), (x1, y1), (255, 196, 0), line, cv2.LINE_AA)
             size = max((y1 - y0) / 120, 0.4)
-            cv2.putText(frame, str(track.number), (x0 + 4 * line, y0 + int(24 * size)), cv2.FONT_HERSHEY_SIMPLEX, size,
-                        (255, 196, 0), max(int(2 * size), 1), cv2.LINE_AA)  # fmt: skip
+            at, width = (x0 + 4 * line, y0 + int(24 * size)), max(int(2 * size), 1)
+            cv2.putText(frame, str(track.number), at, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 196, 0), width, cv2.LINE_AA)
     return frame

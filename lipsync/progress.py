@@ -1,4 +1,4 @@
-"""Tells the caller how far the work is, stops it when asked to, and keeps the seconds of each stage and the memory."""
+"""Progress and cancelling of a job, with the seconds of each stage and the memory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import psutil
 
 from .errors import Cancelled
-from .records import Progress
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of progress: which stage, how many frames of it are done, of how many; seconds left by our guess."""
+
+    stage: str
+    done: int
+    total: int
+    seconds_left: float | None = None
 
 
 def rss_mb() -> float:

@@ -1,55 +1,37 @@
-"""The second pass: make the mouths and write the result, three workers deep.
+"""The steps of the second pass: read, crop, generate, paste, write, each an iterator over what the one before gives.
 
-The calling thread reads and crops, a second runs the network, a third pastes, stamps and encodes; at most three batches
-of frames are in memory.
+`ahead` lets a step work in a thread of its own: reading and cropping, the network, and pasting with encoding go side by
+side, and at most four batches of frames are in memory.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 
-from .crop import cut, match_colour, mouth_mask, paste
-from .detail import DetailTransfer
+from .blending import crop_mask, match_colour, mouth_mask, paste, paste_poisson
+from .detail import SIZE_PX, DetailTransfer
 from .engines import BATCH
 from .errors import InputError
-from .faces.references import Resting, Roles
+from .faces.references import references_of
 from .faces.tracking import Track
-from .label import manifest as label
+from .geometry import crop_face
+from .label.stamp import Stamp
 from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoInfo, VideoWriter
-from .media.timeline import SOUND_RATE, Timeline, sound
-from .models.base import Wav2LipModel
+from .media.timeline import SOUND_RATE, Timeline
+from .models.base import LipSyncModel
+from .options import Options
 from .progress import Monitor
-from .records import Options
 
 BATCH_BYTES = 64 << 20  # the frames of one batch
-IN_FLIGHT = 2  # batches behind the one being read
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything the second pass needs.
-
-    heard  what each chosen track hears (Wav2LipModel.hear); boxes: (N, 4) of all faces, which the stamp keeps clear of
-    shots  first, stop of each, frames of the source
-    """
-
-    info: VideoInfo
-    voices: tuple[Path, ...]
-    options: Options
-    model: Wav2LipModel
-    chosen: tuple[Track, ...]
-    heard: dict[int, np.ndarray]
-    timeline: Timeline
-    boxes: np.ndarray
-    shots: list[tuple[int, int]]
+T = TypeVar("T")
+_END = object()
 
 
 @dataclass
@@ -59,176 +41,176 @@ class Mouth:
     at: int  # which frame of the batch
     source: int  # which frame of the video
     box: np.ndarray
-    region: np.ndarray
+    alignment: np.ndarray
     mask: np.ndarray
     crop: Frame
     reference: Frame
     window: np.ndarray
     detail: DetailTransfer | None
+    made: Frame | None = None
 
 
 @dataclass
 class Batch:
-    frames: list[Frame]
-    mouths: list[Mouth]
+    """Consecutive frames of the result, and the mouths that are to be made in them."""
+
+    first: int
+    frames: list[Frame] = field(default_factory=list)
+    mouths: list[Mouth] = field(default_factory=list)
 
 
 class Speaker:
     """One chosen track with what its mouths need: reference crops and the sound of its voice."""
 
-    def __init__(self, track: Track, model: Wav2LipModel, mel: np.ndarray, info: VideoInfo, options: Options) -> None:
+    def __init__(
+        self, track: Track, model: LipSyncModel, features: np.ndarray, fps: Fraction, options: Options
+    ) -> None:
         self.track = track
-        self._model, self._mel, self._fps, self._options = model, mel, info.fps, options
-        self._reference = Resting(track.portraits, model.rule, options.pad)
-        if model.references > 1:
-            self._reference = Roles(self._reference, track.exemplars, model.rule, options.pad, info.fps)
+        self._model, self._features, self._fps, self._options = model, features, fps, options
+        self._reference = references_of(track, model, options.pad, fps)
         self._detail = None
         large = tuple(e for e in track.exemplars if e.luma.size)
-        if options.detail and large:
-            self._detail = DetailTransfer(large, model.rule, options.pad, info.fps)
+        if options.detail and large and model.blend == "mask" and model.size_px == SIZE_PX:
+            self._detail = DetailTransfer(large, model.rule, options.pad, fps)
 
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
         """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
-        i = source - self.track.start
-        box = self.track.boxes[i]
-        region = self._model.rule.region(box, self._options.pad)
-        mask = mouth_mask(self.track.points[i], region, self._options.softness)
-        crop = cut(frame, region)
-        window = self._model.windows(self._mel, spoken, 1, self._fps)[0]
-        return Mouth(at, source, box, region, mask, crop, self._reference(crop, source), window, self._detail)
+        i, size = source - self.track.start, self._model.size_px
+        box, landmarks = self.track.boxes[i], self.track.points[i]
+        alignment = self._model.rule.alignment(box, landmarks, self._options.pad)
+        if self._model.blend == "replace":
+            mask = crop_mask(size, self._options.softness)
+        else:
+            mask = mouth_mask(landmarks, alignment, self._options.softness, size)
+        crop = crop_face(frame, alignment, size)
+        window = self._model.windows(self._features, spoken, 1, self._fps)[0]
+        return Mouth(at, source, box, alignment, mask, crop, self._reference(crop, source), window, self._detail)
 
 
-def render(job: Job, out: Path, monitor: Monitor) -> np.ndarray:
-    """Write the unsigned result to `out`; returns (N,) bool, the frames in which a mouth was made.
-
-    Raises InputError where the video cannot be read again, Cancelled.
-    """
-    timeline, info, options = job.timeline, job.info, job.options
-    speakers = [Speaker(t, job.model, job.heard[t.number], info, options) for t in job.chosen]
-    stamp = label.Stamp(info.width, info.height) if options.visible_label else None
-    if stamp is not None:
-        stamp.place(job.boxes)
-    mark = Watermark(info.width, info.height) if options.watermark else None
-    shots = np.searchsorted([stop for _, stop in job.shots], timeline.indices, "right").tolist()
-    own = info.path if info.has_audio else None
-    pieces = sound(timeline, info.fps, list(job.voices), own, options)
-    synced, total = np.zeros(len(timeline.indices), bool), len(timeline.indices)
-    with (
-        closing(pieces),
-        VideoWriter(
-            out, info.width, info.height, info.fps, SOUND_RATE, quality=options.quality, tags=label.tags(options.model)
-        ) as writer,
-        ThreadPoolExecutor(1) as network,
-        ThreadPoolExecutor(1) as last,
-    ):
-        finish = _Finisher(writer, pieces, stamp, mark, shots, float(info.fps), monitor)
-        waiting: deque[Future] = deque()
-        try:
-            for batch in _batches(job, speakers, synced, monitor):
-                made = network.submit(_generate, batch, job.model, monitor)
-                waiting.append(last.submit(finish.write, batch, made))
-                while len(waiting) > IN_FLIGHT or waiting and waiting[0].done():
-                    waiting.popleft().result()
-                monitor.step("sync", finish.frames, total)
-            while waiting:
-                waiting.popleft().result()
-                monitor.step("sync", finish.frames, total)
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            raise
-        with monitor.timed("encode"):
-            finish.rest()
-    return synced
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next one made in another thread while this one is used; closing it closes `items`."""
+    try:
+        with ThreadPoolExecutor(1) as other:
+            coming = other.submit(next, items, _END)
+            while (item := coming.result()) is not _END:
+                coming = other.submit(next, items, _END)
+                yield item
+    finally:
+        items.close()
 
 
-def _batches(job: Job, speakers: list[Speaker], synced: np.ndarray, monitor: Monitor) -> Iterator[Batch]:
-    """Read the frames of the result in order and cut the crops of those whose mouth is to move."""
-    info, timeline = job.info, job.timeline
-    size = int(np.clip(BATCH_BYTES // (info.width * info.height * 3), 4, BATCH))
-    batch, shown, source = Batch([], []), None, -1
+def read(info: VideoInfo, timeline: Timeline, monitor: Monitor) -> Iterator[tuple[int, Frame]]:
+    """The frames of the result in order, each with its place in the video; a copy each, to be painted on."""
+    shown, source = None, -1
     with FrameReader(info, timeline.segments()) as reader:
         frames = iter(reader)
-        for out, wanted in enumerate(timeline.indices.tolist()):
+        for wanted in timeline.indices.tolist():
             with monitor.timed("read"):
                 if wanted != source:
                     shown, source = next(frames, None), wanted
                 if shown is None:
                     raise InputError(f"{info.path.name} gave no frame {wanted} when it was read again: is it damaged?")
                 frame = shown.copy()
+            yield wanted, frame
+
+
+def crop(
+    frames: Iterator[tuple[int, Frame]], speakers: list[Speaker], timeline: Timeline, monitor: Monitor
+) -> Iterator[Batch]:
+    """Batches of frames with the crops of those mouths that are to move."""
+    try:
+        batch = Batch(0)
+        for out, (source, frame) in enumerate(frames):
             with monitor.timed("crop"):
                 for speaker in speakers if timeline.first <= out < timeline.stop else []:
-                    if speaker.track.has(wanted):
-                        batch.mouths.append(speaker.mouth(frame, len(batch.frames), wanted, out - timeline.first))
-                        synced[out] = True
+                    if speaker.track.has(source):
+                        batch.mouths.append(speaker.mouth(frame, len(batch.frames), source, out - timeline.first))
                 batch.frames.append(frame)
+            size = int(np.clip(BATCH_BYTES // frame.nbytes, 4, BATCH))
             if len(batch.frames) >= size or len(batch.mouths) >= BATCH:
                 yield batch
-                batch = Batch([], [])
-    if batch.frames:
-        yield batch
+                batch = Batch(out + 1)
+        if batch.frames:
+            yield batch
+    finally:
+        frames.close()
 
 
-def _generate(batch: Batch, model: Wav2LipModel, monitor: Monitor) -> np.ndarray:
-    """New faces for the mouths of a batch, (B, 96, 96, 3) uint8 RGB."""
-    with monitor.timed("generate"):
-        if not batch.mouths:
-            return np.zeros((0, 96, 96, 3), np.uint8)
-        crops, references, windows = (
-            np.stack([getattr(mouth, part) for mouth in batch.mouths]) for part in ("crop", "reference", "window")
-        )
-        return model.generate(crops, references, windows)
+def generate(batches: Iterator[Batch], model: LipSyncModel, monitor: Monitor) -> Iterator[Batch]:
+    """The same batches, a new picture made for each mouth."""
+    try:
+        for batch in batches:
+            with monitor.timed("generate"):
+                if batch.mouths:
+                    parts = (np.stack([getattr(m, k) for m in batch.mouths]) for k in ("crop", "reference", "window"))
+                    for mouth, picture in zip(batch.mouths, model.generate(*parts), strict=True):
+                        mouth.made = picture
+            yield batch
+    finally:
+        batches.close()
 
 
-class _Finisher:
-    """Pastes, stamps, marks and encodes; keeps the sound just ahead of the picture."""
+def blend(
+    batches: Iterator[Batch],
+    how: str,
+    stamp: Stamp | None,
+    mark: Watermark | None,
+    shots: list[int],
+    monitor: Monitor,
+) -> Iterator[Batch]:
+    """The same batches, the new mouths in their frames, stamped and watermarked.
 
-    def __init__(
-        self,
-        writer: VideoWriter,
-        pieces: Iterator[np.ndarray],
-        stamp: label.Stamp | None,
-        mark: Watermark | None,
-        shots: list[int],
-        fps: float,
-        monitor: Monitor,
-    ) -> None:
-        self._writer, self._pieces, self._stamp, self._fps, self._monitor = writer, pieces, stamp, fps, monitor
-        self._mark, self._shots = mark, shots
-        self._sounded = 0
-        self.frames = 0
+    how    the model's way (models.base.BLENDS); shots: the shot of each frame of the result
+    """
+    try:
+        for batch in batches:
+            with monitor.timed("paste"):
+                for mouth in batch.mouths:
+                    _blend_one(batch.frames[mouth.at], mouth, how, monitor)
+                for number, frame in enumerate(batch.frames, batch.first):
+                    if stamp is not None:
+                        stamp.apply(frame)
+                    if mark is not None:
+                        mark.apply(frame, shots[number])
+            yield batch
+    finally:
+        batches.close()
 
-    def write(self, batch: Batch, made: Future[np.ndarray]) -> None:
-        generated = made.result()
-        with self._monitor.timed("paste"):
-            for mouth, new in zip(batch.mouths, generated, strict=True):
-                new = match_colour(new, mouth.crop, mouth.mask)
-                frame, detail = batch.frames[mouth.at], None
-                if mouth.detail is not None:
-                    with self._monitor.timed("detail"):
-                        new, detail = mouth.detail(new, mouth.crop, mouth.mask, frame, mouth.box, mouth.source)
-                paste(frame, mouth.region, new, mouth.mask, detail)
-            if self._stamp is not None:
-                for frame in batch.frames:
-                    self._stamp.apply(frame)
-            if self._mark is not None:
-                for number, frame in enumerate(batch.frames, self.frames):
-                    self._mark.apply(frame, self._shots[number])
-        with self._monitor.timed("encode"):
+
+def _blend_one(frame: Frame, mouth: Mouth, how: str, monitor: Monitor) -> None:
+    if how == "poisson":
+        paste_poisson(frame, mouth.alignment, mouth.made, mouth.mask)
+        return
+    made, detail = mouth.made, None
+    if how == "mask":
+        made = match_colour(made, mouth.crop, mouth.mask)
+    if mouth.detail is not None:
+        with monitor.timed("detail"):
+            made, detail = mouth.detail(made, mouth.crop, mouth.mask, frame, mouth.box, mouth.source)
+    paste(frame, mouth.alignment, made, mouth.mask, detail)
+
+
+def write(
+    batches: Iterable[Batch],
+    writer: VideoWriter,
+    sound: Iterator[np.ndarray],
+    total: int,
+    fps: float,
+    monitor: Monitor,
+) -> np.ndarray:
+    """Encode the frames, the sound just ahead of the picture; returns (total,) bool, in which a mouth was made."""
+    synced, sounded, done, piece = np.zeros(total, bool), 0, 0, None
+    for batch in batches:
+        with monitor.timed("encode"):
             for frame in batch.frames:
-                self._writer.write(frame)
-                self.frames += 1
-                while self._sounded < self.frames / self._fps * SOUND_RATE and self._sound():
-                    pass
-
-    def rest(self) -> None:
-        """Write what is left of the sound."""
-        while self._sound():
-            pass
-
-    def _sound(self) -> bool:
-        piece = next(self._pieces, None)
-        if piece is not None:
-            self._writer.write_sound(piece)
-            self._sounded += len(piece)
-        return piece is not None
+                writer.write(frame)
+                done += 1
+                monitor.step("sync", done, total)
+                while sounded < done / fps * SOUND_RATE and (piece := next(sound, None)) is not None:
+                    writer.write_sound(piece)
+                    sounded += len(piece)
+        synced[[batch.first + mouth.at for mouth in batch.mouths]] = True
+    with monitor.timed("encode"):
+        for piece in sound:
+            writer.write_sound(piece)
+    return synced

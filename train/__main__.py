@@ -13,6 +13,8 @@ from pathlib import Path
 
 from lipsync.errors import LipsyncError
 
+from .tasks import OLD_NAMES, TASKS
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
@@ -34,14 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     un.add_argument("out", type=Path)
     un.add_argument("--splits", nargs="*")
 
-    for task in ("expert", "generator", "judge"):
-        it = commands.add_parser(task, help=f"train: {task}")
+    for task in (*TASKS, *OLD_NAMES):
+        it = commands.add_parser(task, help=f"train: {task}" if task in TASKS else argparse.SUPPRESS)
         it.add_argument("--data", type=Path, required=True, help="folder of arrays, from unpack")
         it.add_argument("--run", type=Path, required=True, help="folder of the run")
         it.add_argument("--resume", action="store_true", help="go on from the run's last.pt")
         it.add_argument("--minutes", type=float, help="stop after so many, whole; resume later")
         it.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's choice)")
-        it.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="see train/config.py")
+        it.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="see train/config.py and the task's Config")
 
     fix = commands.add_parser("correct", help="find offsets by an expert; write corrections.json beside the arrays")
     fix.add_argument("--data", type=Path, required=True)
@@ -113,7 +115,7 @@ def _run(args: argparse.Namespace) -> int:
         from .data.shards import unpack
 
         print(json.dumps(unpack(args.src, args.out, args.splits)))
-    elif args.command in ("expert", "generator", "judge"):
+    elif args.command in (*TASKS, *OLD_NAMES):
         from .run import start
 
         print(

@@ -17,7 +17,7 @@ from .data.arrays import open_arrays
 from .evaluate import judged
 from .measure import interval
 from .run import start
-from .tasks.wav2lip import FRAMES
+from .tasks.wav2lip import FRAMES, GeneratorConfig
 
 WINDOWS = (1, 3, 5)  # faces that an expert sees at once
 
@@ -30,27 +30,27 @@ def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, expert
     generator what every generator starts from
     settings  NAME=VALUE words for every generator, beside what tells the arms apart
     """
-    rows, usual = [], Config.with_words("generator", list(settings))
+    rows, usual = [], GeneratorConfig.with_settings(settings)
     a_step = usual.batch * FRAMES + usual.singles
     for window in WINDOWS:
         teacher = out / f"expert-{window}"
         if not (teacher / "done.json").exists():
             steps = max(1, windows // 128)
             found = start(
-                "expert",
+                "sync_expert",
                 data,
                 teacher,
                 [f"window={window}", f"steps={steps}", f"start={expert}"],
                 (teacher / "last.pt").exists(),
             )
             (teacher / "done.json").write_text(json.dumps(found))
-        accuracy = json.loads((teacher / "done.json").read_text())["told_apart"]
+        accuracy = json.loads((teacher / "done.json").read_text())["sync_accuracy"]
         for frozen in (True, False):
             arm = out / f"window-{window}-{'frozen' if frozen else 'tuned'}"
             if not (arm / "done.json").exists():
                 words = [*settings, f"expert={teacher / 'best.safetensors'}", f"frozen={frozen}", f"start={generator}",
                          f"steps={max(1, faces // a_step)}"]  # fmt: skip
-                start("generator", data, arm, words, (arm / "last.pt").exists())
+                start("wav2lip", data, arm, words, (arm / "last.pt").exists())
                 network = networks.generator(Config.load(arm))
                 network.load_state_dict(networks.weights(str(arm / "best.safetensors")))
                 tune = open_arrays(data, ["tune"])

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .config import Config, TrainingError
+from .config import TrainingError
 from .data.arrays import Arrays
 from .data.shards import FPS
 from .loop import Loop
 from .measure import CHANCE, interval
 from .run import corrected
-from .tasks.sync_expert import ExpertTask
+from .tasks.sync_expert import ExpertConfig, ExpertTask
 
 FEWEST_SPEAKERS, FEWEST_MINUTES, SHORTEST_S = 10, 20, 1.0
 
@@ -86,6 +86,6 @@ def trial(arrays: Arrays, minutes: float) -> dict:
         learn, choose = arrays.only(lambda c: c.key not in aside), arrays.only(lambda c: c.key in aside)
     if not learn.clips or not choose.clips:
         raise TrainingError("The trial needs two clips at least: one to learn from, one to be asked about.")
-    config = Config("expert", steps=100000, validate_every=100000, save_every=100000, warmup=50, strength=0.5)
+    config = ExpertConfig(steps=100000, validate_every=100000, save_every=100000, warmup=50, aug_strength=0.5)
     with tempfile.TemporaryDirectory() as folder:
         return Loop(ExpertTask(config, learn, choose), config, Path(folder)).go(minutes)

@@ -32,7 +32,7 @@ from .inference import (
     sharpness,
     ssim,
 )
-from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apart
+from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, sync_accuracy
 from .tasks import syncnet as judges
 
 MOST_FRAMES = 75  # of a clip that are generated: three seconds
@@ -59,7 +59,7 @@ def sync_finals(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | N
     clips = list(clips)
     for i in clips:
         audio, face = embed(i)
-        apart.append(told_apart(audio, face)[0])
+        apart.append(sync_accuracy(audio, face)[0])
         found.append(int(offset_curve(audio, face).argmax()) - MOST)
         speakers.append(arrays.clips[i].speaker)
         hits = []
@@ -71,7 +71,7 @@ def sync_finals(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | N
         shifted.append(hits)
     at, who = np.array(found), np.array(speakers)
     own = [abs(f - np.median(at[who == s])) <= 1 for f, s in zip(at, who, strict=True) if (who == s).sum() >= 3]
-    out = {"told_apart": round(float(np.mean(apart)), 4), "offset_within_1": share(np.abs(at) <= 1),
+    out = {"sync_accuracy": round(float(np.mean(apart)), 4), "offset_within_1": share(np.abs(at) <= 1),
            "offset_within_1_of_speaker": share(own) if own else "", "chance": round(CHANCE, 3),
            "known_shifts_within_1": share(h for hits in shifted for h in hits)}  # fmt: skip
     if sound is not None:
@@ -109,7 +109,7 @@ def generator_rows(
             stored = put_back(arrays.frames(i)[:length], lower)
             audio, face = judges.embed_faces(judge, judges.lip_frames(stored, None), arrays, voice)
             row[name] = int(offset_curve(audio, face).argmax()) - MOST
-            row[f"{name}_apart"] = told_apart(audio, face)[0]
+            row[f"{name}_apart"] = sync_accuracy(audio, face)[0]
         rows.append(row)
     return rows
 

@@ -14,22 +14,10 @@ from lipsync.checkpoints import quantize as packing
 from lipsync.checkpoints import registry
 from lipsync.checkpoints import state_dict as fitting
 
-from . import networks
 from .config import Config, TrainingError
 from .data.shards import FPS
 from .loop import read_log
-from .run import build, pools
-
-ARCHITECTURES = {"generator": "wav2lip", "judge": "syncnet"}
-CROP = {
-    "box": "steady face box from mesh points that do not move with speech (lipsync.faces), smoothed over time; "
-    "centre (cx, cy), s = side",
-    "x": ["cx - 0.5 s", "cx + 0.5 s"],
-    "y": ["cy - 0.575 s", "cy + 0.545 s"],
-    "size_px": 96,
-    "resize": "bilinear after a box blur where the scale is 2 or more; edges replicated",
-}
-JUDGE_CROP = CROP | {"x": ["cx - 0.7 s", "cx + 0.7 s"], "y": ["cy - 0.5 s", "cy + 0.9 s"], "size_px": 224}
+from .run import build
 
 
 def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: str = "research use only",
@@ -47,19 +35,19 @@ def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: s
     task = build(config, data)
     network = task.networks[task.kept]
     figures = [_validated(task, network, state) for state in (plain, packing.unpack(packed))]
-    learn, choose = pools(config.task, data)
+    learn, choose = task.teach, task.tune
+    architecture, dimensions = task.architecture(config)
     checks = [line for line in read_log(run) if "validation" in line]
     best = max(checks, key=lambda line: line["validation"][task.measure])  # the first of the best: that was kept
     seen = best["step"] * task.per_step * best.get("processes", 1)
     card = {
-        "architecture": _architecture(config),
-        "base": None if config.network == "published" and config.task == "expert" else config.base,
+        "architecture": architecture,
+        "config": dimensions,
         "parameters": sum(v.numel() for v in plain.values()),
         "dtype": f"weights of two or more axes {form}, the rest float32",
         "licence": licence,
         "origin": f"trained for this project by `python -m train {config.task}`",
-        "input": _inputs(config),
-        "crop": JUDGE_CROP if config.task == "judge" else CROP,
+        **task.card(config),
         "data": {
             "learnt from": _people(learn), "chosen on": _people(choose),
             "note": source,
@@ -81,33 +69,6 @@ def _validated(task, network: torch.nn.Module, state: dict[str, Tensor]) -> dict
     network.eval()
     with torch.no_grad():
         return {k: round(v, 4) for k, v in task.validate(network).items()}
-
-
-def _architecture(config: Config) -> str:
-    if config.task == "expert":
-        compact = "compact-expert" if config.window == 5 else f"compact-expert-{config.window}"
-        return "expert" if config.network == "published" else compact
-    return "wav2lip-warp" if config.warp else ARCHITECTURES[config.task]
-
-
-def _inputs(config: Config) -> dict:
-    if config.task == "generator":
-        return {"mel": "(B,1,80,16), protocol.md section 1", "mel_start_frames": networks.MEL_START,
-                "face": f"(B,{15 if config.warp else 6},96,96) BGR 0..1, masked target (rows 48.. = 0) first, "
-                + ("then four references: at rest, widest open, widest, narrowest" if config.warp
-                   else "reference second")}  # fmt: skip
-    if config.task == "judge":
-        from .tasks.syncnet import HALF_PX
-
-        return {
-            "lip": "(B,3,5,224,224) BGR 0..255",
-            "lip_px": HALF_PX,
-            "compare": "unit length",
-            "mfcc": "(B,1,13,20), protocol.md section 1",
-            "mel_start_frames": 0,
-        }
-    return {"mel": "(B,1,80,16), from the window's first frame", "mel_start_frames": 0,
-            "window": f"(B,{3 * config.window},48,96) BGR 0..1, lower halves, frame by frame"}  # fmt: skip
 
 
 def _people(arrays) -> dict:

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from lipsync.crop import better, from_network, to_network, unlike, upper
 from lipsync.faces.landmarks import CORNERS, INNER_LIPS
-from lipsync.faces.references import role_costs
+from lipsync.faces.references import choose_reference, reference_cost, role_costs
+from lipsync.geometry import top_half
+from lipsync.models.wav2lip import from_network, to_network
 
 from . import networks
 from .data.arrays import SILENCE, Arrays, column, mel_window, plain_look
 from .data.sampling import BOX_PX
-from .measure import MOST, offset_curve, told_apart
+from .measure import MOST, offset_curve, sync_accuracy
 
 LOWER = 48
 
@@ -38,7 +39,7 @@ def references_of(arrays: Arrays, i: int, faces: np.ndarray, network: nn.Module 
     """References (T, 96, 96, 3 R) of a clip's first T frames, as a network (None: of one reference) is shown them."""
     if getattr(network, "references", 1) == 1:
         return faces[resting(arrays, i, faces, away)]
-    uppers, at = np.stack([upper(f) for f in faces]), np.arange(len(faces))
+    uppers, at = np.stack([top_half(f) for f in faces]), np.arange(len(faces))
     gaps, widths = lip_gaps(arrays, i)[: len(faces)], lip_widths(arrays, i)[: len(faces)]
     shown = []
     for t in at:
@@ -51,11 +52,11 @@ def references_of(arrays: Arrays, i: int, faces: np.ndarray, network: nn.Module 
 def resting(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndarray:
     """(T,) for each of the first T frames another one of them as reference, by the engine's rule: the one in use is
     kept until another is clearly better. Never one under `away` frames from it, so that no frame is shown itself."""
-    uppers, gaps = np.stack([upper(f) for f in faces]), lip_gaps(arrays, i)[: len(faces)]
+    uppers, gaps = np.stack([top_half(f) for f in faces]), lip_gaps(arrays, i)[: len(faces)]
     at, now, picked = np.arange(len(faces)), 0, []
     for t in at:
-        unfit = np.where(np.abs(at - t) < away, np.inf, unlike(uppers, uppers[t], gaps))
-        now = better(unfit, now)
+        unfit = np.where(np.abs(at - t) < away, np.inf, reference_cost(uppers, uppers[t], gaps))
+        now = choose_reference(unfit, now)
         picked.append(now)
     return np.array(picked)
 
@@ -161,7 +162,7 @@ def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays
             length = min(len(faces), arrays.clips[voice].frames)
             made = generate(network, faces[:length], references[:length], heard(arrays, voice, length, mel_start))
             audio, face = _embed(expert, made, heard(arrays, voice, length - 4, 0, gated=False))
-            row["told_apart"], _ = told_apart(audio, face)
+            row["sync_accuracy"], _ = sync_accuracy(audio, face)
             row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
             audio, face = _embed(expert, faces[:length], heard(arrays, voice, length - 4, 0, gated=False))
             row["untouched_within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)

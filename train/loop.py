@@ -15,41 +15,20 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from .config import Config, TrainingError
-from .data.arrays import Arrays
 from .networks import autocast
+from .tasks.base import Task
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What torch and safetensors make of them; "unexpected pos": of a torch file less was written than asked.
 FULL_SIGNS = ("No space left", "unexpected pos", "(os error 28)", "(os error 122)")
-
-
-class Task(Protocol):
-    """What is trained. `kept` names the network whose averaged weights are validated and kept."""
-
-    teach: Arrays  # to learn from
-    tune: Arrays  # that choose
-    networks: dict[str, nn.Module]
-    optimisers: dict[str, Optimizer]
-    kept: str
-    measure: str  # the validation's figure that chooses the best checkpoint; larger is better
-    unit: str  # what is counted for the speed: windows or faces
-    per_step: int
-
-    def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]: ...
-
-    def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]: ...
-
-    def validate(self, network: nn.Module) -> dict[str, float]: ...
 
 
 class Loop:
@@ -68,7 +47,7 @@ class Loop:
                     if p.ndim == 4:  # nn.Module.to refuses networks that have 3D layers too
                         p.data = p.data.contiguous(memory_format=torch.channels_last)
         kept = task.networks[task.kept]
-        self.average = {k: v.detach().clone() for k, v in kept.state_dict().items()} if config.average else {}
+        self.average = {k: v.detach().clone() for k, v in kept.state_dict().items()} if config.ema_decay else {}
 
     # --- what tasks use ---------------------------------------------------------------------------------------
 
@@ -90,7 +69,7 @@ class Loop:
             torch.distributed.all_reduce(flat)
             for p, part in zip(parameters, (flat / self.world).split([p.numel() for p in parameters]), strict=True):
                 p.grad = part.view_as(p)
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         if not torch.isfinite(norm) or not torch.isfinite(loss.detach()):
             raise TrainingError(
                 f"Step {self.step}: the loss is {float(loss.detach()):.3g} and its gradient {float(norm):.3g}. "
@@ -145,7 +124,7 @@ class Loop:
         return self.task.batch(np.random.default_rng([self.config.seed, self.rank, step]), step)
 
     def _average(self) -> None:
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         for key, value in self.task.networks[self.task.kept].state_dict().items() if self.average else ():
             if value.is_floating_point():
                 self.average[key].lerp_(value.detach(), 1 - decay)

@@ -48,7 +48,7 @@ def offset_curve(audio: np.ndarray, face: np.ndarray, most: int = MOST) -> np.nd
     return np.array([likeness.diagonal(s).mean() if abs(s) < n - 3 else -np.inf for s in range(-most, most + 1)])
 
 
-def told_apart(audio: np.ndarray, face: np.ndarray, apart: int = 3) -> tuple[float, int]:
+def sync_accuracy(audio: np.ndarray, face: np.ndarray, apart: int = 3) -> tuple[float, int]:
     """Share of (true, false) pairs of one clip, at least `apart` frames from each other, in which the true sound is
     liked better; and how many windows were asked."""
     likeness = face @ audio.T
@@ -63,12 +63,12 @@ def sync_figures(embed: Callable[[int], tuple[np.ndarray, np.ndarray]], clips: l
     shares, counts, offsets = [], [], []
     for i in clips:
         audio, face = embed(i)
-        share, n = told_apart(audio, face)
+        share, n = sync_accuracy(audio, face)
         shares.append(share)
         counts.append(n)
         offsets.append(int(offset_curve(audio, face).argmax()) - MOST)
     hits = np.abs(offsets) <= 1
-    return {"told_apart": float(np.average(shares, weights=counts)), "within_1": float(hits.mean()),
+    return {"sync_accuracy": float(np.average(shares, weights=counts)), "within_1": float(hits.mean()),
             "median_offset": float(np.median(offsets)), "clips": len(clips)}  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def track_sync(
     """How much a tracked face looks like the source of a sound: the best mean likeness within two frames of in sync,
     above the median over all shifts. At most `most` frames of the track are asked."""
     from lipsync import audio
-    from lipsync.crop import CropRule, cut
+    from lipsync.geometry import CropRule, crop_face
 
     from .networks import teacher
 
@@ -87,11 +87,11 @@ def track_sync(
     if len(seen) < 2 * MOST:
         return -1.0
     first, count = seen[0], len(seen)
-    regions = [CropRule().region(track.boxes[t - track.start]) for t in range(first, first + count)]
-    faces = np.stack([cut(frames[first + k], region) for k, region in enumerate(regions)])
+    places = [CropRule().alignment(track.boxes[t - track.start]) for t in range(first, first + count)]
+    faces = np.stack([crop_face(frames[first + k], place, 96) for k, place in enumerate(places)])
     lower = faces[:, 48:, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255
     windows = np.stack([lower[t : t + network.window].reshape(-1, 48, 96) for t in range(count - 4)])
-    mels = audio.mel_windows_at(audio.mel(waveform), count - 4, fps, first)
+    mels = audio.mel_windows(audio.mel(waveform), audio.frame_columns("mel", first, count - 4, fps))
     with torch.no_grad():
         sound = network.audio(torch.from_numpy(mels[:, None])).numpy()
         face = network.face(torch.from_numpy(windows)).numpy()

@@ -35,12 +35,12 @@ def weights(source: str) -> dict[str, Tensor]:
 
 
 def expert(config: Config) -> nn.Module:
-    """A new expert: published (5 frames only, width `base` of 16) or compact."""
+    """A new expert: published (5 frames only, `width` of 16) or compact."""
     if config.network == "published":
         if config.window != 5:
             raise TrainingError("The published expert sees windows of 5 faces: set window=5 or network=compact.")
         return Expert()
-    return CompactExpert(config.base, config.window)
+    return CompactExpert(config.width, config.window)
 
 
 def teacher(source: str) -> nn.Module:
@@ -126,21 +126,21 @@ def known_width(state: dict[str, Tensor]) -> int:
 
 
 def generator(config: Config) -> nn.Module:
-    network = (Warper if config.warp else Wav2Lip)(config.base)
+    network = (Warper if config.warp else Wav2Lip)(config.width)
     network.mel_start = MEL_START
     return network
 
 
 def judge(config: Config) -> nn.Module:
-    return SyncNet(config.base)
+    return SyncNet(config.width)
 
 
 def discriminator(config: Config, ear: nn.Module | None = None) -> Quality | CompactQuality:
-    """A new discriminator: published (width `base` of 16) or compact, which may hear through an expert's ear."""
+    """A new discriminator: published (`width` of 16) or compact, which may hear through an expert's ear."""
     if config.network == "published":
         if config.hears:
             raise TrainingError("The published discriminator hears nothing: set hears=false or network=compact.")
-        quality = Quality(config.base)
+        quality = Quality(config.width)
         for layer in quality.modules():
             if isinstance(layer, nn.Conv2d):  # torch's own start fades to nothing in 15 layers
                 nn.init.kaiming_normal_(layer.weight, a=0.01)
@@ -168,7 +168,7 @@ def warm(network: nn.Module, config: Config) -> nn.Module:
             else:
                 network.load_state_dict(state)
         except (KeyError, RuntimeError) as error:
-            raise TrainingError(f"{config.start} does not fit this network (base={config.base}): {error}") from error
+            raise TrainingError(f"{config.start} does not fit this network (width={config.width}): {error}") from error
     return network
 
 

@@ -36,7 +36,7 @@ def report(run: Path, data: Path | None = None, clips: int = 24) -> Path:
         network = task.networks[task.kept]
         network.load_state_dict(fitting.read(run / "best.safetensors"))
         network.eval()
-        if config.task == "generator":
+        if config.task == "wav2lip":
             parts.append(
                 _picture(
                     sample_sheet(network, task.tune, range(0, len(task.tune.clips), max(1, len(task.tune.clips) // 6)))
@@ -83,8 +83,8 @@ def curves(lines: list[dict]) -> go.Figure:
 
 def sync_plots(network, task, clips: int) -> list[go.Figure]:
     """ROC of true against false pairs of one clip, and where offsets are found, on the speakers that choose."""
-    window = () if task.config.task == "judge" else (task.config.window,)
-    embed_clip = judge.embed_clip if task.config.task == "judge" else measure.embed_clip
+    window = () if task.config.task == "syncnet" else (task.config.window,)
+    embed_clip = judge.embed_clip if task.config.task == "syncnet" else measure.embed_clip
     true, false, offsets = [], [], []
     for i in task.chosen[:clips]:
         audio, face = embed_clip(network, task.tune, i, *window)

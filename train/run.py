@@ -1,19 +1,20 @@
-"""Start or resume a run from its folder: `python -m train expert|generator|judge --data OUT --run DIR [--resume]`."""
+"""Start or resume a run from its folder: `python -m train TASK --data OUT --run DIR [--resume]`."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from .config import Config, TrainingError
 from .data.arrays import Arrays, open_arrays
-from .loop import Loop, Task
-
-POOLS = {"expert": ("teach", "tune"), "generator": ("teach", "tune"), "judge": ("judge", "judge")}
+from .loop import Loop
+from .tasks import OLD_NAMES, task_class
+from .tasks.base import Task
 
 
 def corrected(data: Path, splits: list[str]) -> Arrays:
@@ -29,7 +30,7 @@ def corrected(data: Path, splits: list[str]) -> Arrays:
 def pools(task: str, data: Path) -> tuple[Arrays, Arrays]:
     """The arrays to learn from and those that choose. The judge learns from its own split, of which every tenth person
     chooses."""
-    learn, choose = POOLS[task]
+    learn, choose = task_class(task).splits
     if learn != choose:
         return corrected(data, [learn]), corrected(data, [choose])
     both = corrected(data, [learn])
@@ -42,22 +43,18 @@ def pools(task: str, data: Path) -> tuple[Arrays, Arrays]:
 
 def build(config: Config, data: Path) -> Task:
     """The task of a configuration."""
-    learn, choose = pools(config.task, data)
-    if config.task == "expert":
-        from .tasks.sync_expert import ExpertTask
-
-        return ExpertTask(config, learn, choose)
-    if config.task == "generator":
-        from .tasks.wav2lip import GeneratorTask
-
-        return GeneratorTask(config, learn, choose)
-    from .tasks.syncnet import JudgeTask
-
-    return JudgeTask(config, learn, choose)
+    return task_class(config.task)(config, *pools(config.task, data))
 
 
-def start(task: str, data: Path, run: Path, words: list[str], resume: bool = False, minutes: float | None = None,
-          threads: int = 0) -> dict:  # fmt: skip
+def start(
+    task: str,
+    data: Path,
+    run: Path,
+    settings: Sequence[str],
+    resume: bool = False,
+    minutes: float | None = None,
+    threads: int = 0,
+) -> dict:
     """Train in this process, as one of several where torchrun started them; returns the last validation's figures."""
     if threads:
         torch.set_num_threads(threads)
@@ -67,9 +64,10 @@ def start(task: str, data: Path, run: Path, words: list[str], resume: bool = Fal
     if (run / "last.pt").exists() and not resume:
         raise TrainingError(f"{run} holds a run already: give --resume to go on, or another folder.")
     known = Config.load(run) if resume else None
+    task = OLD_NAMES.get(task, task)
     if known and known.task != task:
         raise TrainingError(f"{run} holds a run of the {known.task}: resume it with `python -m train {known.task}`.")
-    config = Config.with_words(task, words, known)
+    config = task_class(task).Config.with_settings(settings, known)
     torch.use_deterministic_algorithms(True, warn_only=True)
     made = build(config, data)
     both = sorted(set(made.teach.speakers) & set(made.tune.speakers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from dataclasses import replace
@@ -13,13 +14,15 @@ import torch
 from .config import Config
 from .loop import Loop
 from .run import build
+from .tasks.sync_expert import ExpertConfig
+from .tasks.wav2lip import GeneratorConfig
 
 
 def speed(data: Path, steps: int = 6) -> dict[str, dict[str, float]]:
     """Windows a second of the expert, faces a second of the generator: ours, plain, and the ratio; `waits`: the share
     of ours that is spent waiting for data."""
     found = {}
-    for config in (Config("expert", warmup=0, ramp=0), Config("generator", warmup=0, expert="")):
+    for config in (ExpertConfig(warmup=0, ramp=0), GeneratorConfig(warmup=0, expert="")):
         ours, waits = _rate(config, data, steps, ahead=True)
         plain, _ = _rate(replace(config, bf16=False, channels_last=False), data, steps, ahead=False)
         found[config.task] = {"ours": ours, "plain": plain, "times": round(ours / plain, 2), "waits": waits}
@@ -34,8 +37,6 @@ def _rate(config: Config, data: Path, steps: int, ahead: bool) -> tuple[float, f
             loop.config = replace(config, steps=steps + 1, validate_every=10**9, save_every=10**9)
             loop._validate = lambda: {}
             loop.go()
-            import json
-
             lines = [json.loads(x) for x in (Path(folder) / "log.jsonl").read_text().splitlines()][1:]
             rate = np.mean([1 / x[f"{task.unit}_a_second"] for x in lines])
             return round(1 / float(rate), 2), round(

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from lipsync.errors import LipsyncError
-from lipsync.records import Options
+from lipsync.options import Options
 
 from .. import html, tasks
 from ..context import Context

@@ -18,7 +18,7 @@ import soundfile
 from lipsync import tts as voices
 from lipsync.errors import LipsyncError
 from lipsync.media.reader import read_waveform
-from lipsync.records import ENGINES, LONGER, SHORTER, Options
+from lipsync.options import ENGINES, LONGER, SHORTER, Options
 
 from .. import html, tasks
 from ..context import Context

@@ -35,7 +35,7 @@ _CHUNK = 1 << 18
 _TYPES = {
     "url": str | list,
     "bytes": int,
-    "base": int | None,
+    "config": dict,
     "crop": dict,
     "mel_start_frames": int,
 }  # of Source's fields; others: str
@@ -55,7 +55,7 @@ class Source:
     ) = ()  # direct addresses, tried in order; a table of the user's own may give one or a list
     bytes: int = 0
     sha256: str = ""
-    base: int | None = None
+    config: dict = field(default_factory=dict)
     crop: dict = field(default_factory=dict)
     mel_start_frames: int = 0
     note: str = ""
@@ -71,7 +71,7 @@ _WAV2LIP = Source(
     page="https://github.com/Rudrabha/Wav2Lip#getting-the-weights",
     licence="research, academic and personal use only",
     terms="Trained on LRS2. Its authors allow research, academic and personal use; any commercial use is prohibited.",
-    base=16,
+    config={"width": 16},
     # The published box is S3FD's, 10 px added below. Ours is another detector's, so this places it by the face mesh:
     # cheek to cheek, hairline to chin (medians over 258 frames: x ±0.42, y -0.51 .. 0.51), and the 10 px as 0.04.
     crop={
@@ -116,7 +116,7 @@ SOURCES: dict[str, Source] = {
         url="https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
         bytes=54573114,
         sha256="961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
-        base=32,
+        config={"width": 32},
         note="the judge of LSE-D and LSE-C",
     ),
     "s3fd": Source(

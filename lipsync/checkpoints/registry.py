@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from ..errors import ModelError
 from ..files import cache_dir, expanded, listed
 from .download import Source, by_hand, download, file_sha256, read_foreign, refuse_unreadable, sources
-from .state_dict import BUILDERS, fit, read, skeleton
+from .state_dict import architectures, build_network, read, validate_state_dict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,13 +40,15 @@ class Card:
     """What is known of a checkpoint. `facts` is its whole JSON, `path` its file (None: not here)."""
 
     name: str
-    architecture: str  # a key of fitting.BUILDERS
-    base: int | None  # the network's width; None: its default
+    architecture: str  # a key of models.MODELS or state_dict.NETWORKS
+    config: dict  # the network's dimensions, as its class takes them
+    parts: dict[str, str]  # second networks of the model, by what they do: names of other checkpoints
     licence: str
     origin: str
     size_bytes: int  # of the file here, or of the published one
     sha256: str  # of the same
-    crop: dict  # the rule that crop.CropRule reads; empty where the network sees no crops
+    crop: dict  # the rule that geometry.CropRule reads; empty where the network sees no crops
+    size_px: int  # side of its crops
     mel_start_frames: int  # where a frame's 200 ms of sound starts, relative to it (protocol.md section 11)
     note: str
     path: Path | None
@@ -82,15 +84,23 @@ def cards() -> dict[str, Card]:
 
 def _card(name: str, facts: dict, path: Path | None) -> Card:
     """A card from its JSON. Raises KeyError, TypeError, ValueError or AttributeError where that is none."""
+    architecture, config = str(facts["architecture"]), dict(facts.get("config", {}))
+    if facts.get("base") is not None:  # a card of before 2026-12
+        config.setdefault("width", int(facts["base"]))
+    if match := re.fullmatch(r"compact-expert-(\d)", architecture):  # the same
+        architecture, config = "compact-expert", config | {"frames": int(match[1])}
+    crop = dict(facts.get("crop", {}))
     return Card(
         name=name,
-        architecture=str(facts["architecture"]),
-        base=None if facts.get("base") is None else int(facts["base"]),
+        architecture=architecture,
+        config=config,
+        parts={str(k): str(v) for k, v in facts.get("parts", {}).items()},
         licence=str(facts.get("licence", "not stated")),
         origin=str(facts.get("origin", "not stated")),
         size_bytes=path.stat().st_size if path else int(facts["published"]["bytes"]),
         sha256=str(facts["sha256"]),
-        crop=dict(facts.get("crop", {})),
+        crop=crop,
+        size_px=int(crop.get("size_px", 96)),
         mel_start_frames=int(facts.get("input", {}).get("mel_start_frames", 0)),
         note=str(facts.get("note") or facts.get("quality", "")),
         path=path,
@@ -102,7 +112,7 @@ def _facts(source: Source) -> dict:
     """The card's JSON of a published file, without the sum of the converted one."""
     return {
         "architecture": source.architecture,
-        "base": source.base,
+        "config": source.config,
         "licence": source.licence,
         "origin": source.page,
         "crop": source.crop,
@@ -156,13 +166,13 @@ def tensors(name: str) -> dict[str, Tensor]:
     """
     card = _known(name)
     _verified(card)
-    return fit(read(_present(card)), card.architecture, card.base, str(card.path))
+    return validate_state_dict(read(_present(card)), card.architecture, card.config, str(card.path))
 
 
 def load(name: str) -> nn.Module:
     """A checkpoint's network, in eval mode, float32, on the processor. Raises ModelError as `tensors` does."""
     card, state = _known(name), tensors(name)
-    network = skeleton(card.architecture, card.base)
+    network = build_network(card.architecture, card.config)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
 
@@ -170,7 +180,7 @@ def load(name: str) -> nn.Module:
 def write_card(weights: Path, card: dict) -> Path:
     """Write NAME.json beside NAME.safetensors, with that file's true size and sha256; returns the card's path.
 
-    card  architecture, base, licence, origin, crop, input.mel_start_frames, note and whatever else is worth knowing
+    card  architecture, config, licence, origin, crop, input.mel_start_frames, note and whatever else is worth knowing
     """
     path = weights.with_suffix(".json")
     with _whole(path) as temporary:
@@ -186,7 +196,7 @@ def _described(name: str, weights: Path, card: dict) -> str:
 def register(weights: Path, card: dict, folder: Path | None = None) -> Path:
     """Offer a trained checkpoint: check that it fits its card, copy it into a folder, write the card; returns the file.
 
-    weights  NAME.safetensors, plain or packed (packing.pack); NAME is the checkpoint's name
+    weights  NAME.safetensors, plain or packed (quantize.pack); NAME is the checkpoint's name
     card     see write_card
     folder   default: the first of LIPSYNC_WEIGHTS, else the cache
     Raises ModelError.
@@ -196,8 +206,9 @@ def register(weights: Path, card: dict, folder: Path | None = None) -> Path:
             f"A checkpoint is named like my-model.safetensors (small letters, digits), not {weights.name}."
         )
     if "architecture" not in card:
-        raise ModelError(f"The card of {weights} does not say its architecture: one of {', '.join(BUILDERS)}.")
-    fit(read(weights), card["architecture"], card.get("base"), str(weights))
+        raise ModelError(f"The card of {weights} does not say its architecture: one of {', '.join(architectures())}.")
+    known = _card(weights.stem, card | {"sha256": ""}, weights)
+    validate_state_dict(read(weights), known.architecture, known.config, str(weights))
     target = (folder or next(f for f in folders() if f != SHIPPED)) / weights.name
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.resolve() != weights.resolve():
@@ -310,7 +321,7 @@ def _convert(name: str, published: Source, raw: Path, where: str, target: Path, 
             f"bytes, {published.sha256[:12] or 'none stated'}…; {by_hand(name, published)}, with --any-version if you "
             f"trust another version."
         )
-    state = fit(read_foreign(raw, where), published.architecture, published.base, where)
+    state = validate_state_dict(read_foreign(raw, where), published.architecture, published.config, where)
     state = {key: value.clone() for key, value in state.items()}  # safetensors wants no shared memory
     facts = _facts(published)
     if measured != published.sha256:
@@ -330,7 +341,7 @@ def table() -> list[dict[str, str]]:
     return [
         {
             "name": card.name,
-            "architecture": card.architecture if card.base is None else f"{card.architecture} {card.base}",
+            "architecture": " ".join([card.architecture, *(f"{k}={v}" for k, v in card.config.items())]),
             "size": f"{card.size_bytes / 1e6:.1f} MB",
             "licence": card.licence,
             "origin": card.origin,

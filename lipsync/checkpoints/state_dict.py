@@ -1,4 +1,4 @@
-"""Stored tensors to a network: which class an architecture means, and whether the tensors are really its own."""
+"""State dicts: which network an architecture means, and whether stored tensors are really its own."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from ..errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BUILDERS: dict[str, tuple[str, str]] = {  # architecture: module of lipsync.networks, what builds it there
-    "wav2lip": ("wav2lip", "Wav2Lip"),
-    "wav2lip-warp": ("warp", "Warp"),
-    "expert": ("wav2lip", "Expert"),
-    "compact-expert": ("compact", "CompactExpert"),
-    "compact-expert-1": ("compact", "expert_of_1"),  # by the faces in a window, where these are not five
-    "compact-expert-3": ("compact", "expert_of_3"),
-    "quality": ("wav2lip", "Quality"),
-    "syncnet": ("syncnet", "SyncNet"),
-    "sfd": ("s3fd", "S3FD"),
-    "inception": ("inception", "Inception"),
-    "face-embedding": ("face_embedding", "FaceEmbedding"),
+# Networks that are no lip-sync models: architecture -> module of lipsync.networks, class. Models are in models.MODELS.
+NETWORKS: dict[str, str] = {
+    "expert": "wav2lip:Expert",
+    "compact-expert": "compact:CompactExpert",
+    "quality": "wav2lip:Quality",
+    "syncnet": "syncnet:SyncNet",
+    "sfd": "s3fd:S3FD",
+    "inception": "inception:Inception",
+    "face-embedding": "face_embedding:FaceEmbedding",
 }
+
+
+def architectures() -> tuple[str, ...]:
+    """Every architecture that a card may name."""
+    from ..models.base import MODELS
+
+    return (*MODELS, *NETWORKS)
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -39,20 +43,25 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"The checkpoint {path} cannot be read as safetensors: {error}.") from error
 
 
-def skeleton(architecture: str, base: int | None) -> nn.Module:
-    """A network without memory for its weights, which are put in place of its own (`assign=True`)."""
+def build_network(architecture: str, config: dict) -> nn.Module:
+    """The network of an architecture with a card's `config`. Raises ModelError where it cannot be built."""
     import torch
 
-    module, kind = BUILDERS[architecture]
-    network = getattr(importlib.import_module(f"lipsync.networks.{module}"), kind)
+    if architecture in NETWORKS:
+        module, _, kind = NETWORKS[architecture].partition(":")
+        network = getattr(importlib.import_module(f"lipsync.networks.{module}"), kind)
+    else:
+        from ..models.base import model_class
+
+        network = model_class(architecture).network
     try:
-        with torch.device("meta"):
-            return network() if base is None else network(base=base)
+        with torch.device("meta"):  # without memory for its weights, which are put in place of its own (assign=True)
+            return network(**config)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelError(f"The network {architecture!r} cannot be built with base {base}: {error}.") from error
+        raise ModelError(f"The network {architecture!r} cannot be built with {config}: {error}.") from error
 
 
-def fit(state: dict[str, Tensor], architecture: str, base: int | None, where: str) -> dict[str, Tensor]:
+def validate_state_dict(state: dict[str, Tensor], architecture: str, config: dict, where: str) -> dict[str, Tensor]:
     """The state dict as the network wants it: every tensor there, of its shape; counters that old files lack added.
 
     where    the file's name, for the sentence
@@ -61,9 +70,11 @@ def fit(state: dict[str, Tensor], architecture: str, base: int | None, where: st
     """
     import torch
 
-    if architecture not in BUILDERS:
-        raise ModelError(f"{where} is for the network {architecture!r}; this version knows {', '.join(BUILDERS)}.")
-    network = skeleton(architecture, base).state_dict()
+    if architecture not in architectures():
+        raise ModelError(
+            f"{where} is for the network {architecture!r}; this version knows {', '.join(architectures())}."
+        )
+    network = build_network(architecture, config).state_dict()
     wanted = {key: tuple(value.shape) for key, value in network.items()}
     counters = [key for key in wanted if key.endswith("num_batches_tracked") and key not in state]
     state = state | {key: torch.zeros((), dtype=torch.int64) for key in counters}
@@ -74,7 +85,7 @@ def fit(state: dict[str, Tensor], architecture: str, base: int | None, where: st
         elif tuple(state[key].shape) != shape:
             foreign.append(f"{key} is {tuple(state[key].shape)}, not {shape}")
     if foreign:
-        kind = architecture if base is None else f"{architecture} of base {base}"
+        kind = f"{architecture} {config}" if config else architecture
         raise ModelError(
             f"{where} belongs to another network than {kind}: {len(foreign)} tensors do not fit ({foreign[0]})."
         )

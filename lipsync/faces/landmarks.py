@@ -1,4 +1,4 @@
-"""The points of a face: MediaPipe's numbering of its 468-point mesh, which of them are what, and the 25 that are kept.
+"""The points of a face: MediaPipe's numbering of its 468-point mesh, which of them are what, and the 29 that are kept.
 
 Right and left are the person's own. Eye corners and the base of the nose do not move with speech.
 """
@@ -17,5 +17,15 @@ OUTER_LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 
 INNER_CONTOUR = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191]
 
 # What a track keeps of it, and places in that.
-KEPT = _JAW + [2, 4] + MOUTH_CORNERS + [UPPER_LIP, LOWER_LIP]  # 2 is the base of the nose, 4 its tip
+# 2 is the base of the nose, 4 its tip.
+KEPT = _JAW + [2, 4] + MOUTH_CORNERS + [UPPER_LIP, LOWER_LIP] + EYES
 JAW, NOSE_BASE, NOSE_TIP, CORNERS, INNER_LIPS = slice(0, 19), 19, 20, slice(21, 23), slice(23, 25)
+EYE_CORNERS = slice(25, 29)
+STEADY = [
+    25,
+    26,
+    27,
+    28,
+    19,
+    20,
+]  # of those kept, what does not move with speech: eye corners, base and tip of the nose

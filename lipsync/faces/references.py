@@ -1,4 +1,4 @@
-"""Which pictures of a speaker a model sees beside the frame: one at rest, or four by role.
+"""References: the pictures of a speaker that a model sees beside the frame, chosen by role.
 
 None of them is chosen by the mouth that the frame has, so that it cannot leak through the choice: what counts is the
 frame above the mouth, and the roles. Of `Exemplar` frames, those within `BARRED_S` of the frame are left out.
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..crop import CropRule, better, cut, unlike, upper
 from ..detail import BARRED_S, PATCH_BOX, Exemplar
+from ..geometry import crop_face, top_half
 
 if TYPE_CHECKING:
     from ..media.reader import Frame
-    from .tracking import Portrait
+    from ..models.base import LipSyncModel
+    from .tracking import Portrait, Track
 
 LIKENESS = 2.0  # weight of the frame above the mouth against what a role asks for
 LIPS = np.array([[-300, 0], [0, -150], [0, 150]])  # open, spread, round: weights of opening and width, in box heights
@@ -32,18 +33,67 @@ def role_costs(apart: np.ndarray, opening: np.ndarray, width: np.ndarray) -> np.
     return np.stack([apart + 100 * opening, *(LIKENESS * apart + role @ lips for role in LIPS)])
 
 
-class Resting:
-    """One reference: the remembered picture most like the frame above the mouth, and at rest below (crop.unlike)."""
+def reference_cost(top_halves: np.ndarray, wanted: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """How unfit each of some pictures is as a reference: unlike above the mouth, or with the mouth open.
 
-    def __init__(self, portraits: tuple[Portrait, ...], rule: CropRule, pad: float) -> None:
-        self._pictures = [cut(p.chip, rule.region(p.box, pad)) for p in portraits]
-        self._uppers = np.stack([upper(p) for p in self._pictures])
+    Choosing by the upper half alone follows pose and light but not the old mouth, which therefore cannot leak through
+    the choice.
+
+    top_halves  (N, 12, 24, 3), from `geometry.top_half`; wanted (12, 24, 3), of the frame in question
+    gaps        (N,) height of the open mouth in box sides
+    returns     (N,) float32
+    """
+    return np.abs(top_halves.astype(np.float32) - wanted).mean((1, 2, 3)) + 100 * gaps
+
+
+def choose_reference(cost: np.ndarray, now: int) -> int:
+    """The reference to take next: the one in use, until another costs clearly less."""
+    best = int(cost.argmin())
+    return best if cost[best] < 0.85 * cost[now] else now
+
+
+def references_of(track: Track, model: LipSyncModel, pad: float, fps: Fraction) -> Resting | Roles | Stills:
+    """What gives a model the references of one track, frame after frame."""
+    if set(model.roles) == {"still"}:
+        return Stills(track, model, pad)
+    resting = Resting(track.portraits, model, pad)
+    return resting if model.roles == ("closed",) else Roles(resting, track.exemplars, model, pad, fps)
+
+
+class Stills:
+    """The same pictures of the speaker for every frame: those at rest that are most unlike one another in pose."""
+
+    def __init__(self, track: Track, model: LipSyncModel, pad: float) -> None:
+        portraits = sorted(track.portraits, key=lambda p: p.openness)[: 2 * len(model.roles)]
+        poses, picked = np.array([p.pose for p in portraits]), [0]
+        while len(picked) < min(len(model.roles), len(portraits)):
+            apart = np.linalg.norm(poses[:, None] - poses[picked][None], axis=2).min(1)
+            picked.append(int(apart.argmax()))
+        picked = (picked * len(model.roles))[: len(model.roles)]  # fewer pictures than roles: some again
+        crops = [_cut(portraits[k].chip, portraits[k].box, portraits[k].landmarks, model, pad) for k in picked]
+        self._pictures = np.concatenate(crops, axis=2)
+
+    def __call__(self, crop: Frame, source: int) -> Frame:
+        """(S, S, 3 R) uint8 RGB, whatever the frame."""
+        return self._pictures
+
+
+def _cut(picture: Frame, box: np.ndarray, landmarks: np.ndarray, model: LipSyncModel, pad: float) -> Frame:
+    return crop_face(picture, model.rule.alignment(box, landmarks, pad), model.size_px)
+
+
+class Resting:
+    """One reference: the remembered picture most like the frame above the mouth, and at rest below."""
+
+    def __init__(self, portraits: tuple[Portrait, ...], model: LipSyncModel, pad: float) -> None:
+        self._pictures = [_cut(p.chip, p.box, p.landmarks, model, pad) for p in portraits]
+        self._uppers = np.stack([top_half(p) for p in self._pictures])
         self._gaps = np.array([p.openness for p in portraits])
         self._now = int(self._gaps.argmin())
 
     def __call__(self, crop: Frame, source: int) -> Frame:
-        """(96, 96, 3) uint8 RGB for a crop (96, 96, 3) of frame `source`."""
-        self._now = better(unlike(self._uppers, upper(crop), self._gaps), self._now)
+        """(S, S, 3) uint8 RGB for a crop (S, S, 3) of frame `source`."""
+        self._now = choose_reference(reference_cost(self._uppers, top_half(crop), self._gaps), self._now)
         return self._pictures[self._now]
 
 
@@ -54,23 +104,22 @@ class Roles:
     """
 
     def __init__(
-        self, resting: Resting, exemplars: tuple[Exemplar, ...], rule: CropRule, pad: float, fps: Fraction
+        self, resting: Resting, exemplars: tuple[Exemplar, ...], model: LipSyncModel, pad: float, fps: Fraction
     ) -> None:
         self._resting, self._barred = resting, float(BARRED_S * fps)
         self._frames = np.array([e.frame for e in exemplars])
         if exemplars:
-            region = rule.region(PATCH_BOX, pad)
-            self._pictures = [cut(e.patch, region) for e in exemplars]
-            self._uppers = np.stack([upper(p) for p in self._pictures])
+            self._pictures = [_cut(e.patch, PATCH_BOX, e.landmarks, model, pad) for e in exemplars]
+            self._uppers = np.stack([top_half(p) for p in self._pictures])
             self._lips = np.array([[e.opening, e.width] for e in exemplars]).T
         self._now: list[int | None] = [None] * (1 + len(LIPS))
 
     def __call__(self, crop: Frame, source: int) -> Frame:
-        """(96, 96, 12) uint8 RGB, one reference after the other, for a crop (96, 96, 3) of frame `source`."""
+        """(S, S, 12) uint8 RGB, one reference after the other, for a crop (S, S, 3) of frame `source`."""
         free = np.abs(self._frames - source) > self._barred
         if not free.any():
             return np.concatenate([self._resting(crop, source)] * len(self._now), axis=2)
-        apart = np.abs(self._uppers - upper(crop)).mean((1, 2, 3))
+        apart = np.abs(self._uppers - top_half(crop)).mean((1, 2, 3))
         for k, cost in enumerate(role_costs(apart, *self._lips)):
             cost = np.where(free, cost - cost[free].min() + 3, np.inf)
             best, now = int(cost.argmin()), self._now[k]

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import InputError
-from ..records import FACE
+from ..options import FACE
 from .tracking import FaceMap, Track
 
 

@@ -19,8 +19,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from .. import detail
 from ..errors import InputError
+from ..geometry import box_alignment, crop_face, to_crop
 from ..media.reader import Frame
-from .base import LandmarkModel, cut_square, height, shrink
+from .base import LandmarkModel, height, shrink
 from .detectors import DETECTORS, LANDMARKS, MediapipeDetector, ShotFinder
 from .landmarks import CORNERS, EYES, INNER_LIPS, KEPT, LEFT_EYE, NOSE, NOSE_TIP, RIGHT_EYE
 
@@ -45,7 +46,7 @@ class Portrait:
     """One remembered picture of a tracked face, from which reference crops are cut.
 
     chip (192, 192, 3) uint8 RGB; box x0 y0 x1 y1 in pixels of the chip; openness: lip gap in box heights;
-    pose: nose tip against the eyes, in box heights, right and down.
+    pose: nose tip against the eyes, in box heights, right and down; landmarks (K, 2) float32, pixels of the chip.
     """
 
     frame: int
@@ -53,6 +54,7 @@ class Portrait:
     box: np.ndarray
     openness: float
     pose: tuple[float, float]
+    landmarks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Track:
     number    counts from 0 in order of appearance, the larger first of those that appear together
     start     first frame; frames start .. start + T - 1
     boxes     (T, 4) float32, x0 y0 x1 y1 in pixels, square, smoothed
-    points    (T, 25, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips (KEPT)
+    points    (T, 29, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips, eye corners (KEPT)
     seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
     portraits remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
     bridged   (T,) bool, True where the face was not found and is interpolated over a gap of up to BRIDGE
@@ -181,7 +183,7 @@ class _Open:
         pose = (float(offset[0]), float(offset[1]))
         if self.exemplars is not None:
             width = float(np.linalg.norm(np.diff(kept[CORNERS], axis=0))) / side
-            self.exemplars.add(self, detail.take(index, frame, box, openness, width, pose))
+            self.exemplars.add(self, detail.take(index, frame, box, kept, openness, width, pose))
         face = frame[max(int(box[1]), 0) : max(int(box[3]), 1) : 8, max(int(box[0]), 0) : max(int(box[2]), 1) : 8]
         light = float(face.mean()) if face.size else 0.0
         key = (round(pose[0] / POSE_STEP), round(pose[1] / POSE_STEP), round(light / LIGHT_STEP))
@@ -189,10 +191,12 @@ class _Open:
         if known is None and len(self.portraits) >= PORTRAITS or known is not None and known.openness <= openness:
             return
         x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, side * CHIP_SCALE / 2
-        chip = cut_square(frame, x, y, half, CHIP_PX)
+        place = box_alignment(x - half, y - half, x + half, y + half)
+        chip = crop_face(frame, place, CHIP_PX)
         inset = CHIP_PX / 2 * (1 - 1 / CHIP_SCALE)
         chip_box = np.array([inset, inset, CHIP_PX - inset, CHIP_PX - inset], np.float32)
-        self.portraits[key] = Portrait(index, chip, chip_box, openness, pose)
+        local = to_crop(kept, place, CHIP_PX).astype(np.float32)
+        self.portraits[key] = Portrait(index, chip, chip_box, openness, pose, local)
 
     def finish(self, number: int, smoothing: str) -> Track:
         at = np.array(sorted(self.hits))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..records import Options
+from ..options import Options
 from .reader import SoundReader
 
 SOUND_RATE = 48_000

@@ -1,45 +1,102 @@
-"""A model: a checkpoint with its card, and how to feed it. Other architectures join the `MODELS` table.
+"""Lip-sync models: the contract, the table of architectures, and how a checkpoint becomes a model.
 
-True of every model: it takes and gives RGB uint8 crops cut by its own `rule`, hears a 16 kHz waveform through its own
-`hear` and `windows`, and keeps no state between calls.
+A model is a checkpoint with its card and how to feed it: which sound belongs to a frame, where its crop lies, which
+pictures of the speaker it sees beside it, and how its crops go back. A new model is one file with a subclass of
+`LipSyncModel` and one line in `MODELS`.
 """
 
 from __future__ import annotations
 
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
 
-import cv2
 import numpy as np
 
 from .. import audio
 from ..checkpoints import registry
-from ..crop import CropRule, from_network, to_network
-from ..engines import open_engine
+from ..checkpoints.registry import Card
+from ..engines import BATCH, Engine, NetworkSpec, open_engine
 from ..errors import ModelError
+from ..geometry import CropRule, box_alignment, crop_face
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CELL = 160  # samples, 10 ms: the grain in which speech is told from silence
+ROLES = ("closed", "open", "spread", "round", "still")  # what a reference picture is chosen by (faces/references.py)
+BLENDS = ("mask", "poisson", "replace")
 
 
-class Wav2LipModel:
-    """Wav2Lip (arXiv 2008.10010): masked face + reference face + 200 ms of mel -> face. Others change what differs."""
+@dataclass(frozen=True)
+class AudioWindow:
+    """The sound that a model sees with a frame: `width` columns of a feature (a key of audio.FEATURES), beginning
+    `start_frames` frames and `start_columns` columns from the frame itself."""
 
-    references = 1  # pictures of the speaker beside the frame: 1 (references.Resting) or 4 (references.Roles)
+    feature: str
+    width: int
+    start_frames: int = 0
+    start_columns: float = 0.0
 
-    def __init__(self, name: str, engine: str = "auto") -> None:
-        self.card = registry.cards()[name]
-        try:
-            self.rule = CropRule.from_card(self.card.crop)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"The card of {name} does not say how faces are cut (its crop is {self.card.crop!r}): "
-                f"take the card of a model like it as an example."
-            ) from error
-        self.sha256 = registry.sha256(name)
-        self._engine = open_engine(name, engine)
+
+class LipSyncModel(ABC):
+    """One lip-sync model. True of every model: crops and pictures are RGB uint8, `size_px` square, cut by its own
+    `alignment`; sound is its own `audio_features` of a 16 kHz waveform; the same inputs give the same picture; nothing
+    is kept between calls, so that any thread may call it.
+
+    inputs   name -> shape of one item, in the order of the network's arguments; outputs: names of what it returns
+    audio    which sound belongs to a frame
+    roles    references beside the frame, each one of ROLES
+    blend    how its crops are put back, one of BLENDS: through the mouth's mask, by Poisson blending in it, or whole
+    """
+
+    inputs: ClassVar[dict[str, tuple[int, ...]]]
+    outputs: ClassVar[tuple[str, ...]] = ("picture",)
+    audio: AudioWindow
+    roles: tuple[str, ...] = ("closed",)
+    blend: str = "mask"
+
+    def __init__(self, card: Card, engine: str = "auto") -> None:
+        self.card, self.sha256 = card, registry.sha256(card.name)
+        self.size_px = card.size_px
+        self.rule = self.alignment_rule(card)
+        self._engine = self.open_network(card, self.inputs, self.outputs, self.sample, engine)
         self.engine = self._engine.name
 
-    def hear(self, waveform: np.ndarray) -> np.ndarray:
-        """The sound as the network hears it: waveform (S,) float32 16 kHz -> mel (80, T) float32.
+    @staticmethod
+    @abstractmethod
+    def network(**config) -> nn.Module:
+        """The network of a card's `config`; its tensors are those of the checkpoint."""
+
+    @abstractmethod
+    def prepare(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> dict[str, np.ndarray]:
+        """Crops (B, S, S, 3) and R references (B, S, S, 3 R) uint8 RGB, windows (B, C, width) -> network inputs."""
+
+    @abstractmethod
+    def finish(self, outputs: dict[str, np.ndarray], crops: np.ndarray, references: np.ndarray) -> np.ndarray:
+        """What the network returned -> pictures (B, S, S, 3) uint8 RGB."""
+
+    @staticmethod
+    def alignment_rule(card: Card) -> CropRule:
+        """Where its crop lies; has `alignment(box, landmarks, pad) -> (2, 3)`. Raises ModelError for a card that does
+        not say."""
+        try:
+            return CropRule.from_card(card.crop)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"The card of {card.name} does not say how faces are cut (its crop is {card.crop!r}): "
+                f"take the card of a model like it as an example."
+            ) from error
+
+    @staticmethod
+    def open_network(card: Card, inputs, outputs, sample, engine: str) -> Engine:
+        """A checkpoint in an engine: the model's own, or one of its card's `parts`."""
+        return open_engine(NetworkSpec(card, tuple(inputs.items()), outputs, sample), engine)
+
+    def audio_features(self, waveform: np.ndarray) -> np.ndarray:
+        """The sound as the network sees it: waveform (S,) float32 16 kHz -> (C, T) float32.
 
         It is brought to one level first, so that a quiet recording moves the mouth as far as a loud one. Between the
         words the waveform is silenced: breath and room noise would keep the mouth moving.
@@ -47,55 +104,62 @@ class Wav2LipModel:
         waveform = audio.levelled(waveform)
         cells = -(-len(waveform) // CELL)
         speech = np.repeat(audio.loud_frames(waveform, audio.SAMPLE_RATE // CELL, cells), CELL)[: len(waveform)]
-        return audio.mel(waveform * speech)
+        return audio.FEATURES[self.audio.feature].extract(waveform * speech)
 
-    def windows(self, mel: np.ndarray, first: int, count: int, fps: Fraction) -> np.ndarray:
-        """What frames first .. first + count - 1 hear: (count, 80, 16) float32."""
-        return audio.mel_windows_at(mel, count, fps, self.card.mel_start_frames + first)
-
-    def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        """New faces (B, 96, 96, 3) uint8 RGB from crops (B, 96, 96, 3), references (B, 96, 96, 3 * references) and
-        windows (B, 80, 16)."""
-        return from_network(self._engine.run(windows[:, None], to_network(crops, references)))
-
-
-class WarpModel(Wav2LipModel):
-    """Wav2Lip's network with four references and flows for output (networks/warp.py)."""
-
-    references = 4
+    def windows(self, features: np.ndarray, first: int, count: int, fps: Fraction) -> np.ndarray:
+        """The sound of frames first .. first + count - 1: (count, C, width) float32."""
+        own = self.audio
+        starts = audio.frame_columns(own.feature, first, count, fps, own.start_frames, own.start_columns)
+        return audio.feature_windows(own.feature, features, starts, own.width)
 
     def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        maps = self._engine.run(windows[:, None], to_network(crops, references))
-        return np.stack([composed(m, r) for m, r in zip(maps, references, strict=True)])
+        """New faces (B, S, S, 3) uint8 RGB; arguments as for `prepare`."""
+        return self.finish(self._engine.run(self.prepare(crops, references, windows)), crops, references)
+
+    def sample(self) -> dict[str, np.ndarray]:
+        """A batch of network inputs to compare engines on: the public-domain astronaut portrait, moved about, under
+        varied sound."""
+        from skimage.data import astronaut
+
+        picture, rng = astronaut(), np.random.default_rng(0)
+        moves = rng.uniform(-8, 8, (BATCH, 2))
+        crops = np.stack([crop_face(picture, box_alignment(168 + x, 68 + y, 276 + x, 189 + y), self.size_px)
+                          for x, y in moves])  # fmt: skip
+        references = np.concatenate([np.roll(crops, 1, axis=0)] * len(self.roles), axis=3)
+        seconds = 8 + BATCH / 25
+        noise = rng.normal(0, 0.1, int(seconds * audio.SAMPLE_RATE)) * np.sin(np.arange(int(seconds * 16000)) / 1600)
+        features = audio.FEATURES[self.audio.feature].extract(noise.astype(np.float32))
+        return self.prepare(crops, references, self.windows(features, 50, BATCH, Fraction(25)))
 
 
-def composed(maps: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """The picture (S, S, 3) uint8 RGB of a Warp network's maps (16, S, S) and references (S, S, 12) uint8 RGB."""
-    size = maps.shape[1]
-    count = references.shape[2] // 3
-    colours, flow, weights = np.split(maps, (3, 3 + 2 * count))
-    picture = colours[::-1].transpose(1, 2, 0) * weights[count, ..., None] * np.float32(255)
-    across, down = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
-    for k in range(count):
-        moved = cv2.remap(
-            np.ascontiguousarray(references[..., 3 * k : 3 * k + 3]), across + size * flow[2 * k],
-            down + size * flow[2 * k + 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
-        )  # fmt: skip
-        picture += weights[k, ..., None] * moved
-    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+# Architecture -> module of lipsync.models and class, or a class: modules are loaded when a model of theirs is opened.
+MODELS: dict[str, str | type[LipSyncModel]] = {
+    "wav2lip": "wav2lip:Wav2LipModel",
+    "wav2lip-warp": "wav2lip:WarpModel",
+}
 
 
-MODELS = {"wav2lip": Wav2LipModel, "wav2lip-warp": WarpModel}
+def model_class(architecture: str) -> type[LipSyncModel]:
+    """The class of an architecture. Raises ModelError where there is none."""
+    if architecture not in MODELS:
+        raise ModelError(f"There is no model of the architecture {architecture!r}: this version has "
+                         f"{', '.join(MODELS)}.")  # fmt: skip
+    entry = MODELS[architecture]
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(f"lipsync.models.{module}"), name)
 
 
-def open_model(name: str, engine: str = "auto") -> Wav2LipModel:
+def open_model(name: str, engine: str = "auto") -> LipSyncModel:
     """A model by its checkpoint's name (`python -m lipsync models`).
 
     Raises ModelError for a name that is unknown or no lip-sync model, or whose file is not here; EngineError.
     """
-    card = registry.cards().get(name)
-    usable = [n for n, c in registry.cards().items() if c.architecture in MODELS]
+    cards = registry.cards()
+    card = cards.get(name)
     if card is None or card.architecture not in MODELS:
+        usable = [n for n, c in cards.items() if c.architecture in MODELS]
         raise ModelError(f"There is no lip-sync model named {name!r}: choose one of {', '.join(usable)}.")
     registry.find(name)
-    return MODELS[card.architecture](name, engine)
+    return model_class(card.architecture)(card, engine)

@@ -17,13 +17,13 @@ from .wav2lip import LOWER_HALF, Conv, _audio_encoder, _stage
 class CompactExpert(nn.Module):
     """Embeds 200 ms of sound and lower half faces; their cosine, 0..1, says "in sync".
 
-    base    width: 8 gives 2.8 M parameters and embeddings of 256
+    width    width: 8 gives 2.8 M parameters and embeddings of 256
     frames  faces in a window
     """
 
-    def __init__(self, base: int = 8, frames: int = 5) -> None:
+    def __init__(self, width: int = 8, frames: int = 5) -> None:
         super().__init__()
-        c = base
+        c = width
         self.face_encoder = nn.Sequential(
             nn.PixelUnshuffle(2),  # 24 x 32
             *_stage(Conv(12 * frames, 6 * c, 3), 6 * c, 1),
@@ -37,26 +37,16 @@ class CompactExpert(nn.Module):
         self.audio_encoder = _audio_encoder(c, last_repeats=2)
 
     def audio(self, mel: Tensor) -> Tensor:
-        """Embed sound: (B, 1, 80, 16) float32 -4..4, from the window's first frame on -> (B, 32 base), length 1."""
+        """Embed sound: (B, 1, 80, 16) float32 -4..4, from the window's first frame on -> (B, 32 width), length 1."""
         return functional.normalize(self.audio_encoder(mel).flatten(1).float())
 
     def face(self, window: Tensor) -> Tensor:
-        """Embed mouths: (B, 3 frames, 48, 96) float32, BGR, 0..1, frame by frame -> (B, 32 base), length 1."""
+        """Embed mouths: (B, 3 frames, 48, 96) float32, BGR, 0..1, frame by frame -> (B, 32 width), length 1."""
         return functional.normalize(self.face_encoder(window[..., 16:80]).flatten(1).float())
 
     def forward(self, mel: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
         """Embed both (see `audio` and `face`)."""
         return self.audio(mel), self.face(window)
-
-
-def expert_of_1(base: int = 8) -> CompactExpert:
-    """A compact expert of one face."""
-    return CompactExpert(base, 1)
-
-
-def expert_of_3(base: int = 8) -> CompactExpert:
-    """A compact expert of three faces."""
-    return CompactExpert(base, 3)
 
 
 class CompactQuality(nn.Module):
@@ -66,13 +56,13 @@ class CompactQuality(nn.Module):
     apart (docs/log.md). Its answers are those of 18 patches (arXiv 1611.07004); the sound joins by projection
     (arXiv 1802.05637), from nothing on, so that it first learns what a face looks like.
 
-    base   width: 8 gives 0.5 M parameters
+    width   width: 8 gives 0.5 M parameters
     sound  length of the sound's embedding; 0: it hears nothing
     """
 
-    def __init__(self, base: int = 8, sound: int = 0) -> None:
+    def __init__(self, width: int = 8, sound: int = 0) -> None:
         super().__init__()
-        c = 4 * base
+        c = 4 * width
         widths = pairwise((3, c, 2 * c, 4 * c, 8 * c))
         self.blocks = nn.ModuleList(
             nn.Sequential(

@@ -29,13 +29,13 @@ def _head(width: int) -> nn.Sequential:
 class SyncNet(nn.Module):
     """The judge; the Euclidean distance between the two embeddings is small in sync.
 
-    base  a 32nd of the published hidden widths (13.6 M parameters at 32); smaller gives a narrowed judge.
+    width  a 32nd of the published hidden widths (13.6 M parameters at 32); smaller gives a narrowed judge.
           The embedding has 1024 values at any width.
     """
 
-    def __init__(self, base: int = 32) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
-        c = base
+        c = width
         self.netcnnaud = nn.Sequential(
             *_conv(1, 2 * c, (3, 3), padding=1),  # 13 x 20
             nn.MaxPool2d(kernel_size=1),  # does nothing; it keeps the published numbering of the layers

@@ -24,11 +24,11 @@ class Warp(Wav2Lip):
     and of the own colours (5), which add up to 1.
     """
 
-    def __init__(self, base: int = 16) -> None:
-        super().__init__(base)
-        self.face_encoder_blocks[0][0] = Conv(3 + 3 * REFERENCES, base, 7)
+    def __init__(self, width: int = 16) -> None:
+        super().__init__(width)
+        self.face_encoder_blocks[0][0] = Conv(3 + 3 * REFERENCES, width, 7)
         self.output_block = nn.Sequential(
-            Conv(5 * base, 4 * base, 3), nn.Conv2d(4 * base, 3 + 2 * REFERENCES + REFERENCES + 1, 1)
+            Conv(5 * width, 4 * width, 3), nn.Conv2d(4 * width, 3 + 2 * REFERENCES + REFERENCES + 1, 1)
         )
 
     def forward(self, mel: Tensor, face: Tensor) -> Tensor:

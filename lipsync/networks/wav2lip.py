@@ -88,13 +88,13 @@ def _audio_encoder(c: int, last_repeats: int) -> nn.Sequential:
 class Wav2Lip(nn.Module):
     """The generator: a masked face, a reference face and 200 ms of sound to a face that says that sound.
 
-    base  channels of the first layer; every hidden width follows. 16 is the published network
+    width  channels of the first layer; every hidden width follows. 16 is the published network
           (36.3 M parameters), 8 the compact one (9.1 M).
     """
 
-    def __init__(self, base: int = 16) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
-        c = base
+        c = width
         self.face_encoder_blocks = nn.ModuleList(
             [
                 _stage(Conv(6, c, 7), c, 0),  # 96 x 96
@@ -179,12 +179,12 @@ class Expert(nn.Module):
 class Quality(nn.Module):
     """The visual quality discriminator: is this lower half a real one? It hears nothing.
 
-    base  channels of the first layer, halved; 16 is the published network
+    width  channels of the first layer, halved; 16 is the published network
     """
 
-    def __init__(self, base: int = 16) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
-        c = 2 * base
+        c = 2 * width
         self.face_encoder_blocks = nn.ModuleList(
             [
                 nn.Sequential(PlainConv(3, c, 7)),  # 48 x 96

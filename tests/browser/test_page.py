@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lipsync.media.reader import VideoWriter
-from lipsync.records import Options
+from lipsync.options import Options
 from tests.conftest import make_clip, make_voice
 from tests.helpers.live_server import ROOT, free_port, serve
 

@@ -11,7 +11,7 @@ import pytest
 
 from demo.jobs import BROKEN, UNWRITABLE, Ages, FolderSweeper, JobQueue, Memory, held_bytes
 from lipsync.errors import Cancelled, InputError
-from lipsync.records import Progress
+from lipsync.progress import Progress
 
 
 class Clock:

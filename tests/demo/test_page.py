@@ -6,6 +6,7 @@ import string
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,13 @@ from demo.settings import Settings
 from demo.tabs import sync as sync_tab
 from demo.tabs.flow import Flow
 from lipsync import tts as voices
+from lipsync.clip import Clip
 from lipsync.errors import Cancelled, InputError
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.media.reader import VideoWriter
-from lipsync.records import LONGER, Options, Progress, Report
+from lipsync.options import LONGER, Options
+from lipsync.progress import Progress
+from lipsync.report import Report
 from tests.helpers.live_server import ROOT
 
 
@@ -239,7 +243,7 @@ def test_settings_come_from_the_environment(monkeypatch):
 
 
 def test_looking_for_faces_writes_the_preview(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks, "find", lambda *_, **__: faces(5, ((0, 5), (2, 5))))
+    monkeypatch.setattr(tasks, "find", lambda clip, *_, **__: replace(clip, faces=faces(5, ((0, 5), (2, 5)))))
     job = store.create()
     tasks.store_upload(store, job, "source", uploaded("clip.mp4", video))
     tasks.look(store, Settings())(job, lambda p: None, lambda: False)
@@ -266,7 +270,7 @@ def test_a_click_marks_its_face_and_no_other_at_that_place(store):
     shown = {"second": 0.2, "width": 128, "height": 96, "version": "1", "boxes": {"0": [10, 20, 30, 40]}}
     store.update(job.id, faces=2, shots=2, preview=shown)
     video = type("Info", (), {"fps": Fraction(25)})
-    store.memory.put(job.id, (video, FaceMap(50, Fraction(25), ((0, 25), (25, 50)), tracks)))
+    store.memory.put(job.id, Clip(video, FaceMap(50, Fraction(25), ((0, 25), (25, 50)), tracks)))
     tasks.pick(store, job.id, point)
     page = html.preview(job, point, i18n.ENGLISH)
     assert "face picked" in page and "One face in this frame. The clip is cut into 2 shots" in page
@@ -307,7 +311,7 @@ def test_two_models_and_a_second_try(store, tmp_path, monkeypatch):
     job = store.create()
     for kind in ("source", "voice"):
         tasks.store_upload(store, job, kind, uploaded(kind, lambda path: path.write_text(path.name)))
-    store.memory.put(job.id, (None, faces()))
+    store.memory.put(job.id, Clip(None, faces()))
 
     def run(options, second=None):
         tasks.make(store, Settings(visible_label=False), options, second)(job, lambda p: None, lambda: False)
@@ -419,7 +423,7 @@ def test_a_camera_picture_is_made_smaller(store, tmp_path, monkeypatch):
     import cv2
 
     made(monkeypatch)
-    monkeypatch.setattr(tasks, "find", lambda path, *_, **__: faces(1, ((0, 1),)))
+    monkeypatch.setattr(tasks, "find", lambda clip, *_, **__: replace(clip, faces=faces(1, ((0, 1),))))
     photo = uploaded("photo.jpg", lambda path: cv2.imwrite(str(path), np.zeros((300, 400, 3), np.uint8)))
     voice = uploaded("voice.wav", lambda path: path.write_text("x"))
     job = store.create()
@@ -453,9 +457,9 @@ def fake_engine(monkeypatch, ready=None):
     """`made`, with faces that are found once `ready` is set, and a judge who gives every video the same row."""
     made(monkeypatch)
 
-    def find(path, *_, **__):
+    def find(clip, *_, **__):
         assert ready is None or ready.wait(5)
-        return faces(5, ((0, 5),))
+        return replace(clip, faces=faces(5, ((0, 5),)))
 
     def measure(store):
         def work(job, progress, cancelled):

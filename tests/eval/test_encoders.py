@@ -16,8 +16,8 @@ from eval.metrics.base import MeasureError
 from eval.metrics.frechet import sample_distance
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.checkpoints.download import SOURCES
-from lipsync.crop import cut
 from lipsync.errors import ModelError, NoFaceError
+from lipsync.geometry import box_alignment, crop_face
 from lipsync.networks import inception
 from lipsync.networks.inception import BlockA, BlockC, BlockE, Inception
 from lipsync.networks.wav2lip import Wav2Lip
@@ -43,7 +43,7 @@ def views(n: int, seed: int) -> np.ndarray:
     for _ in range(n):
         x, y = rng.uniform(214, 234), rng.uniform(100, 124)
         w, h = rng.uniform(75, 100, 2)
-        found.append(cut(picture, np.array([x - w, y - h, x + w, y + h]), 224))
+        found.append(crop_face(picture, box_alignment(x - w, y - h, x + w, y + h), 224))
     return np.stack(found)
 
 
@@ -179,8 +179,8 @@ def test_inception_opens_and_is_fid_only_with_the_published_weights(weights: Pat
 
 
 def test_another_network_under_its_name_is_refused(weights: Path) -> None:
-    save_file(Wav2Lip(base=2).state_dict(), weights / "inception.safetensors")
-    checkpoints.write_card(weights / "inception.safetensors", {"architecture": "wav2lip", "base": 2})
+    save_file(Wav2Lip(2).state_dict(), weights / "inception.safetensors")
+    checkpoints.write_card(weights / "inception.safetensors", {"architecture": "wav2lip", "config": {"width": 2}})
     with pytest.raises(ModelError, match="inception holds Wav2Lip, where Inception is needed"):
         open_encoder()
     checkpoints.write_card(weights / "inception.safetensors", {"architecture": "inception"})

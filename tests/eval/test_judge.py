@@ -31,7 +31,7 @@ REFERENCE = {"offset": 3, "lse_d": 5.353, "lse_c": 10.021}  # protocol.md, secti
 def narrow(seed: int = 0) -> SyncNet:
     """A narrow network of random weights, its batch normalisation not that of an untrained one."""
     torch.manual_seed(seed)
-    network = SyncNet(base=2)
+    network = SyncNet(width=2)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.3)
@@ -69,7 +69,8 @@ def offered(tmp_path, monkeypatch):
     def put(network: SyncNet, name: str, base: int | None = None, **facts) -> None:
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / f"{name}.safetensors")
         checkpoints.write_card(
-            tmp_path / f"{name}.safetensors", {"architecture": "syncnet", "base": base, "input": facts}
+            tmp_path / f"{name}.safetensors",
+            {"architecture": "syncnet", "config": {} if base is None else {"width": base}, "input": facts},
         )
 
     return put

@@ -15,7 +15,7 @@ from eval.protocols import protocol
 from eval.table import title
 from lipsync.errors import InputError
 from lipsync.media.reader import probe
-from lipsync.records import Options
+from lipsync.options import Options
 from tests.helpers.made import FLASHES, FlashJudge, flash_clip, lab_judge, talking_clip
 from tests.helpers.media_maker import clicks, count_up, write_media
 

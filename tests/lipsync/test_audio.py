@@ -110,17 +110,19 @@ def test_windows_hold_their_columns_and_silence_outside() -> None:
 def test_windows_at_frames_are_the_published_ones_and_can_come_in_batches(fps: Fraction | int) -> None:
     mel = np.random.default_rng(0).uniform(-4, 4, (80, 241)).astype(np.float32)
     starts = audio.mel_window_starts(241, fps, inference=False)
-    whole = audio.mel_windows_at(mel, 180, fps, 0)
+    whole = audio.mel_windows(mel, audio.frame_columns("mel", 0, 180, fps))
     np.testing.assert_array_equal(whole[: len(starts)], audio.mel_windows(mel, starts))
-    batches = [audio.mel_windows_at(mel, 60, fps, first) for first in (0, 60, 120)]
+    batches = [audio.mel_windows(mel, audio.frame_columns("mel", first, 60, fps)) for first in (0, 60, 120)]
     np.testing.assert_array_equal(np.concatenate(batches), whole)
 
 
 def test_a_window_may_start_before_its_frame() -> None:
     mel = np.random.default_rng(0).uniform(-4, 4, (80, 241)).astype(np.float32)
-    early, straight = (audio.mel_windows_at(mel, 20, Fraction(25), start) for start in (-1, 0))
+    early, straight = (
+        audio.mel_windows(mel, audio.frame_columns("mel", 0, 20, Fraction(25), start)) for start in (-1, 0)
+    )
     np.testing.assert_array_equal(early[1:], straight[:-1])
-    assert (early[0, :, :3] == audio.SILENCE).all() and (early[0, :, 3:] == mel[:, :13]).all()
+    assert (early[0, :, :4] == audio.SILENCE).all() and (early[0, :, 4:] == mel[:, :12]).all()
 
 
 def test_speech_and_pause_are_told_apart() -> None:

@@ -18,12 +18,12 @@ import torch
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lipsync.crop import CropRule
 from safetensors.torch import save_file
 
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.checkpoints.download import SOURCES
 from lipsync.checkpoints.quantize import pack, unpack
-from lipsync.crop import CropRule
 from lipsync.errors import Cancelled, ModelError
 from lipsync.networks.wav2lip import Wav2Lip
 
@@ -31,9 +31,9 @@ NAME = "tiny"
 BASE = 2
 
 
-def tiny_state(base: int = BASE) -> dict[str, torch.Tensor]:
+def tiny_state(width: int = BASE) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    return Wav2Lip(base=base).state_dict()
+    return Wav2Lip(width).state_dict()
 
 
 def as_published(state: dict[str, torch.Tensor], **form: bool) -> bytes:
@@ -111,7 +111,7 @@ def offered(cache: Path, tmp_path: Path, server: Server, published: bytes, monke
     server.body = published
     entry = {
         "architecture": "wav2lip",
-        "base": BASE,
+        "config": {"width": BASE},
         "page": "https://example.org/tiny",
         "licence": "made here",
         "terms": "Use it for tests.",
@@ -165,7 +165,7 @@ def left_in(cache: Path) -> list[str]:
 
 def test_a_shipped_model_is_listed_and_loads(cache: Path) -> None:
     card = checkpoints.cards()["wav2lip-lab"]
-    assert (card.architecture, card.base, card.mel_start_frames) == ("wav2lip", 8, -1)
+    assert (card.architecture, card.config["width"], card.mel_start_frames) == ("wav2lip", 8, -1)
     assert card.licence == "research use only"
     assert CropRule.from_card(card.crop) == CropRule()
     assert card.size_bytes == checkpoints.find(card.name).stat().st_size
@@ -220,7 +220,13 @@ def test_a_registered_checkpoint_is_offered_and_loads(
     monkeypatch.setenv("LIPSYNC_WEIGHTS", os.pathsep.join([str(tmp_path / "mine"), str(tmp_path / "more")]))
     state = tiny_state()
     save_file(pack(state, form) if form else state, tmp_path / "my-model.safetensors")
-    card = {"architecture": "wav2lip", "base": BASE, "licence": "mine", "input": {"mel_start_frames": -1}, "loss": 0.5}
+    card = {
+        "architecture": "wav2lip",
+        "config": {"width": BASE},
+        "licence": "mine",
+        "input": {"mel_start_frames": -1},
+        "loss": 0.5,
+    }
     path = checkpoints.register(tmp_path / "my-model.safetensors", card)
     assert path == tmp_path / "mine" / "my-model.safetensors" == checkpoints.find("my-model")
     found = checkpoints.cards()["my-model"]
@@ -235,8 +241,8 @@ def test_a_registered_checkpoint_is_offered_and_loads(
 
 def test_registering_a_foreign_network_is_refused(cache: Path, tmp_path: Path) -> None:
     save_file(tiny_state(), tmp_path / "other.safetensors")
-    with pytest.raises(ModelError, match="another network than wav2lip of base 4.*not"):
-        checkpoints.register(tmp_path / "other.safetensors", {"architecture": "wav2lip", "base": 4})
+    with pytest.raises(ModelError, match="another network than wav2lip {'width': 4}.*not"):
+        checkpoints.register(tmp_path / "other.safetensors", {"architecture": "wav2lip", "config": {"width": 4}})
     with pytest.raises(ModelError, match="another network than sfd"):
         checkpoints.register(tmp_path / "other.safetensors", {"architecture": "sfd"})
     with pytest.raises(ModelError, match="'magic'; this version knows wav2lip"):
@@ -251,7 +257,7 @@ def test_registering_a_foreign_network_is_refused(cache: Path, tmp_path: Path) -
 
 def test_an_altered_file_does_not_load(cache: Path, tmp_path: Path) -> None:
     save_file(tiny_state(), tmp_path / "mine.safetensors")
-    path = checkpoints.register(tmp_path / "mine.safetensors", {"architecture": "wav2lip", "base": BASE})
+    path = checkpoints.register(tmp_path / "mine.safetensors", {"architecture": "wav2lip", "config": {"width": BASE}})
     checkpoints.load("mine")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -265,7 +271,7 @@ def test_weights_that_are_not_numbers_do_not_load(cache: Path, tmp_path: Path) -
     state["output_block.1.bias"][0] = float("nan")
     save_file(state, tmp_path / "mine.safetensors")
     with pytest.raises(ModelError, match="output_block.1.bias holds values that are not numbers"):
-        checkpoints.register(tmp_path / "mine.safetensors", {"architecture": "wav2lip", "base": BASE})
+        checkpoints.register(tmp_path / "mine.safetensors", {"architecture": "wav2lip", "config": {"width": BASE}})
 
 
 def test_a_broken_card_hides_only_itself(cache: Path, tmp_path: Path, monkeypatch, caplog) -> None:
@@ -485,7 +491,10 @@ HOSTILE = {
     "no tensors": (lambda mark: torch_bytes({"a": 1}), "holds no named tensors"),
     "sparse": (lambda mark: torch_bytes({"a": torch.zeros(3, 3).to_sparse()}), "holds no named tensors"),
     "other network": (lambda mark: torch_bytes({"a": torch.zeros(3)}), "belongs to another network"),
-    "other width": (lambda mark: as_published(tiny_state(base=3)), "belongs to another network than wav2lip of base 2"),
+    "other width": (
+        lambda mark: as_published(tiny_state(width=3)),
+        "belongs to another network than wav2lip {'width': 2}",
+    ),
 }
 
 
@@ -560,7 +569,7 @@ def test_packed_weights_stay_within_their_bounds(seed: int, shape: tuple[int, ..
 
 
 def test_int8_is_a_quarter_and_takes_the_better_axis() -> None:
-    state = tiny_state(base=4)
+    state = tiny_state(width=4)
     size = {form: sum(v.nbytes for v in pack(state, form).values()) for form in ("bf16", "int8")}
     whole = sum(v.nbytes for v in state.values())
     assert size["bf16"] < 0.53 * whole and size["int8"] < 0.29 * whole

@@ -18,7 +18,7 @@ from lipsync.__main__ import main
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.console import sentence
 from lipsync.errors import InputError
-from lipsync.records import Report
+from lipsync.report import Report
 from tests.conftest import ROOT, make_clip, make_voice
 
 

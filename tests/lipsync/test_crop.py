@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from lipsync.crop import CropRule, cut, from_network, match_colour, mouth_mask, paste, to_network
+from lipsync.blending import match_colour, mouth_mask, paste
 from lipsync.faces.tracking import find_faces
+from lipsync.geometry import CropRule, box_alignment, crop_face, to_crop
+from lipsync.models.wav2lip import from_network, to_network
 from tests.conftest import ROOT
 
 
@@ -37,15 +39,17 @@ def test_a_rule_that_is_none():
 def test_cut_keeps_positions():
     """A ramp stays a ramp: pixel centres are respected, so that nothing moves by half a pixel."""
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 200, 0).repeat(3, 2)
-    np.testing.assert_allclose(cut(ramp, np.array([20.0, 20, 116, 116]))[48, :, 0], np.arange(20, 116), atol=1)
-    half = cut(ramp, np.array([4.0, 4, 196, 196]))[48, 5:-5, 0].astype(float)
+    np.testing.assert_allclose(
+        crop_face(ramp, box_alignment(20.0, 20, 116, 116), 96)[48, :, 0], np.arange(20, 116), atol=1
+    )
+    half = crop_face(ramp, box_alignment(4.0, 4, 196, 196), 96)[48, 5:-5, 0].astype(float)
     np.testing.assert_allclose(half, (4 + 2 * np.arange(96) + 0.5)[5:-5], atol=1.1)
 
 
 def test_cut_beyond_the_edge_repeats_it():
     picture = np.full((50, 50, 3), 9, np.uint8)
-    assert (cut(picture, np.array([-30.0, -30, 30, 30])) == 9).all()
-    assert (cut(picture, np.array([-90.0, -90, -40, -40])) == 9).all()
+    assert (crop_face(picture, box_alignment(-30.0, -30, 30, 30), 96) == 9).all()
+    assert (crop_face(picture, box_alignment(-90.0, -90, -40, -40), 96) == 9).all()
 
 
 def test_only_the_network_sees_bgr_and_no_mouth():
@@ -60,42 +64,43 @@ def test_only_the_network_sees_bgr_and_no_mouth():
 
 def test_the_mask_lies_within_the_crop_below_the_nose(portrait):
     _, track = portrait
-    region = CropRule().region(track.boxes[0])
-    mask = mouth_mask(track.points[0], region)
+    place = CropRule().alignment(track.boxes[0])
+    mask = mouth_mask(track.points[0], place)
     assert mask.shape == (96, 96) and mask.max() == pytest.approx(1, abs=0.01)
     assert not mask[:48].any() and not mask[-1].any() and not mask[:, [0, -1]].any()
-    lips = ((track.points[0][23:25].mean(0) - region[:2]) * 96 / (region[2:] - region[:2])).astype(int)
+    lips = to_crop(track.points[0][23:25].mean(0), place, 96).astype(int)
     assert mask[lips[1], lips[0]] > 0.95
     assert 0.1 < mask.mean() < 0.35
 
 
 def test_paste_touches_nothing_outside_the_mask(portrait):
     picture, track = portrait
-    region = CropRule().region(track.boxes[0])
-    mask = mouth_mask(track.points[0], region)
+    place = CropRule().alignment(track.boxes[0])
+    mask = mouth_mask(track.points[0], place)
     frame = picture.copy()
-    paste(frame, region, np.zeros((96, 96, 3), np.uint8), mask)
+    paste(frame, place, np.zeros((96, 96, 3), np.uint8), mask)
     changed = (frame != picture).any(2)
     rows, columns = np.nonzero(changed)
     assert changed.any()
+    region = CropRule().region(track.boxes[0])
     assert rows.min() >= region[1] + 0.5 * (region[3] - region[1]) - 1
     assert rows.max() < region[3] and columns.min() >= region[0] and columns.max() < region[2]
     untouched = picture.copy()
-    paste(untouched, region, np.zeros((96, 96, 3), np.uint8), np.zeros((96, 96), np.float32))
+    paste(untouched, place, np.zeros((96, 96, 3), np.uint8), np.zeros((96, 96), np.float32))
     np.testing.assert_array_equal(untouched, picture)
 
 
 def test_paste_of_the_same_picture_is_nearly_the_same(portrait):
     picture, track = portrait
-    region = CropRule().region(track.boxes[0])
+    place = CropRule().alignment(track.boxes[0])
     frame = picture.copy()
-    paste(frame, region, cut(picture, region), np.ones((96, 96), np.float32))
+    paste(frame, place, crop_face(picture, place, 96), np.ones((96, 96), np.float32))
     assert np.abs(frame.astype(int) - picture).mean() < 1.5
 
 
 def test_paste_outside_the_frame_does_nothing():
     frame = np.zeros((20, 20, 3), np.uint8)
-    paste(frame, np.array([30.0, 30, 60, 60]), np.full((96, 96, 3), 200, np.uint8), np.ones((96, 96), np.float32))
+    paste(frame, box_alignment(30, 30, 60, 60), np.full((96, 96, 3), 200, np.uint8), np.ones((96, 96), np.float32))
     assert not frame.any()
 
 

@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from lipsync import detail, render
+from lipsync import detail, pipeline
 from lipsync.__main__ import _parser
-from lipsync.crop import CropRule, cut, mouth_mask, paste
+from lipsync.blending import mouth_mask, paste
 from lipsync.detail import Exemplar, Exemplars, agreement, sharpness, take, unfolded
 from lipsync.faces.tracking import find_faces
+from lipsync.geometry import CropRule, crop_face
+from lipsync.options import Options
 from lipsync.pipeline import find, sync
-from lipsync.records import Options
 from tests.conftest import portrait_frame
 
 from .test_pipeline import Recorder
@@ -46,43 +47,43 @@ def transfer(track, exemplars=None) -> detail.DetailTransfer:
 
 
 def mouth(frames, track, i: int):
-    """What a perfect network of 96 pixels would make of frame i: crop, region, mask, box."""
-    region = RULE.region(track.boxes[i])
-    return cut(frames[i], region), region, mouth_mask(track.points[i], region), track.boxes[i]
+    """What a perfect network of 96 pixels would make of frame i: crop, place, mask, box."""
+    place = RULE.alignment(track.boxes[i])
+    return crop_face(frames[i], place, 96), place, mouth_mask(track.points[i], place), track.boxes[i]
 
 
-def laplacian(picture: np.ndarray, region: np.ndarray, mask: np.ndarray) -> float:
-    size = int(region[2] - region[0])
-    grey = cv2.cvtColor(cut(picture, region, size), cv2.COLOR_RGB2GRAY)
+def laplacian(picture: np.ndarray, place: np.ndarray, mask: np.ndarray) -> float:
+    size = int(place[0, 0])
+    grey = cv2.cvtColor(crop_face(picture, place, size), cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_64F)[cv2.resize(mask, (size, size)) > 0.6].var())
 
 
 def test_texture_comes_back(speaker):
     frames, track = speaker
-    made, region, mask, box = mouth(frames, track, 8)
+    made, place, mask, box = mouth(frames, track, 8)
     plain, with_detail = frames[8].copy(), frames[8].copy()
-    paste(plain, region, made, mask)
+    paste(plain, place, made, mask)
     new, found = transfer(track)(made, made, mask, frames[8], box, 100)
-    paste(with_detail, region, new, mask, found)
-    truth, off, on = (laplacian(f, region, mask) for f in (frames[8], plain, with_detail))
+    paste(with_detail, place, new, mask, found)
+    truth, off, on = (laplacian(f, place, mask) for f in (frames[8], plain, with_detail))
     assert off < 0.1 * truth and 0.4 * truth < on < 1.3 * truth
     changed = (with_detail != frames[8]).any(2)
-    assert not changed[(plain == frames[8]).all(2) & (cut_mask(mask, region, changed.shape) == 0)].any()
+    assert not changed[(plain == frames[8]).all(2) & (cut_mask(mask, place, changed.shape) == 0)].any()
 
 
-def cut_mask(mask: np.ndarray, region: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def cut_mask(mask: np.ndarray, place: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The mask in the frame: pasted white on black."""
     black = np.zeros((*shape, 3), np.uint8)
-    paste(black, region, np.full((96, 96, 3), 255, np.uint8), mask)
+    paste(black, place, np.full((96, 96, 3), 255, np.uint8), mask)
     return black[..., 0]
 
 
 def test_the_old_mouth_is_not_looked_at(speaker):
     """Frame and crop are painted over below the nose: the detail is the same."""
     frames, track = speaker
-    made, region, mask, box = mouth(frames, track, 8)
+    made, place, mask, box = mouth(frames, track, 8)
     painted, crop = frames[8].copy(), made.copy()
-    paste(painted, region, np.full((96, 96, 3), (200, 30, 60), np.uint8), mask)
+    paste(painted, place, np.full((96, 96, 3), (200, 30, 60), np.uint8), mask)
     crop[48:] = 90
     one, two = (
         transfer(track)(made, made, mask, frames[8], box, 100),
@@ -119,9 +120,9 @@ def test_a_small_face_is_left_alone(speaker):
 def test_another_mouth_gives_no_strokes(speaker):
     """The exemplar's mouth is a chequered patch that the made one has not: there nothing is added, beside it all."""
     frames, track = speaker
-    made, region, mask, box = mouth(frames, track, 8)
+    made, place, mask, box = mouth(frames, track, 8)
     made = cv2.GaussianBlur(made, (0, 0), 1)
-    x0, y0 = (region[:2] + (region[2:] - region[:2]) * (0.4, 0.72)).astype(int)
+    x0, y0 = (place[:, 2] + place[:, :2] @ (0.4, 0.72)).astype(int)
     spoilt = frames[3].copy()
     for row in range(0, 40, 8):
         for column in range(0, 48, 8):
@@ -189,7 +190,7 @@ def test_a_blurred_frame_gets_blurred_detail(speaker):
 def test_a_still_is_the_same_with_and_without(tmp_path, voice, monkeypatch):
     still = tmp_path / "still.png"
     cv2.imwrite(str(still), textured(*where(0))[..., ::-1])
-    monkeypatch.setattr(render, "VideoWriter", Recorder)
+    monkeypatch.setattr(pipeline, "VideoWriter", Recorder)
     frames = {}
     for on in (True, False):
         Recorder.kept = []
@@ -202,20 +203,20 @@ def test_a_still_is_the_same_with_and_without(tmp_path, voice, monkeypatch):
 def test_a_synced_mouth_is_as_sharp_as_the_face_around_it(tmp_path, voice, monkeypatch):
     """The whole way, in a clip longer than what is barred: with detail the mouth is at least three times as sharp."""
     clip = tmp_path / "clip.mp4"
-    with render.VideoWriter(clip, 520, 520, FPS, 48_000, quality=8) as writer:
+    with pipeline.VideoWriter(clip, 520, 520, FPS, 48_000, quality=8) as writer:
         for i in range(30):
             writer.write(textured(*where(i)))
-    faces = find(clip)
-    (track,) = faces.tracks
+    found = find(clip)
+    (track,) = found.faces.tracks
     assert track.exemplars
-    monkeypatch.setattr(render, "VideoWriter", Recorder)
+    monkeypatch.setattr(pipeline, "VideoWriter", Recorder)
     sharp = {}
     for on in (True, False):
         Recorder.kept = []
-        sync(clip, voice, tmp_path / "out.mp4", Options(detail=on, longer="cut", visible_label=False), faces=faces)
-        regions = [RULE.region(b) for b in track.boxes]
+        sync(found, voice, tmp_path / "out.mp4", Options(detail=on, longer="cut", visible_label=False))
+        places = [RULE.alignment(b) for b in track.boxes]
         sharp[on] = np.median([laplacian(f, r, mouth_mask(p, r))
-                               for f, r, p in zip(Recorder.kept, regions, track.points, strict=True)])  # fmt: skip
+                               for f, r, p in zip(Recorder.kept, places, track.points, strict=True)])  # fmt: skip
     assert sharp[True] > 3 * sharp[False]
 
 

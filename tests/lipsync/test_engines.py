@@ -7,41 +7,53 @@ import pytest
 
 from lipsync import engines
 from lipsync.checkpoints import registry as checkpoints
-from lipsync.engines import candidates, compare, open_engine, probe_input
+from lipsync.engines import NetworkSpec, candidates, compare, open_engine
 from lipsync.errors import EngineError, ModelError
 from lipsync.models.base import open_model
-from lipsync.records import Options
+from lipsync.models.wav2lip import Wav2LipModel
+from lipsync.options import Options
 
 MODEL = Options.model
 
 
 @pytest.fixture(scope="module")
-def reference():
-    mel, face = probe_input()
-    return mel, face, engines.TorchEngine(MODEL).run(mel, face)
+def sample():
+    return open_model(MODEL, "torch").sample()
+
+
+@pytest.fixture(scope="module")
+def spec(sample):
+    return NetworkSpec(
+        checkpoints.cards()[MODEL], tuple(Wav2LipModel.inputs.items()), Wav2LipModel.outputs, lambda: sample
+    )
+
+
+@pytest.fixture(scope="module")
+def truth(spec, sample):
+    return engines.TorchEngine(spec).run(sample)["picture"]
 
 
 @pytest.mark.parametrize("name", list(candidates()))
-def test_every_engine_agrees_within_40_db(name, reference):
-    mel, face, truth = reference
-    engine = candidates()[name](MODEL)
-    out = engine.run(mel, face)
+def test_every_engine_agrees_within_40_db(name, spec, sample, truth):
+    engine = candidates()[name](spec)
+    out = engine.run(sample)["picture"]
     assert out.shape == (32, 3, 96, 96) and out.dtype == np.float32
     assert -10 * np.log10(np.mean((out - truth) ** 2) + 1e-12) > 40
     # Any number of faces gives what the full batch gave.
-    np.testing.assert_allclose(engine.run(mel[:5], face[:5]), out[:5], atol=0.02)
-    both = engine.run(np.concatenate([mel, mel[:3]]), np.concatenate([face, face[:3]]))
+    few = engine.run({k: v[:5] for k, v in sample.items()})["picture"]
+    np.testing.assert_allclose(few, out[:5], atol=0.02)
+    both = engine.run({k: np.concatenate([v, v[:3]]) for k, v in sample.items()})["picture"]
     np.testing.assert_allclose(both[32:], out[:3], atol=0.02)
 
 
 @pytest.mark.slow
-def test_the_fastest_that_agrees_is_chosen_and_remembered(tmp_path, monkeypatch):
+def test_the_fastest_that_agrees_is_chosen_and_remembered(tmp_path, monkeypatch, spec):
     class Fake(engines.Engine):
         def __init__(self, name, error):
             self.name, self._error = name, error
 
-        def run(self, mel, face):
-            return engines.TorchEngine(MODEL).run(mel, face) + self._error
+        def run(self, inputs):
+            return {k: v + self._error for k, v in engines.TorchEngine(spec).run(inputs).items()}
 
     calls = []
 
@@ -59,10 +71,10 @@ def test_the_fastest_that_agrees_is_chosen_and_remembered(tmp_path, monkeypatch)
     monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
     monkeypatch.setattr(engines, "candidates", lambda: offered)
     monkeypatch.setattr(engines, "_OPEN", {})
-    assert open_engine(MODEL).name == "torch right"
+    assert open_engine(spec).name == "torch right"
     first = len(calls)
     monkeypatch.setattr(engines, "_OPEN", {})
-    assert open_engine(MODEL).name == "torch right"
+    assert open_engine(spec).name == "torch right"
     assert len(calls) == first + 1  # opened, not compared again
 
 
@@ -88,21 +100,21 @@ def offer(monkeypatch, tmp_path, *names):
     return opened, compared
 
 
-def test_one_network_is_opened_once_however_it_is_asked_for(tmp_path, monkeypatch):
+def test_one_network_is_opened_once_however_it_is_asked_for(tmp_path, monkeypatch, spec):
     opened, _ = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32", "openvino cpu bfloat16")
     for wanted in ("auto", "openvino", "openvino cpu bfloat16", "auto"):
-        assert open_engine(MODEL, wanted) == "openvino cpu bfloat16"
+        assert open_engine(spec, wanted) == "openvino cpu bfloat16"
     assert opened == ["openvino cpu bfloat16"]
 
 
-def test_another_processor_or_another_offer_is_measured_anew(tmp_path, monkeypatch):
+def test_another_processor_or_another_offer_is_measured_anew(tmp_path, monkeypatch, spec):
     _, compared = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32")
-    assert open_engine(MODEL) == open_engine(MODEL) == "openvino cpu float32" and len(compared) == 1
+    assert open_engine(spec) == open_engine(spec) == "openvino cpu float32" and len(compared) == 1
     monkeypatch.setattr(engines, "_processor", lambda: "another")
-    open_engine(MODEL)
+    open_engine(spec)
     assert len(compared) == 2
     _, compared = offer(monkeypatch, tmp_path, "torch cpu float32", "openvino cpu float32", "torch cuda float32")
-    assert open_engine(MODEL) == "torch cuda float32" and len(compared) == 1
+    assert open_engine(spec) == "torch cuda float32" and len(compared) == 1
 
 
 @pytest.mark.parametrize("has", [False, True])
@@ -111,9 +123,9 @@ def test_bfloat16_is_offered_only_where_the_processor_computes_in_it(monkeypatch
     assert ("openvino cpu bfloat16" in engines.candidates()) == has
 
 
-def test_an_engine_that_is_not_here():
+def test_an_engine_that_is_not_here(spec):
     with pytest.raises(EngineError, match="cannot run here"):
-        open_engine(MODEL, "torch cuda float32" if not engines._has_gpu() else "tpu")
+        open_engine(spec, "torch cuda float32" if not engines._has_gpu() else "tpu")
 
 
 def test_a_model_that_is_not_here():
@@ -131,8 +143,8 @@ def test_a_card_without_a_crop(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_table_of_all_engines():
-    table = compare(MODEL)
+def test_a_table_of_all_engines(spec):
+    table = compare(spec)
     assert all(row["faces_per_s"] > 0 for row in table.values())
     assert table["torch cpu float32"]["psnr_db"] == 99
 
@@ -142,7 +154,7 @@ def test_a_model_hears_silence_as_silence():
     rng = np.random.default_rng(0)
     waveform = rng.normal(0, 0.1, 32_000).astype(np.float32)
     waveform[12_000:24_000] *= 0.001  # a pause with room noise
-    mel = model.hear(waveform)
+    mel = model.audio_features(waveform)
     assert (mel[:, 80:100] == -4).all() and (mel[:, 20:40] > -4).any()
     windows = model.windows(mel, 3, 4, 25)
     assert windows.shape == (4, 80, 16)
@@ -156,7 +168,7 @@ def test_a_model_hears_a_quiet_voice_as_a_loud_one():
     waveform = rng.normal(0, 0.1, 32_000) * np.clip(np.sin(np.arange(32_000) / 1600), 0, 1)
     waveform[12_000:24_000] *= 0.001
     quiet = np.round(waveform * 0.01 * 32768) / 32768
-    loud, soft = model.hear(waveform.astype(np.float32)), model.hear(quiet.astype(np.float32))
+    loud, soft = model.audio_features(waveform.astype(np.float32)), model.audio_features(quiet.astype(np.float32))
     assert (soft[:, 80:100] == -4).all() and ((loud > -4).any(0) == (soft > -4).any(0)).mean() > 0.9
     speech = (loud > -2).any(0)
     assert np.abs(loud - soft)[:, speech].mean() < 0.15

@@ -121,15 +121,15 @@ def test_syncnet_computes_the_golden_embeddings(vectors: dict[str, np.ndarray]) 
 
 @torch.inference_mode()
 def test_narrow_networks_keep_their_shapes() -> None:
-    face = Wav2Lip(base=4).eval()(torch.zeros(1, 1, 80, 16), torch.zeros(1, 6, 96, 96))
+    face = Wav2Lip(width=4).eval()(torch.zeros(1, 1, 80, 16), torch.zeros(1, 6, 96, 96))
     assert face.shape == (1, 3, 96, 96)
-    lips, sounds = SyncNet(base=4).eval()(torch.zeros(1, 3, 5, 224, 224), torch.zeros(1, 1, 13, 20))
+    lips, sounds = SyncNet(width=4).eval()(torch.zeros(1, 3, 5, 224, 224), torch.zeros(1, 1, 13, 20))
     assert lips.shape == sounds.shape == (1, 1024)
 
 
 @torch.inference_mode()
 def test_shipped_weights_load_strictly_and_follow_the_sound() -> None:
-    network = Wav2Lip(base=8).eval()
+    network = Wav2Lip(width=8).eval()
     network.load_state_dict(read(WEIGHTS / "wav2lip-lab.safetensors"), strict=True)
     face = uniform("input/face", (1, 6, 96, 96), 0, 1).repeat(2, 1, 1, 1)
     mel = torch.cat((torch.full((1, 1, 80, 16), -4.0), uniform("input/mel", (1, 1, 80, 16), -4, 4)))

@@ -18,15 +18,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 import lipsync
-from lipsync import pipeline, render
-from lipsync.crop import CropRule, mouth_mask
+from lipsync import pipeline
+from lipsync.blending import mouth_mask
+from lipsync.clip import Clip
 from lipsync.errors import Cancelled, InputError, LabelError, LipsyncError, ModelError, NoFaceError
 from lipsync.faces.tracking import FaceMap, Track
+from lipsync.geometry import CropRule
 from lipsync.label.keys import make_hand
 from lipsync.media.reader import FrameReader, VideoWriter, probe, read_waveform
+from lipsync.options import Options
 from lipsync.pipeline import _check_target, _find, _other_shots, find, preview, sync
 from lipsync.progress import Monitor
-from lipsync.records import Options
 from tests.conftest import SHARED, make_clip, make_voice, portrait_frame
 from tests.helpers.media_maker import write_media
 
@@ -68,14 +70,15 @@ class Recorder(VideoWriter):
 
 @pytest.fixture
 def written(monkeypatch):
-    monkeypatch.setattr(render, "VideoWriter", Recorder)
+    monkeypatch.setattr(pipeline, "VideoWriter", Recorder)
     Recorder.kept = []
     return Recorder.kept
 
 
 def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, voice, tmp_path, written):
-    faces = find(clip)
-    sync(clip, voice, tmp_path / "out.mp4", Options(watermark=False), faces=faces)
+    found = find(clip)
+    faces = found.faces
+    sync(found, voice, tmp_path / "out.mp4", Options(watermark=False))
     (track,) = faces.tracks
     stamp = lipsync.label.manifest.Stamp(320, 320).place(track.boxes)
     with FrameReader(probe(clip)) as reader:
@@ -84,7 +87,7 @@ def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, v
             x0, y0, x1, y1 = (int(v) for v in stamp)
             changed[y0:y1, x0:x1] = False
             region = CropRule().region(track.boxes[i])
-            mask = mouth_mask(track.points[i], region)
+            mask = mouth_mask(track.points[i], CropRule().alignment(track.boxes[i]))
             rows, columns = np.nonzero(mask)
             scale = (region[2:] - region[:2]) / 96
             top, left = region[1] + (rows.min() - 1) * scale[1], region[0] + (columns.min() - 1) * scale[0]
@@ -110,7 +113,7 @@ def test_the_mouth_rests_in_silence(tmp_path, voice, written):
     cv2.imwrite(str(still), portrait_frame(10, 10)[..., ::-1])
     silence = tmp_path / "silence.wav"
     soundfile.write(silence, np.random.default_rng(0).normal(0, 1e-4, 25_600), 16_000)
-    track = find(still).tracks[0]
+    track = find(still).faces.tracks[0]
     sync(still, voice, tmp_path / "a.mp4")
     speech = mouth_motion(written, track)
     written.clear()
@@ -128,12 +131,12 @@ def test_a_quiet_recording_moves_the_mouth_as_far(tmp_path, voice, written):
     samples, rate = soundfile.read(voice)
     quiet = tmp_path / "quiet.wav"
     soundfile.write(quiet, samples * 0.01, rate)
-    faces = find(still)
+    found = find(still)
     motion = []
     for spoken in (voice, quiet):
         written.clear()
-        sync(still, spoken, tmp_path / "out.mp4", Options(visible_label=False), faces=faces)
-        motion.append(mouth_motion(written, faces.tracks[0]))
+        sync(found, spoken, tmp_path / "out.mp4", Options(visible_label=False))
+        motion.append(mouth_motion(written, found.faces.tracks[0]))
     assert motion[1] >= 0.9 * motion[0] > 0
     assert np.abs(read_waveform(tmp_path / "out.mp4")).max() < 0.02
 
@@ -192,15 +195,15 @@ def test_a_still_image_speaks(voice, tmp_path):
 
 def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
     """The face found in frames 4 to 27 alone, of which 10 to 12 are bridged."""
-    faces = find(clip)
-    (track,) = faces.tracks
+    whole = find(clip)
+    (track,) = whole.faces.tracks
     part = slice(4, 28)
     bridged = np.zeros(24, bool)
     bridged[6:9] = True
     short = replace(track, start=4, boxes=track.boxes[part], points=track.points[part], seen=track.seen[part],
                     bridged=bridged)  # fmt: skip
-    found = replace(faces, tracks=(short,))
-    report = sync(clip, voice, tmp_path / "out.mp4", Options(start=0.08, end=1.4), faces=found)
+    found = replace(whole, faces=replace(whole.faces, tracks=(short,)))
+    report = sync(found, voice, tmp_path / "out.mp4", Options(start=0.08, end=1.4))
     assert report.frames_synced == 24 and report.frames_bridged == 3
     assert report.passed_ranges == [(0, 4), (28, 50)] and report.missed_ranges == [(2, 4), (28, 35)]
     said = report.words()
@@ -209,13 +212,13 @@ def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
 
 
 def test_the_stamp_keeps_clear_of_faces_that_do_not_speak(clip, voice, tmp_path, monkeypatch):
-    faces = find(clip)
-    (track,) = faces.tracks
+    found = find(clip)
+    (track,) = found.faces.tracks
     corner = replace(track, number=1, boxes=np.tile(np.float32([220, 280, 320, 320]), (50, 1)))
     places, place = [], lipsync.label.manifest.Stamp.place
     monkeypatch.setattr(lipsync.label.manifest.Stamp, "place", lambda *a: places.append(place(*a)) or places[-1])
-    both = replace(faces, tracks=(track, corner))
-    sync(clip, voice, tmp_path / "out.mp4", Options(face="0"), faces=both)
+    both = replace(found, faces=replace(found.faces, tracks=(track, corner)))
+    sync(both, voice, tmp_path / "out.mp4", Options(face="0"))
     assert places[0][2] < 220 or places[0][3] < 280
 
 
@@ -235,13 +238,13 @@ def test_two_faces_two_voices(tmp_path, voice):
 
 
 def test_a_preview_numbers_the_faces(clip):
-    faces = find(clip)
-    shown = preview(probe(clip), 0.5, faces)
+    found = find(clip)
+    shown = preview(found, 0.5)
     with FrameReader(probe(clip), [(12, 13)]) as reader:
         plain = next(iter(reader))
     assert shown.shape == plain.shape and (shown != plain).any(2).sum() > 300
     with pytest.raises(InputError, match="not nan"):
-        preview(probe(clip), float("nan"), faces)
+        preview(found, float("nan"))
 
 
 def test_it_is_said_where_a_number_does_not_hold():
@@ -284,7 +287,7 @@ def test_a_video_that_goes_on_after_its_promise_is_stopped(tmp_path):
     blank = np.zeros((48, 64, 3), np.uint8)
     info = probe(write_media(tmp_path / "long.mp4", [blank] * 1600))
     with pytest.raises(InputError, match="says that it has 20 frames, and goes on after 154"):
-        _find(replace(info, frames=20), 20, Options(), Monitor())
+        _find(Clip(replace(info, frames=20)), 20, Options(), Monitor())
 
 
 def test_errors_before_any_work(clip, voice, tmp_path):
@@ -322,8 +325,8 @@ def test_a_damaged_voice_is_a_warning(clip, tmp_path):
 def test_a_file_cut_short_says_what_it_promised(tmp_path):
     path = make_clip(tmp_path / "clip.mp4", 10)
     info = replace(probe(path), frames=40)
-    found = _find(info, 30, Options(), Monitor())
-    assert "promises 40 frames, but only 10" in found.notes[0]
+    found = _find(Clip(info), 30, Options(), Monitor())
+    assert "promises 40 frames, but only 10" in found.faces.notes[0]
 
 
 def test_a_folder_that_takes_no_files_is_known_at_once(tmp_path, monkeypatch):
@@ -413,19 +416,19 @@ def test_samples_that_are_no_numbers_end_nothing(voice, tmp_path):
 
 @pytest.mark.slow
 def test_a_stereo_voice_out_of_phase_moves_the_mouth_as_the_mono_one_does(clip, voice, tmp_path, written):
-    wave, faces = read_waveform(voice), find(clip)
+    wave, found = read_waveform(voice), find(clip)
     soundfile.write(tmp_path / "two.wav", np.stack([wave, -wave], 1), 16_000, subtype="FLOAT")
-    sync(clip, voice, tmp_path / "a.mp4", faces=faces)
-    one = mouth_motion(written, faces.tracks[0])
+    sync(found, voice, tmp_path / "a.mp4")
+    one = mouth_motion(written, found.faces.tracks[0])
     written.clear()
-    report = sync(clip, tmp_path / "two.wav", tmp_path / "b.mp4", faces=faces)
-    assert mouth_motion(written, faces.tracks[0]) == pytest.approx(one, rel=0.1)
+    report = sync(found, tmp_path / "two.wav", tmp_path / "b.mp4")
+    assert mouth_motion(written, found.faces.tracks[0]) == pytest.approx(one, rel=0.1)
     assert any("two.wav: A mix of its channels" in w for w in report.warnings)
 
 
 def test_the_result_is_named_where_it_cannot_be_written(clip, voice, tmp_path, monkeypatch):
     """No inner file, no folder of the server, in what a visitor may read."""
-    monkeypatch.setattr(render, "VideoWriter", Full)
+    monkeypatch.setattr(pipeline, "VideoWriter", Full)
     with pytest.raises(LipsyncError) as caught:
         sync(clip, voice, tmp_path / "mine.mp4")
     assert str(caught.value) == "mine.mp4 could not be written (No space left on device)."
@@ -468,7 +471,8 @@ def test_a_wild_clip_works(video, spoken, tmp_path, monkeypatch):
     """It has the frames, seconds and size it should have, and nothing but face regions and the stamp was changed."""
     info = probe(video)
     expected = min(info.frames, int(np.ceil(2 * info.fps)))
-    faces = _find(info, expected, Options(), Monitor())
+    clip = _find(Clip(info), expected, Options(), Monitor())
+    faces = clip.faces
     stamp = lipsync.label.manifest.Stamp(info.width, info.height)
     x0, y0, x1, y1 = stamp.place(np.concatenate([t.boxes for t in faces.tracks]))
     source, strayed = FrameReader(info, [(0, expected)]), []
@@ -483,9 +487,9 @@ def test_a_wild_clip_works(video, spoken, tmp_path, monkeypatch):
             strayed.append(int(changed.sum()))
             super().write(frame)
 
-    monkeypatch.setattr(render, "VideoWriter", Comparing)
+    monkeypatch.setattr(pipeline, "VideoWriter", Comparing)
     with source:
-        report = sync(video, spoken, tmp_path / "out.mp4", Options(longer="cut", watermark=False), faces=faces)
+        report = sync(clip, spoken, tmp_path / "out.mp4", Options(longer="cut", watermark=False))
     made = probe(tmp_path / "out.mp4")
     assert report.frames == made.frames == expected == len(strayed) and not any(strayed)
     assert (made.fps, made.width, made.height) == (info.fps, info.width + info.width % 2, info.height + info.height % 2)

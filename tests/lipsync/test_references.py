@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,15 +10,18 @@ import torch
 from safetensors.torch import save_file
 
 from lipsync.checkpoints.registry import write_card
-from lipsync.crop import CropRule, cut, to_network
 from lipsync.detail import PATCH_BOX, Exemplar
 from lipsync.faces.references import Resting, Roles
 from lipsync.faces.tracking import Portrait
-from lipsync.models.base import composed, open_model
+from lipsync.geometry import CropRule, crop_face
+from lipsync.models.base import open_model
+from lipsync.models.wav2lip import composed, to_network
 from lipsync.networks.warp import FARTHEST, REFERENCES, Warp, compose
 from tests.conftest import ROOT
 
-RULE, FPS = CropRule(), Fraction(25)
+FPS = Fraction(25)
+MODEL = SimpleNamespace(rule=CropRule(), size_px=96, roles=("closed", "open", "spread", "round"))
+LANDMARKS = np.zeros((25, 2), np.float32)
 
 
 def picture(light: int) -> np.ndarray:
@@ -26,11 +30,11 @@ def picture(light: int) -> np.ndarray:
 
 def exemplar(frame: int, opening: float, width: float) -> Exemplar:
     none, traits = np.zeros((0, 0), np.uint8), np.array([opening, width])
-    return Exemplar(frame, none, PATCH_BOX, picture(100 + frame // 10), 1.0, traits, opening, width)
+    return Exemplar(frame, none, PATCH_BOX, picture(100 + frame // 10), 1.0, traits, LANDMARKS, opening, width)
 
 
 def resting() -> Resting:
-    return Resting((Portrait(0, picture(7), PATCH_BOX, 0.01, (0, 0)),), RULE, 0.0)
+    return Resting((Portrait(0, picture(7), PATCH_BOX, 0.01, (0, 0), LANDMARKS),), MODEL, 0.0)
 
 
 def shown(roles: Roles, crop: np.ndarray, source: int) -> list[int]:
@@ -47,27 +51,27 @@ CLOSED, OPEN, WIDE, ROUND = (
 
 
 def test_each_role_has_its_picture():
-    crop = cut(picture(100), RULE.region(PATCH_BOX))
-    roles = Roles(resting(), (CLOSED, OPEN, WIDE, ROUND), RULE, 0.0, FPS)
+    crop = crop_face(picture(100), MODEL.rule.alignment(PATCH_BOX), 96)
+    roles = Roles(resting(), (CLOSED, OPEN, WIDE, ROUND), MODEL, 0.0, FPS)
     assert roles(crop, 100).shape == (96, 96, 12)
     assert shown(roles, crop, 100) == [0, 10, 20, 30]
 
 
 def test_no_reference_is_near_the_frame():
     """Neither the frame nor its neighbours, although they have the role."""
-    crop = cut(picture(100), RULE.region(PATCH_BOX))
+    crop = crop_face(picture(100), MODEL.rule.alignment(PATCH_BOX), 96)
     for source in (10, 12):
-        at = shown(Roles(resting(), (CLOSED, OPEN, WIDE, ROUND), RULE, 0.0, FPS), crop, source)
+        at = shown(Roles(resting(), (CLOSED, OPEN, WIDE, ROUND), MODEL, 0.0, FPS), crop, source)
         assert 10 not in at and at[2:] == [20, 30]
-    roles = Roles(resting(), (CLOSED, OPEN), RULE, 0.0, FPS)
+    roles = Roles(resting(), (CLOSED, OPEN), MODEL, 0.0, FPS)
     assert shown(roles, crop, 20)[:2] == [0, 10]
     assert shown(roles, crop, 10) == [0] * 4  # what was in use is barred now
 
 
 def test_a_still_has_one_picture_for_all_roles():
-    crop = cut(picture(100), RULE.region(PATCH_BOX))
+    crop = crop_face(picture(100), MODEL.rule.alignment(PATCH_BOX), 96)
     for exemplars in ((), (CLOSED,)):
-        seen = Roles(resting(), exemplars, RULE, 0.0, FPS)(crop, 0)
+        seen = Roles(resting(), exemplars, MODEL, 0.0, FPS)(crop, 0)
         assert seen.shape == (96, 96, 12) and (seen == 7).all()
 
 
@@ -113,7 +117,7 @@ def test_every_engine_runs_a_network_of_four_references(tmp_path, monkeypatch):
     path = tmp_path / "tiny-warp.safetensors"
     save_file(Warp(2).state_dict(), path)
     card = json.loads((ROOT / "lipsync" / "weights" / "wav2lip-lab.json").read_text())
-    write_card(path, {"architecture": "wav2lip-warp", "base": 2, "crop": card["crop"]})
+    write_card(path, {"architecture": "wav2lip-warp", "config": {"width": 2}, "crop": card["crop"]})
     monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)

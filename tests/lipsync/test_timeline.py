@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lipsync.errors import InputError
 from lipsync.media import timeline
 from lipsync.media.timeline import SOUND_RATE, Timeline, plan, sound
-from lipsync.records import LONGER, SHORTER, Options
+from lipsync.options import LONGER, SHORTER, Options
 from tests.helpers.media_maker import click_times, clicks
 
 FPS = Fraction(25)

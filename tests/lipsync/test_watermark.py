@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import lipsync
-from lipsync import render
+from lipsync import pipeline
 from lipsync.__main__ import main
 from lipsync.errors import LabelError
 from lipsync.label import manifest as label
@@ -243,7 +243,7 @@ def runs(tmp_path_factory):
     voice = make_voice(folder / "voice.wav", seconds=0.8)
     done = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "VideoWriter", Recorder)
+        patch.setattr(pipeline, "VideoWriter", Recorder)
         patch.setenv("LIPSYNC_KEYS", str(folder / "keys"))
         for on in (True, False):
             Recorder.kept = []

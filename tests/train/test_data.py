@@ -61,11 +61,11 @@ def test_webdataset_layout_and_order(tmp_path):
 
 
 def test_windows_are_those_of_inference(teach):
-    """Cut from the stored mel with its margin, or by audio.mel_windows_at from the whole: the same columns."""
+    """Cut from the stored mel with its margin, or by audio.frame_columns from the whole: the same columns."""
     mel, clip = teach.mel(0), teach.clips[0]
     whole = mel[16:].T  # without the margin, as a file's own mel begins
     for start in (0, -1):
-        wanted = audio.mel_windows_at(whole, clip.frames - 6, 25, start)
+        wanted = audio.mel_windows(whole, audio.frame_columns("mel", 0, clip.frames - 6, 25, start))
         mine = np.stack([mel_window(mel, column(clip, t + start)) for t in range(clip.frames - 6)])
         np.testing.assert_array_equal(mine[1:], wanted[1:])  # frame 0 - 1 reaches into the margin
 
@@ -87,13 +87,13 @@ def test_gated_sound_is_silent_between_words(teach):
 
 def test_plain_look_is_the_engines_crop(teach):
     """The stored view cut again is the engine's crop of the same box."""
-    from lipsync.crop import CropRule, cut
+    from lipsync.geometry import CropRule, crop_face
 
     rng = np.random.default_rng(1)
     frame = np.repeat(np.repeat(rng.integers(0, 256, (30, 30, 3), dtype=np.uint8), 10, 0), 10, 1)
     box = np.array([90.0, 85.0, 190.0, 185.0], np.float32)
-    direct = cut(frame, CropRule().region(box))
-    stored = cut(frame, CropRule(*shards.VIEW).region(box), shards.SIZE_PX)
+    direct = crop_face(frame, CropRule().alignment(box), 96)
+    stored = crop_face(frame, CropRule(*shards.VIEW).alignment(box), shards.SIZE_PX)
     again = plain_look()(stored)
     error = np.abs(direct.astype(int) - again.astype(int))
     assert error.mean() < 6  # two resamplings; a shift of one pixel would make it 20
@@ -160,7 +160,7 @@ def test_in_a_folder_somebody_always_chooses(tmp_path, names):
 def test_a_split_that_is_not_there_is_a_sentence(tmp_path, capsys):
     (tmp_path / "data" / "teach").mkdir(parents=True)
     (tmp_path / "data" / "teach" / "clips.json").write_text("[]")
-    assert main(["judge", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]) == 1
+    assert main(["syncnet", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]) == 1
     said = capsys.readouterr().err
     assert "no arrays of the split 'judge'" in said and "teach" in said and "Traceback" not in said
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("last.pt"))

@@ -18,11 +18,12 @@ from train import networks
 from train.config import Config, TrainingError
 from train.loop import Loop
 from train.run import build, start
+from train.tasks.sync_expert import ExpertConfig
 
 pytestmark = pytest.mark.slow  # whole runs, killed and resumed
 
 ROOT = Path(__file__).parents[2]
-TINY = ["base=1", "speakers=1", "windows=8", "save_every=4", "validate_every=6", "warmup=2", "ramp=4"]
+TINY = ["width=1", "speakers=1", "windows=8", "save_every=4", "validate_every=6", "warmup=2", "ramp=4"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def command(task: str, data: Path, run: Path, *words: str) -> list[str]:
 def test_killed_and_resumed_ends_bit_equal(data, tmp_path):
     steps = "steps=40"
     alone, broken = tmp_path / "alone", tmp_path / "broken"
-    process = subprocess.Popen(command("expert", data, broken, *TINY, steps), cwd=ROOT)
+    process = subprocess.Popen(command("sync_expert", data, broken, *TINY, steps), cwd=ROOT)
     try:
         while not (broken / "last.pt").exists() and process.poll() is None:
             time.sleep(0.005)
@@ -59,8 +60,8 @@ def test_killed_and_resumed_ends_bit_equal(data, tmp_path):
         process.wait()
     assert process.returncode == -signal.SIGKILL
     torch.set_num_threads(1)
-    start("expert", data, broken, [], resume=True)
-    start("expert", data, alone, [*TINY, steps])
+    start("sync_expert", data, broken, [], resume=True)
+    start("sync_expert", data, alone, [*TINY, steps])
     assert state(alone)["step"] == 40
     assert equal(state(alone), state(broken))
     assert (alone / "best.safetensors").read_bytes() == (broken / "best.safetensors").read_bytes()
@@ -75,10 +76,10 @@ def test_killed_and_resumed_ends_bit_equal(data, tmp_path):
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        ("generator", ["base=1", "batch=2", "expert=", "quality=0.05", "network=published"]),
-        ("generator", ["base=1", "batch=2", "quality=0.05", "hears=true", "opening=4"]),
-        ("generator", ["base=1", "batch=2", "expert=", "warp=true"]),
-        ("judge", ["base=2", "speakers=1", "windows=4"]),
+        ("wav2lip", ["width=1", "batch=2", "expert=", "quality=0.05", "network=published"]),
+        ("wav2lip", ["width=1", "batch=2", "quality=0.05", "hears=true", "opening=4"]),
+        ("wav2lip", ["width=1", "batch=2", "expert=", "warp=true"]),
+        ("syncnet", ["width=2", "speakers=1", "windows=4"]),
     ],
 )
 def test_other_tasks_resume_exactly(task, words, data, tmp_path):
@@ -98,7 +99,7 @@ def test_two_processes_hold_the_same_weights(data, tmp_path):
     port = str(20000 + os.getpid() % 20000)
     ranks = [
         subprocess.Popen(
-            command("expert", data, tmp_path / "two", *TINY, "steps=3"),
+            command("sync_expert", data, tmp_path / "two", *TINY, "steps=3"),
             cwd=ROOT,
             env=os.environ
             | {"RANK": str(r), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DUMP": str(r)},
@@ -152,13 +153,13 @@ def test_bfloat16_is_used_only_where_the_device_computes_in_it(monkeypatch):
 
 def test_not_a_number_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    start("expert", data, run, [*TINY, "steps=4"])
+    start("sync_expert", data, run, [*TINY, "steps=4"])
     before = (run / "last.pt").read_bytes()
     from train.tasks import sync_expert as expert
 
     monkeypatch.setattr(expert, "contrast", lambda a, f, near, scale: ((a * torch.nan).sum(), torch.tensor(0.0)))
     with pytest.raises(TrainingError, match="resume with a lower lr"):
-        start("expert", data, run, ["steps=8"], resume=True)
+        start("sync_expert", data, run, ["steps=8"], resume=True)
     assert (run / "last.pt").read_bytes() == before
 
 
@@ -169,7 +170,7 @@ def test_not_a_number_stops_and_keeps_the_last_good_state(data, tmp_path, monkey
 ])  # fmt: skip
 def test_full_disk_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch, error):
     run = tmp_path / "run"
-    start("expert", data, run, [*TINY, "steps=4"])
+    start("sync_expert", data, run, [*TINY, "steps=4"])
     before = (run / "last.pt").read_bytes()
 
     def full(state, path):
@@ -178,21 +179,21 @@ def test_full_disk_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypat
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match="make room and resume"):
-        start("expert", data, run, ["steps=8"], resume=True)
+        start("sync_expert", data, run, ["steps=8"], resume=True)
     assert (run / "last.pt").read_bytes() == before
     assert not list(run.glob(".*"))
 
 
 def test_wrong_words_are_sentences(data, tmp_path):
     with pytest.raises(TrainingError, match="no setting 'stps'"):
-        start("expert", data, tmp_path / "run", ["stps=4"])
+        start("sync_expert", data, tmp_path / "run", ["stps=4"])
     with pytest.raises(TrainingError, match="lr wants float"):
-        start("expert", data, tmp_path / "run", ["lr=fast"])
+        start("sync_expert", data, tmp_path / "run", ["lr=fast"])
     with pytest.raises(TrainingError, match="no last.pt"):
         run = tmp_path / "empty"
         run.mkdir()
-        Config("expert").save(run)
-        start("expert", data, run, [], resume=True)
+        ExpertConfig().save(run)
+        start("sync_expert", data, run, [], resume=True)
 
 
 @pytest.mark.parametrize("word, said", [("windows=30", "multiple of 4"), ("window=2", "one of 1, 3, 5"),
@@ -200,25 +201,25 @@ def test_wrong_words_are_sentences(data, tmp_path):
                                         ("bf16=on", "wants bool"), ("validate_every=0", "1 or more")])  # fmt: skip
 def test_settings_no_run_can_begin_with(data, tmp_path, word, said):
     with pytest.raises(TrainingError, match=said):
-        start("expert", data, tmp_path / "run", [word])
+        start("sync_expert", data, tmp_path / "run", [word])
     assert not (tmp_path / "run").exists()
 
 
 def test_resuming_as_something_else_is_a_sentence_and_harms_nothing(data, tmp_path):
     run = tmp_path / "run"
-    start("expert", data, run, [*TINY, "steps=4"])
+    start("sync_expert", data, run, [*TINY, "steps=4"])
     kept = (run / "config.json").read_text()
     with pytest.raises(TrainingError, match="other networks"):
-        start("expert", data, run, ["base=2"], resume=True)
+        start("sync_expert", data, run, ["width=2"], resume=True)
     with pytest.raises(TrainingError, match="train expert"):
-        start("generator", data, run, [], resume=True)
+        start("wav2lip", data, run, [], resume=True)
     with pytest.raises(TrainingError, match="holds no run"):
-        start("expert", data, tmp_path / "elsewhere", [], resume=True)
+        start("sync_expert", data, tmp_path / "elsewhere", [], resume=True)
     assert (run / "config.json").read_text() == kept
-    assert start("expert", data, run, ["steps=5"], resume=True)
+    assert start("sync_expert", data, run, ["steps=5"], resume=True)
 
 
 def test_patience_ends_a_run(data, tmp_path):
-    start("expert", data, tmp_path / "run", [*TINY, "steps=60", "lr=0", "validate_every=2", "patience=2"])
+    start("sync_expert", data, tmp_path / "run", [*TINY, "steps=60", "lr=0", "validate_every=2", "patience=2"])
     step = state(tmp_path / "run")["step"]  # running means still move at lr 0, so the best may not be the first
     assert 6 <= step < 60 and step % 2 == 0

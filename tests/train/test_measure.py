@@ -27,9 +27,18 @@ from train.data.sync_correction import correct, peak, sureness
 from train.doctor import look
 from train.export import export
 from train.run import pools, start
-from train.tasks.sync_expert import contrast, published
-from train.tasks.syncnet import covered, draw_cover, lip_embedding
-from train.tasks.wav2lip import FAR, GeneratorTask, edge_difference, face_maps, matched, mouth_weight, verdict
+from train.tasks.sync_expert import ExpertConfig, contrast, published
+from train.tasks.syncnet import SyncNetConfig, covered, draw_cover, lip_embedding
+from train.tasks.wav2lip import (
+    FAR,
+    GeneratorConfig,
+    GeneratorTask,
+    edge_difference,
+    face_maps,
+    matched,
+    mouth_weight,
+    verdict,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +62,8 @@ def test_a_known_shift_is_found(shift):
 def test_told_apart_is_perfect_for_twins_and_half_for_strangers():
     rng = np.random.default_rng(0)
     audio = unit(rng, 60, 16)
-    assert measure.told_apart(audio, audio)[0] == 1
-    assert abs(measure.told_apart(audio, unit(rng, 60, 16))[0] - 0.5) < 0.1
+    assert measure.sync_accuracy(audio, audio)[0] == 1
+    assert abs(measure.sync_accuracy(audio, unit(rng, 60, 16))[0] - 0.5) < 0.1
 
 
 def test_interval_is_wilsons():
@@ -130,8 +139,8 @@ def test_weights_stand_at_the_mouth():
 
 @pytest.mark.parametrize("warp", [False, True])
 def test_the_reference_cannot_be_the_answer(data, warp):
-    teach, tune = pools("generator", data)
-    config = Config("generator", base=1, batch=1, singles=0, expert="", silence=0.0, warp=warp)
+    teach, tune = pools("wav2lip", data)
+    config = GeneratorConfig(width=1, batch=1, singles=0, expert="", silence=0.0, warp=warp)
     task = GeneratorTask(config, teach, tune)
     numbers = np.arange(26, dtype=np.uint8)
     for part in teach.parts:  # each frame's colour is its own number, so that a picture says where it comes from
@@ -160,8 +169,8 @@ def generator_plain():
 
 
 def test_silence_is_asked_for(data):
-    teach, tune = pools("generator", data)
-    task = GeneratorTask(Config("generator", base=1, batch=4, singles=4, expert="", silence=1.0), teach, tune)
+    teach, tune = pools("wav2lip", data)
+    task = GeneratorTask(GeneratorConfig(width=1, batch=4, singles=4, expert="", silence=1.0), teach, tune)
     batch = task.batch(np.random.default_rng(0), 0)
     rest = (batch["mel"] == -4).all((1, 2))
     windows = rest[:20].reshape(4, 5).all(1)
@@ -170,7 +179,7 @@ def test_silence_is_asked_for(data):
 
 def test_the_experts_maps_are_alike_for_equal_lips_alone():
     torch.manual_seed(0)
-    expert = networks.expert(Config("expert", base=1)).eval()
+    expert = networks.expert(ExpertConfig(width=1)).eval()
     window = torch.rand(2, 15, 48, 96)
     lips, maps = face_maps(expert, window)
     torch.testing.assert_close(lips, expert.face(window))
@@ -191,7 +200,7 @@ def test_a_cover_leaves_the_mouth():
 
 def test_judge_shortcut_is_syncnets_own_arithmetic():
     torch.manual_seed(0)
-    network = networks.judge(Config("judge", base=2)).eval()
+    network = networks.judge(SyncNetConfig(width=2)).eval()
     small = torch.randint(0, 256, (2, 3, 5, 112, 112), dtype=torch.uint8)
     flat = small.float().flatten(1, 2)
     big = torch.nn.functional.interpolate(flat, size=(224, 224), mode="bilinear").unflatten(1, (3, 5))
@@ -200,7 +209,7 @@ def test_judge_shortcut_is_syncnets_own_arithmetic():
 
 
 def test_no_person_learns_and_chooses(data):
-    for task in ("expert", "judge"):
+    for task in ("sync_expert", "syncnet"):
         learn, choose = pools(task, data)
         assert learn.clips and choose.clips and not set(learn.speakers) & set(choose.speakers)
 
@@ -211,9 +220,9 @@ def test_a_judge_of_few_people(tmp_path, monkeypatch, people):
     folder = made_arrays(tmp_path / "few")
     if people == 1:
         with pytest.raises(TrainingError, match="has one speaker"):
-            pools("judge", folder)
+            pools("syncnet", folder)
     else:
-        learn, choose = pools("judge", folder)
+        learn, choose = pools("syncnet", folder)
         assert (len(learn.speakers), len(choose.speakers)) == (people - 1, 1)
 
 
@@ -221,7 +230,7 @@ def test_who_both_learns_and_chooses_is_named(tmp_path, capsys):
     folder = made_arrays(tmp_path / "arrays")
     rows = (folder / "tune" / "clips.json").read_text().replace('"tune0"', '"teach0"')
     (folder / "tune" / "clips.json").write_text(rows)
-    start("expert", folder, tmp_path / "run", ["base=1", "speakers=1", "windows=8", "steps=1"])
+    start("sync_expert", folder, tmp_path / "run", ["width=1", "speakers=1", "windows=8", "steps=1"])
     assert "teach0 both learn and choose" in capsys.readouterr().err
 
 
@@ -296,11 +305,11 @@ def test_put_back_changes_the_lower_half_alone(data):
 def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkeypatch, window):
     torch.set_num_threads(1)
     run = tmp_path / "run"
-    start("expert", data, run, ["base=1", f"window={window}", "speakers=1", "windows=8", "steps=2", "warmup=1"])
+    start("sync_expert", data, run, ["width=1", f"window={window}", "speakers=1", "windows=8", "steps=2", "warmup=1"])
     with (run / "log.jsonl").open("a") as log:
         log.write('{"step": 3, "lo')  # a run is writing this line now
     page = report.report(run, data, clips=2).read_text()
-    assert "In sync against off sync" in page and "&quot;base&quot;: 1" in page
+    assert "In sync against off sync" in page and "&quot;width&quot;: 1" in page
     monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path / "weights"))
     card = export(run, data, "tiny-expert", "int8", tmp_path / "weights")
     stored = checkpoints.cards()["tiny-expert"]
@@ -314,9 +323,9 @@ def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkey
 def test_a_warping_generator_begins_as_the_one_it_starts_from(data, tmp_path):
     """Its own colours are those of the other; it sees the first reference as that one saw its only one."""
     torch.manual_seed(0)
-    old = networks.generator(Config("generator", base=2)).eval()
+    old = networks.generator(GeneratorConfig(width=2)).eval()
     save_file(old.state_dict(), tmp_path / "old.safetensors")
-    config = Config("generator", base=2, warp=True, start=str(tmp_path / "old.safetensors"))
+    config = GeneratorConfig(width=2, warp=True, start=str(tmp_path / "old.safetensors"))
     new = networks.warm(networks.generator(config), config).eval()
     mel, face = torch.randn(2, 1, 80, 16), torch.rand(2, 15, 96, 96)
     with torch.no_grad():
@@ -324,14 +333,14 @@ def test_a_warping_generator_begins_as_the_one_it_starts_from(data, tmp_path):
         torch.testing.assert_close(new.maps[:, :3], old(mel, face[:, :6]))
     assert made.shape == (2, 3, 96, 96) and new.maps[:, -1].mean() > 0.2
     with pytest.raises(TrainingError, match="does not fit"):
-        networks.warm(networks.generator(Config("generator", base=1, warp=True)), config)
+        networks.warm(networks.generator(GeneratorConfig(width=1, warp=True)), config)
 
 
 @pytest.mark.parametrize("warp", [False, True])
 def test_generator_sheet_and_figures(data, tmp_path, warp):
     torch.manual_seed(0)
     arrays = open_arrays(data, ["tune"])
-    network = networks.generator(Config("generator", base=1, warp=warp)).eval()
+    network = networks.generator(GeneratorConfig(width=1, warp=warp)).eval()
     sheet = report.sample_sheet(network, arrays, [0], columns=4)
     assert sheet.shape == (5 * 96 + 6, 4 * 96, 3)
     people = report.contact_sheet([network], arrays, people=1, columns=4)
@@ -352,7 +361,7 @@ def test_the_ablation_is_one_table_and_goes_on_where_it_stopped(data, tmp_path, 
     torch.manual_seed(0)
     save_file(Wav2Lip(1).state_dict(), tmp_path / "start.safetensors")
     words = dict(faces=12, windows=128, judge="syncnet-lab", expert="", generator=str(tmp_path / "start.safetensors"),
-                 settings=["base=1", "batch=2", "singles=2"])  # fmt: skip
+                 settings=["width=1", "batch=2", "singles=2"])  # fmt: skip
     monkeypatch.setattr("train.ablation.WINDOWS", (3,))
     rows = ablation(data, tmp_path / "out", **words)
     assert [(r["window"], r["expert"]) for r in rows] == [(3, "frozen"), (3, "fine-tuned")]
@@ -371,8 +380,8 @@ def test_the_ablation_is_one_table_and_goes_on_where_it_stopped(data, tmp_path, 
 
 def test_an_expert_starts_from_one_of_a_longer_window():
     """Shown one face, it says what the other says of that face five times over."""
-    whole = networks.warm(networks.expert(Config("expert")), Config("expert", start="expert-lab")).eval()
-    config = Config("expert", window=1, start="expert-lab")
+    whole = networks.warm(networks.expert(ExpertConfig()), ExpertConfig(start="expert-lab")).eval()
+    config = ExpertConfig(window=1, start="expert-lab")
     short = networks.warm(networks.expert(config), config).eval()
     face = torch.rand(2, 3, 48, 96)
     assert torch.allclose(short.face(face), whole.face(face.repeat(1, 5, 1, 1)), atol=1e-5)
@@ -381,7 +390,7 @@ def test_an_expert_starts_from_one_of_a_longer_window():
 def test_the_discriminator_learns_to_see_and_to_hear():
     """Real faces are brighter than made ones; of the real ones, those with the first sound are brighter still."""
     torch.manual_seed(0)
-    quality = CompactQuality(base=2, sound=4)
+    quality = CompactQuality(width=2, sound=4)
     said = torch.eye(4)[torch.tensor([0, 1] * 4)]
     real = torch.rand(8, 3, 96, 96) * 0.1 + 0.5 + 0.3 * said[:, :1, None, None]
     made = torch.rand(8, 3, 96, 96) * 0.1 + 0.2
@@ -400,8 +409,8 @@ def test_the_discriminator_learns_to_see_and_to_hear():
 
 @pytest.mark.parametrize(("network", "patches"), [("compact", 18), ("published", 1)])
 def test_either_discriminator_answers(data, network, patches):
-    config = Config("generator", base=1, quality=0.1, network=network, expert="")
-    quality = GeneratorTask(config, *pools("generator", data)).networks["quality"]
+    config = GeneratorConfig(width=1, quality=0.1, network=network, expert="")
+    quality = GeneratorTask(config, *pools("wav2lip", data)).networks["quality"]
     maps, answer = verdict(quality, torch.rand(2, 3, 96, 96))
     assert len(maps) > 3 and answer.shape == (2, patches)
 
@@ -410,6 +419,6 @@ def test_either_discriminator_answers(data, network, patches):
     ("network", "sentence"), [("compact", "needs an expert's ear"), ("published", "hears nothing")]
 )
 def test_hearing_needs_an_ear(data, network, sentence):
-    config = Config("generator", base=1, quality=0.1, hears=True, network=network, expert="")
+    config = GeneratorConfig(width=1, quality=0.1, hears=True, network=network, expert="")
     with pytest.raises(TrainingError, match=sentence):
-        GeneratorTask(config, *pools("generator", data))
+        GeneratorTask(config, *pools("wav2lip", data))

@@ -16,6 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lipsync.geometry import CropRule
+
 from ..config import TrainingError
 from .shards import FPS, SIZE_PX, VIEW, plain_mel
 
@@ -23,6 +25,7 @@ MEL_AHEAD = 16  # columns before the first frame in a clip's features
 FACE_PX = 96
 COLUMNS = 16  # of a window
 SILENCE = np.float32(-4)
+JUDGE_VIEW = (-0.7, -0.5, 0.7, 0.9)  # SyncNet's crop in box sides: left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Arrays:
         return self.parts[self.part_of[i]]["frames"][clip.first : clip.first + clip.frames]
 
     def points(self, i: int) -> np.ndarray:
-        """(T, 25, 2) float32, pixels of the stored crop."""
+        """(T, 29, 2) float32, pixels of the stored crop."""
         clip = self.clips[i]
         return self.parts[self.part_of[i]]["points"][clip.first : clip.first + clip.frames].astype(np.float32)
 
@@ -78,7 +81,7 @@ class Arrays:
     def mel(self, i: int, gated: bool = False) -> np.ndarray:
         """(M, 80) float32; column MEL_AHEAD is the moment of frame 0, the offset taken into account by `column`.
 
-        gated  silence between the words, as models.Wav2LipModel.hear gives it
+        gated  silence between the words, as LipSyncModel.audio_features gives it
         """
         clip = self.clips[i]
         mel = plain_mel(self.parts[self.part_of[i]]["mel"][clip.first_mel : clip.first_mel + clip.mel_columns])
@@ -129,13 +132,13 @@ def open_arrays(folder: Path, splits: list[str], drop: set[str] = frozenset(),
 
 
 def face_region(size_px: int = SIZE_PX) -> np.ndarray:
-    """The networks' crop (crop.CropRule's default) in pixels of a stored crop: (4,) x0 y0 x1 y1."""
-    return _in_view(np.array([-0.5, -0.575, 0.5, 0.545]), size_px)
+    """The networks' crop (geometry.CropRule's default) in pixels of a stored crop: (4,) x0 y0 x1 y1."""
+    return _in_view(CropRule().offsets.astype(np.float64), size_px)
 
 
 def judge_region(size_px: int = SIZE_PX) -> np.ndarray:
     """The judge's crop: SyncNet's wide square (protocol.md section 5, item 4) around the same box."""
-    return _in_view(np.array([-0.7, -0.5, 0.7, 0.9]), size_px)
+    return _in_view(np.array(JUDGE_VIEW), size_px)
 
 
 def _in_view(region: np.ndarray, size_px: int) -> np.ndarray:
@@ -245,7 +248,7 @@ def draw_look(
 
 def _matrix(region: np.ndarray, angle: float = 0.0, scale: np.ndarray | float = 1.0, shift: np.ndarray | float = 0.0,
             flip: bool = False) -> np.ndarray:  # fmt: skip
-    """Affine map from output pixels to pixels of the stored crop; pixel centres as in crop.cut."""
+    """Affine map from output pixels to pixels of the stored crop; pixel centres as in geometry.crop_face."""
     x0, y0, x1, y1 = region
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + shift
     unit = np.array([(x1 - x0), (y1 - y0)]) / FACE_PX * scale
@@ -259,7 +262,7 @@ def _matrix(region: np.ndarray, angle: float = 0.0, scale: np.ndarray | float = 
 
 
 def column(clip: Clip, frame: float) -> int:
-    """Mel column at which a frame of the clip begins, by the arithmetic of audio.mel_windows_at."""
+    """Mel column at which a frame of the clip begins, by the arithmetic of audio.frame_columns."""
     return MEL_AHEAD + int(np.floor(Fraction(frame + clip.offset) * 80 / FPS))
 
 

@@ -206,13 +206,13 @@ def _stretches(frames: list[np.ndarray], picked: list[int], waveform: np.ndarray
 
 
 def _cut(frames: list[np.ndarray], track, picked: list[int]) -> tuple[list[np.ndarray], np.ndarray]:
-    from lipsync.crop import CropRule, cut
+    from lipsync.geometry import CropRule, crop_face, to_crop
 
     rule, crops, points = CropRule(*VIEW), [], []
     for frame in picked:
-        region = rule.region(track.boxes[frame - track.start])
-        crops.append(cut(frames[frame], region, SIZE_PX))
-        points.append((track.points[frame - track.start] - region[:2]) * (SIZE_PX / (region[2:] - region[:2])))
+        place = rule.alignment(track.boxes[frame - track.start])
+        crops.append(crop_face(frames[frame], place, SIZE_PX))
+        points.append(to_crop(track.points[frame - track.start], place, SIZE_PX))
     return crops, np.stack(points)
 
 

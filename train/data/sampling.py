@@ -83,7 +83,7 @@ def sync_batch(arrays: Arrays, rng: np.random.Generator, weights: Weights, group
 
 
 def mouth_shape(points: np.ndarray) -> np.ndarray:
-    """(T, 25, 2) pixels -> (T, 4): lip gap and mouth width, first as they are, then against the clip's mean; about 0
+    """(T, 29, 2) pixels -> (T, 4): lip gap and mouth width, first as they are, then against the clip's mean; about 0
     +- 1."""
     gap = np.linalg.norm(points[:, 23] - points[:, 24], axis=1) / BOX_PX
     width = np.linalg.norm(points[:, 21] - points[:, 22], axis=1) / BOX_PX

@@ -4,7 +4,7 @@ A shard holds for each clip KEY.mp4 (crops, H.264), KEY.npz (features of the sou
 (the
 index row): `webdataset` reads it as it is. `unpack` needs only numpy and opencv and writes one folder a split:
   frames.npy (N, 160, 160, 3) uint8 RGB        mel.npy (M, 80) uint8, -4..4 as 0..63    mfcc.npy (K, 13) int8, halves
-  points.npy (N, 25, 2) float16, crop pixels   speech.npy (N,) bool                     clips.json  where each clip lies
+  points.npy (N, 29, 2) float16, crop pixels   speech.npy (N,) bool                     clips.json  where each clip lies
 which trainers map into memory; they need numpy, torch and safetensors alone. Sound is kept as what networks hear of it,
 coarsely (the steps' rms error is 3 % of the spread of speech): an hour of it costs 14 MB, and no decoder is needed.
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lipsync.geometry import CropRule
+
 from ..config import TrainingError
 
 FPS = 25  # every clip is brought to this rate
@@ -30,6 +32,18 @@ SIZE_PX = 160
 VIEW = (-0.78, -0.65, 0.78, 0.91)
 CLIPS_A_SHARD = 250
 MEL_LEVELS = 63
+
+
+def face_card(view: tuple[float, float, float, float] | None = None, size_px: int = 96) -> dict:
+    """What a card says of how faces were cut; view: left, top, right, bottom in box sides (the networks' crop)."""
+    rule = CropRule() if view is None else CropRule(*view)
+    return {
+        "box": "steady face box from mesh points that do not move with speech (lipsync.faces), smoothed over time; "
+        "centre (cx, cy), s = side",
+        **rule.card(),
+        "size_px": size_px,
+        "resize": "bilinear after a box blur where the scale is 2 or more; edges replicated",
+    }
 
 
 def clip_members(key: str, video: bytes, features: dict[str, np.ndarray], row: dict) -> list[tuple[str, bytes]]:
@@ -73,7 +87,7 @@ def pack_features(mel: np.ndarray, mfcc: np.ndarray, points: np.ndarray, speech:
 
     mel     (80, T) float32 -4..4       -> PNG of 64 levels
     mfcc    (K, 13) float               -> int8 in steps of a half
-    points  (N, 25, 2) float, pixels    -> int16 differences in time, in quarters of a pixel
+    points  (N, 29, 2) float, pixels    -> int16 differences in time, in quarters of a pixel
     speech  (N,) bool
     """
     import cv2

@@ -7,17 +7,48 @@ sound its window, with a learnt temperature. Source: arXiv 2008.10010; protocol.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import networks
-from ..config import Config
+from ..config import Config, TrainingError
 from ..data.arrays import Arrays
 from ..data.sampling import speaker_weights, sync_batch
+from ..data.shards import face_card
 from ..loop import Loop
 from ..measure import embed_clip, sync_figures
+from .base import Task
+
+
+@dataclass(frozen=True)
+class ExpertConfig(Config):
+    """Of a sync expert."""
+
+    task: str = "sync_expert"
+    lr: float = 8e-4
+    warmup: int = 20
+    steps: int = 1200
+    aug_strength: float = 0.7
+    misc: float = 0.3
+    network: str = "compact"  # or published
+    recipe: str = "contrastive"  # or bce: the published one, half own-clip negatives
+    window: int = 5  # faces in a window: 1, 3 or 5 (the sound is 200 ms in all)
+    speakers: int = 4  # groups of windows of one speaker in a batch
+    windows: int = 32  # windows a group
+    shapes: float = 1.0  # weight of the auxiliary question for the mouth's shape
+
+    choices: ClassVar = {"network": ("compact", "published"), "recipe": ("contrastive", "bce"), "window": (1, 3, 5)}
+    at_least_1: ClassVar = (*Config.at_least_1, "speakers", "windows")
+
+    def check(self) -> None:
+        super().check()
+        if self.windows % 4:
+            raise TrainingError(f"windows is a multiple of 4, not {self.windows}: four are drawn from one clip.")
 
 
 class Temperature(nn.Module):
@@ -49,12 +80,25 @@ class Shapes(nn.Module):
         return seen + guessed
 
 
-class ExpertTask:
-    """What loop.Loop trains; arrays to learn from and arrays that choose."""
+class ExpertTask(Task):
+    """Trains a sync expert."""
 
-    kept, measure, unit = "expert", "told_apart", "windows"
+    Config = ExpertConfig
+    kept, measure, unit = "expert", "sync_accuracy", "windows"
 
-    def __init__(self, config: Config, teach: Arrays, tune: Arrays, choose_from: int = 60) -> None:
+    @staticmethod
+    def architecture(config: ExpertConfig) -> tuple[str, dict]:
+        if config.network == "published":
+            return "expert", {}
+        return "compact-expert", {"width": config.width} | ({} if config.window == 5 else {"frames": config.window})
+
+    @staticmethod
+    def card(config: ExpertConfig) -> dict:
+        window = f"(B,{3 * config.window},48,96) BGR 0..1, lower halves, frame by frame"
+        mel = "(B,1,80,16), from the window's first frame"
+        return {"input": {"mel": mel, "mel_start_frames": 0, "window": window}, "crop": face_card()}
+
+    def __init__(self, config: ExpertConfig, teach: Arrays, tune: Arrays, choose_from: int = 60) -> None:
         networks.seeded(config)
         self.config, self.teach, self.tune = config, teach, tune
         self.networks = {"expert": networks.warm(networks.expert(config), config), "temperature": Temperature()}
@@ -74,7 +118,7 @@ class ExpertTask:
     def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
         """See sync_batches.sync_batch."""
         c = self.config
-        strength = c.strength * min(1.0, 0.2 + step / max(c.ramp, 1))
+        strength = c.aug_strength * min(1.0, 0.2 + step / max(c.ramp, 1))
         return sync_batch(self.teach, rng, self.weights, c.speakers, c.windows, c.window, strength)
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
@@ -88,7 +132,7 @@ class ExpertTask:
         loss_of = contrast if c.recipe == "contrastive" else published
         loss, right = loss_of(audio, face, batch["near"], self.networks["temperature"]())
         norm = loop.learn("expert", min(1.0, 0.03 + loop.step / max(c.ramp, 1)) * loss + c.shapes * shapes)
-        return {"loss": float(loss.detach()), "right": float(right), "shapes": float(shapes.detach()), "norm": norm,
+        return {"loss": float(loss.detach()), "sync_acc": float(right), "shapes": float(shapes.detach()), "norm": norm,
                 "scale": float(self.networks["temperature"]().detach())}  # fmt: skip
 
     def validate(self, network: nn.Module) -> dict[str, float]:

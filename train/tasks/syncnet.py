@@ -1,4 +1,4 @@
-"""The judge: SyncNet, narrowed, taught on people that neither the expert nor the generator has seen.
+"""The evaluator: SyncNet, narrowed, trained on people that neither the expert nor the generator has seen.
 
 Same contrast as the expert's (groups of one speaker, own-clip negatives), with SyncNet's inputs: MFCC and 224-pixel
 faces with room around them, 0..255, BGR. Its distance is Euclidean, so the contrast is over the negative squared
@@ -7,6 +7,9 @@ either.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -18,11 +21,13 @@ from lipsync.faces.landmarks import INNER_LIPS
 from lipsync.networks.syncnet import folded
 
 from .. import networks
-from ..config import Config
-from ..data.arrays import _NOISE, Arrays, Look, draw_look, judge_region
+from ..config import Config, TrainingError
+from ..data.arrays import _NOISE, JUDGE_VIEW, Arrays, Look, draw_look, judge_region
 from ..data.sampling import mouth_shape, places_of, speaker_weights
+from ..data.shards import face_card
 from ..loop import Loop
 from ..measure import sync_figures
+from .base import Task
 from .sync_expert import Shapes, Temperature, contrast
 
 SIZE_PX = 224
@@ -31,12 +36,51 @@ ROWS = 20  # of MFCC in a window: 200 ms
 MFCC_AHEAD = 20  # rows before a clip's first frame
 
 
-class JudgeTask:
-    """What loop.Loop trains; arrays to learn from and arrays that choose."""
+@dataclass(frozen=True)
+class SyncNetConfig(Config):
+    """Of an evaluator."""
 
-    kept, measure, unit = "judge", "told_apart", "windows"
+    task: str = "syncnet"
+    steps: int = 1000
+    aug_strength: float = 0.6
+    misc: float = 0.3
+    speakers: int = 3  # groups of windows of one speaker in a batch
+    windows: int = 32  # windows a group
+    shapes: float = 1.0  # weight of the auxiliary question for the mouth's shape
 
-    def __init__(self, config: Config, teach: Arrays, tune: Arrays, choose_from: int = 40) -> None:
+    at_least_1: ClassVar = (*Config.at_least_1, "speakers", "windows")
+
+    def check(self) -> None:
+        super().check()
+        if self.windows % 4:
+            raise TrainingError(f"windows is a multiple of 4, not {self.windows}: four are drawn from one clip.")
+
+
+class SyncNetTask(Task):
+    """Trains an evaluator."""
+
+    Config = SyncNetConfig
+    splits = ("judge", "judge")
+    kept, measure, unit = "judge", "sync_accuracy", "windows"
+
+    @staticmethod
+    def architecture(config: SyncNetConfig) -> tuple[str, dict]:
+        return "syncnet", {"width": config.width}
+
+    @staticmethod
+    def card(config: SyncNetConfig) -> dict:
+        return {
+            "input": {
+                "lip": "(B,3,5,224,224) BGR 0..255",
+                "lip_px": HALF_PX,
+                "compare": "unit length",
+                "mfcc": "(B,1,13,20), protocol.md section 1",
+                "mel_start_frames": 0,
+            },
+            "crop": face_card(JUDGE_VIEW, SIZE_PX),
+        }
+
+    def __init__(self, config: SyncNetConfig, teach: Arrays, tune: Arrays, choose_from: int = 40) -> None:
         networks.seeded(config)
         self.config, self.teach, self.tune = config, teach, tune
         self.networks = {"judge": networks.warm(networks.judge(config), config), "temperature": Temperature(),
@@ -54,7 +98,7 @@ class JudgeTask:
         """mfcc (G W, 1, 13, 20) float32; lip (G W, 3, 5, 112, 112) uint8 BGR; near (G, W, W) bool; shape as in
         sync_batch."""
         c, count = self.config, self.config.speakers * self.config.windows
-        strength = c.strength * min(1.0, 0.2 + step / max(c.ramp, 1))
+        strength = c.aug_strength * min(1.0, 0.2 + step / max(c.ramp, 1))
         mfccs = np.empty((count, 1, 13, ROWS), np.float32)
         lips = np.empty((count, 3, 5, HALF_PX, HALF_PX), np.uint8)
         places, near = places_of(self.teach, rng, self.weights, c.speakers, c.windows, 5, 0.4)
@@ -84,7 +128,7 @@ class JudgeTask:
         audio, face = (e.view(c.speakers, c.windows, -1) for e in (audio, face))
         loss, right = contrast(audio, face, batch["near"], self.networks["temperature"]())
         norm = loop.learn("judge", min(1.0, 0.03 + loop.step / max(c.ramp, 1)) * loss + c.shapes * shapes)
-        return {"loss": float(loss.detach()), "right": float(right), "shapes": float(shapes.detach()), "norm": norm}
+        return {"loss": float(loss.detach()), "sync_acc": float(right), "shapes": float(shapes.detach()), "norm": norm}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Off-sync accuracy and offsets on the people of the judge's split that were set aside."""

@@ -14,14 +14,17 @@ Source: arXiv 2008.10010; protocol.md section 4.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lipsync.crop import unlike, upper
 from lipsync.faces.landmarks import INNER_LIPS
-from lipsync.faces.references import role_costs
+from lipsync.faces.references import reference_cost, role_costs
+from lipsync.geometry import top_half
 from lipsync.networks.compact import CompactQuality
 from lipsync.networks.warp import REFERENCES
 from lipsync.networks.wav2lip import Conv, Quality
@@ -30,9 +33,11 @@ from .. import networks
 from ..config import Config
 from ..data.arrays import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
 from ..data.sampling import speaker_weights
+from ..data.shards import face_card
 from ..inference import lip_gaps, lip_widths, revoice_figures
 from ..loop import Loop
 from ..networks import MEL_START
+from .base import Task
 
 FRAMES = 5
 FAR = 6  # frames between the window and its reference
@@ -42,12 +47,55 @@ FINE_TUNED = 0.1  # rate of an expert that goes on learning, against the generat
 OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
 
 
-class GeneratorTask:
-    """What loop.Loop trains; arrays to learn from and arrays that choose."""
+@dataclass(frozen=True)
+class GeneratorConfig(Config):
+    """Of a Wav2Lip generator, or its warping form."""
 
+    task: str = "wav2lip"
+    lr: float = 6e-4
+    aug_strength: float = 0.4
+    network: str = "compact"  # the discriminator: compact or published
+    batch: int = 4  # windows of five faces
+    singles: int = 16  # faces beside them, each of another clip
+    expert: str = "expert-lab"  # the frozen sync expert: registered name or file; empty: none
+    frozen: bool = True  # False: the expert goes on learning on generated faces (the paper's ablation)
+    sync: float = 0.02  # weight of the expert's loss, by schedule
+    sync_from: int = 0  # step at which the weight begins to rise
+    sync_over: int = 300  # steps over which it rises
+    warp: bool = False  # moves the pixels of four references (lipsync.networks.warp) instead of painting alone
+    folds: float = 0.06  # warp: weight of the L1 between neighbouring displacements
+    mixing: float = 0.002  # warp: weight of the entropy of the choice between references: mixed ones are blurred
+    lips: float = 0.0  # weight of the L1 between the expert's maps of the made and of the true lips
+    edges: float = 1.0  # weight of the L1 between gradients of the picture, against blur
+    quality: float = 0.0  # weight of the quality discriminator; 0 is Wav2Lip, 0.07 the published GAN
+    hears: bool = False  # the compact discriminator hears the sound too: a face must fit it
+    matching: float = 0.0  # weight of the L1 between the discriminator's maps of the made and of the true face
+    mouth: float = 2.0  # how much more a pixel of the mouth counts than one of the cheek
+    opening: float = 0.0  # how much more often an open mouth is drawn: most frames are nearly closed
+    silence: float = 0.1  # share of windows that are taken where nobody speaks
+
+    choices: ClassVar = {"network": ("compact", "published")}
+    at_least_1: ClassVar = (*Config.at_least_1, "batch")
+
+
+class GeneratorTask(Task):
+    """Trains a generator, and the discriminator where there is one."""
+
+    Config = GeneratorConfig
     kept, measure, unit = "generator", "choice", "faces"
 
-    def __init__(self, config: Config, teach: Arrays, tune: Arrays) -> None:
+    @staticmethod
+    def architecture(config: GeneratorConfig) -> tuple[str, dict]:
+        return "wav2lip-warp" if config.warp else "wav2lip", {"width": config.width}
+
+    @staticmethod
+    def card(config: GeneratorConfig) -> dict:
+        seen = "four references: at rest, widest open, widest, narrowest" if config.warp else "reference second"
+        face = f"(B,{15 if config.warp else 6},96,96) BGR 0..1, masked target (rows 48.. = 0) first, then {seen}"
+        mel = "(B,1,80,16), protocol.md section 1"
+        return {"input": {"mel": mel, "mel_start_frames": MEL_START, "face": face}, "crop": face_card()}
+
+    def __init__(self, config: GeneratorConfig, teach: Arrays, tune: Arrays) -> None:
         networks.seeded(config)
         self.config, self.teach, self.tune = config, teach, tune
         self.networks = {"generator": networks.warm(networks.generator(config), config)}
@@ -107,7 +155,7 @@ class GeneratorTask:
         far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
         far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
         references = self._references(i, int(times[len(times) // 2]), far, rng)
-        look = draw_look(rng, self.config.strength, patches=False, degrade=False)
+        look = draw_look(rng, self.config.aug_strength, patches=False, degrade=False)
         pictures = self.teach.frames(i)
         parts["target"].append(np.stack([_network(look(pictures[t], rng)) for t in times]))
         # At inference a reference is not cut from the very same place.
@@ -143,7 +191,7 @@ class GeneratorTask:
         gaps, draw = self._gap(i)[far], rng.random()
         if draw < 0.4:
             uppers = self._upper(i)
-            return int(far[unlike(uppers[far], uppers[frame].astype(np.float32), gaps).argmin()])
+            return int(far[reference_cost(uppers[far], uppers[frame].astype(np.float32), gaps).argmin()])
         if draw < 0.8:
             return int(far[gaps.argmax() if draw < 0.65 else gaps.argmin()])
         return int(rng.choice(far))
@@ -152,7 +200,7 @@ class GeneratorTask:
         """(T, 12, 24, 3) uint8: a clip's frames above the mouth, coarse."""
         if i not in self.uppers:
             look = plain_look()
-            self.uppers[i] = np.stack([upper(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
+            self.uppers[i] = np.stack([top_half(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
         return self.uppers[i]
 
     def _gap(self, i: int) -> np.ndarray:
@@ -188,7 +236,7 @@ class GeneratorTask:
             loss = loss + share * sync + c.lips * alike
             numbers |= {
                 "sync": float(sync.detach()),
-                "right": right,
+                "sync_acc": right,
                 "sync_weight": share,
                 "lips": float(alike.detach()),
             }
@@ -203,7 +251,7 @@ class GeneratorTask:
             alike = matched(seen, truth)
             ramp = min(1.0, loop.step / max(c.ramp, 1))  # it must have learnt to see first
             loss = loss + ramp * (c.quality * fool + c.matching * alike)
-            numbers |= {"fool": float(fool.detach()), "alike": float(alike.detach())}
+            numbers |= {"g_adv": float(fool.detach()), "feature_matching": float(alike.detach())}
         numbers["norm"] = loop.learn("generator", loss)
         if c.quality:
             quality.requires_grad_(True)
@@ -211,11 +259,11 @@ class GeneratorTask:
                 maps, on_real = verdict(quality, target, said)
                 _, on_fake = verdict(quality, made.detach(), said)
             told = (functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()) / 2
-            numbers |= {"told": float(told.detach()), "told_apart": _share(on_real, on_fake)}
+            numbers |= {"d_loss": float(told.detach()), "d_acc": _share(on_real, on_fake)}
             if c.hears:  # the same face under another clip's sound: as in LipGAN, that is false too
                 on_wrong = quality.judge(maps[-1], said.roll(FRAMES, 0))
                 told = told + functional.softplus(on_wrong - on_real).mean() / 2
-                numbers |= {"heard": _share(on_real, on_wrong)}
+                numbers |= {"d_audio_acc": _share(on_real, on_wrong)}
             loop.learn("quality", told)
         if "expert" in self.networks:
             spoken = c.batch * FRAMES
@@ -268,7 +316,7 @@ class GeneratorTask:
         n = len(self.tune.clips)
         figures = revoice_figures(network, self.expert, self.tune, range(0, n, -(-n // 16)))
         return figures | {
-            "choice": figures["psnr"] + 10 * figures.get("told_apart", 0.0) + 5 * min(figures["sharp"], 1.0)
+            "choice": figures["psnr"] + 10 * figures.get("sync_accuracy", 0.0) + 5 * min(figures["sharp"], 1.0)
         }
 
 

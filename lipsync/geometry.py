@@ -1,0 +1,108 @@
+"""Face crops: where a model's crop lies in a frame, and the one cutter that training, inference and scoring share.
+
+An alignment is a (2, 3) float64 matrix that takes a place in the crop, u right and v down in 0..1, to a place in the
+frame in pixels, where pixel j covers j .. j + 1. It holds for every size of the crop.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:  # trainers use this module where PyAV is not
+    from .media.reader import Frame
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """Where a model's crop lies, in box heights from the centre of the face box: left, top, right, bottom."""
+
+    left: float = -0.5
+    top: float = -0.575
+    right: float = 0.5
+    bottom: float = 0.545
+
+    @classmethod
+    def from_card(cls, crop: dict) -> CropRule:
+        """Read the rule of a card: `"x": ["cx - 0.5 s", "cx + 0.5 s"], "y": [...]` (ValueError where it is none)."""
+
+        def number(text: str) -> float:
+            match = re.fullmatch(r"c[xy] ([+-]) ([\d.]+) s", text)
+            if match is None:
+                raise ValueError(f"a crop bound reads like 'cx - 0.5 s', not {text!r}")
+            return float(match[1] + match[2])
+
+        (left, right), (top, bottom) = map(number, crop["x"]), map(number, crop["y"])
+        return cls(left, top, right, bottom)
+
+    def card(self) -> dict[str, list[str]]:
+        """The rule as a card states it; `from_card` reads it again."""
+        x, y = ((self.left, self.right), (self.top, self.bottom))
+        return {
+            "x": [f"cx {v:+g} s".replace("+", "+ ").replace("-", "- ") for v in x],
+            "y": [f"cy {v:+g} s".replace("+", "+ ").replace("-", "- ") for v in y],
+        }
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """(4,) float32: left, top, right, bottom."""
+        return np.array([self.left, self.top, self.right, self.bottom], np.float32)
+
+    def region(self, box: np.ndarray, pad: float = 0.0) -> np.ndarray:
+        """Face box (4,) -> region (4,) float32 x0 y0 x1 y1, pixels; `pad` enlarges the box by that share a side."""
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        side = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * pad)
+        return (np.array([x, y, x, y], np.float32) + self.offsets * np.float32(side)).astype(np.float32)
+
+    def alignment(self, box: np.ndarray, landmarks: np.ndarray | None = None, pad: float = 0.0) -> np.ndarray:
+        """The alignment (2, 3) of a face box (4,); landmarks do not matter to a rule of boxes."""
+        return box_alignment(*self.region(box, pad))
+
+
+def box_alignment(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """The alignment (2, 3) of an upright box, pixels."""
+    return np.array([[float(x1) - float(x0), 0, x0], [0, float(y1) - float(y0), y0]], np.float64)
+
+
+def sampling(alignment: np.ndarray, size_px: int) -> np.ndarray:
+    """(2, 3) float64: index of a pixel of the crop (size_px, size_px) -> index of a pixel of the frame."""
+    linear = alignment[:, :2] / size_px
+    return np.concatenate([linear, (alignment[:, 2] + linear @ [0.5, 0.5] - 0.5)[:, None]], axis=1)
+
+
+def to_crop(points: np.ndarray, alignment: np.ndarray, size_px: int = 1) -> np.ndarray:
+    """Points (..., 2) of the frame, pixels -> places in the crop, in pixels of a crop of that size."""
+    return (np.asarray(points, np.float64) - alignment[:, 2]) @ np.linalg.inv(alignment[:, :2]).T * size_px
+
+
+def crop_face(frame: Frame, alignment: np.ndarray, size_px: int) -> Frame:
+    """Cut the crop of an alignment, which may leave the frame: (size_px, size_px, C) uint8, as the frame's.
+
+    Bilinear, after a box blur where the picture shrinks by 2 or more; beyond the edge the last pixels repeat.
+    """
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ alignment[:, :2].T + alignment[:, 2]
+    (x0, y0), (x1, y1) = corners.min(0), corners.max(0)
+    kx, ky = (max(int(np.linalg.norm(alignment[:, axis]) / size_px), 1) for axis in (0, 1))
+    left, top = max(int(x0) - kx - 1, 0), max(int(y0) - ky - 1, 0)
+    part = frame[top : max(int(np.ceil(y1)) + ky + 1, 0), left : max(int(np.ceil(x1)) + kx + 1, 0)]
+    if not part.size:  # wholly outside
+        part, left, top = frame, 0, 0
+    if kx > 1 or ky > 1:
+        part = cv2.blur(part, (kx, ky))
+    move = sampling(alignment, size_px) - np.array([[0, 0, left], [0, 0, top]])
+    return cv2.warpAffine(
+        part,
+        move,
+        (size_px, size_px),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def top_half(crop: Frame) -> np.ndarray:
+    """The upper half of a crop, coarse: (12, 24, 3) float32."""
+    return cv2.resize(crop[: len(crop) // 2], (24, 12), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -1,0 +1,86 @@
+"""Wav2Lip (arXiv 2008.10010) and its warping form: how the networks of lipsync.networks are fed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ..checkpoints.registry import Card
+from .base import AudioWindow, LipSyncModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def to_network(crops: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Crops (B, S, S, 3) and R references (B, S, S, 3 R), uint8 RGB -> (B, 3 + 3 R, S, S) float32 BGR 0..1: crops with
+    the lower half 0, then references. The published networks want BGR; nothing else here does."""
+    pictures = [crops, *np.split(references, references.shape[3] // 3, axis=3)]
+    both = np.concatenate([p[..., ::-1] for p in pictures], axis=3)
+    both[:, both.shape[1] // 2 :, :, :3] = 0
+    return np.ascontiguousarray(both.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def from_network(out: np.ndarray) -> np.ndarray:
+    """(B, 3, S, S) float32 BGR 0..1 -> (B, S, S, 3) uint8 RGB."""
+    return (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)[..., ::-1]
+
+
+class Wav2LipModel(LipSyncModel):
+    """Masked face + reference face + 200 ms of mel -> face."""
+
+    inputs = {"mel": (1, 80, 16), "face": (6, 96, 96)}
+
+    def __init__(self, card: Card, engine: str = "auto") -> None:
+        self.audio = AudioWindow("mel", 16, card.mel_start_frames)
+        super().__init__(card, engine)
+
+    @staticmethod
+    def network(width: int = 16) -> nn.Module:
+        from ..networks.wav2lip import Wav2Lip
+
+        return Wav2Lip(width)
+
+    def prepare(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> dict[str, np.ndarray]:
+        return {"mel": windows[:, None], "face": to_network(crops, references)}
+
+    def finish(self, outputs: dict[str, np.ndarray], crops: np.ndarray, references: np.ndarray) -> np.ndarray:
+        return from_network(outputs["picture"])
+
+
+class WarpModel(Wav2LipModel):
+    """Wav2Lip's network with four references and displacements for output (networks/warp.py)."""
+
+    inputs = {"mel": (1, 80, 16), "face": (15, 96, 96)}
+    outputs = ("maps",)
+    roles = ("closed", "open", "spread", "round")
+
+    @staticmethod
+    def network(width: int = 16) -> nn.Module:
+        from ..networks.warp import Warp
+
+        return Warp(width)
+
+    def finish(self, outputs: dict[str, np.ndarray], crops: np.ndarray, references: np.ndarray) -> np.ndarray:
+        return np.stack([composed(m, r) for m, r in zip(outputs["maps"], references, strict=True)])
+
+
+def composed(maps: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """The picture (S, S, 3) uint8 RGB of a Warp network's maps (16, S, S) and references (S, S, 12) uint8 RGB."""
+    size = maps.shape[1]
+    count = references.shape[2] // 3
+    colours, flow, weights = np.split(maps, (3, 3 + 2 * count))
+    picture = colours[::-1].transpose(1, 2, 0) * weights[count, ..., None] * np.float32(255)
+    across, down = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
+    for k in range(count):
+        moved = cv2.remap(
+            np.ascontiguousarray(references[..., 3 * k : 3 * k + 3]),
+            across + size * flow[2 * k],
+            down + size * flow[2 * k + 1],
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        picture += weights[k, ..., None] * moved
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
