@@ -1,6 +1,7 @@
-"""The judge's crops: a wide square around the face, one for each frame of a track, cut while the video streams by.
+"""What networks of the evaluation see of a face: SyncNet's wide square, cut while the video streams by, and the aligned
+face that an identity network wants.
 
-Source: protocol.md section 5, items 4 and 7; tests/data/golden/crop.npz proves the region.
+Source of the square: protocol.md section 5, items 4 and 7; tests/data/golden/crop.npz proves the region.
 """
 
 from __future__ import annotations
@@ -10,12 +11,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
+from lipsync.faces.base import cut_square
+from lipsync.faces.landmarks import LEFT_EYE, NOSE, RIGHT_EYE
+
 from .metrics.base import MeasureError
 from .tracks import FaceTrack
 
 SIZE_PX = 224
 SCALE = 0.4  # c: the crop reaches this share of the face further left, right and, doubled, below
 PADDING = 110  # grey beyond the frame's edge
+ALIGNED_PX = 150
+# dlib's mean face: corners of the left and of the right eye, outer before inner, and the base of the nose, x + i y; the
+# aligned face has a border of a quarter of it.
+_ALIGNED = LEFT_EYE + RIGHT_EYE + NOSE[:1]
+_MEAN_FACE = np.array([0.8596 + 0.2135j, 0.6461 + 0.2290j, 0.1206 + 0.2137j, 0.3341 + 0.2291j, 0.4901 + 0.6278j])
+_MEAN_FACE = (_MEAN_FACE + 0.25 * (1 + 1j)) / 1.5
 
 
 def crop_face(frame: np.ndarray, half: float, x: float, y: float, size_px: int = SIZE_PX) -> np.ndarray:
@@ -72,3 +82,18 @@ def track_crops(frames: Iterable[np.ndarray], tracks: Sequence[FaceTrack], size_
                 except MeasureError as error:
                     crop = error
                 yield k, crop
+
+
+def aligned_face(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """One upright face with eyes and nose at their places, as dlib's face network saw it in training.
+
+    frame    (H, W, 3) uint8 RGB
+    points   (468, 2) pixels, a landmark model's
+    returns  (150, 150, 3) uint8 RGB; edges replicated
+    """
+    found = points[_ALIGNED] @ [1, 1j]
+    offsets = _MEAN_FACE - _MEAN_FACE.mean()
+    turn = (offsets.conj() * (found - found.mean())).sum() / (np.abs(offsets) ** 2).sum()  # least squares
+    middle = found.mean() + turn * (0.5 + 0.5j - _MEAN_FACE.mean())
+    half = max(float(np.abs(turn)) / 2, 1.0)
+    return cut_square(frame, float(middle.real), float(middle.imag), half, ALIGNED_PX, float(np.angle(turn)))

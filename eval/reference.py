@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from lipsync import audio
+from lipsync.faces.detectors import LANDMARKS
 from lipsync.faces.selection import choose
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.geometry import CropRule, crop_face
@@ -15,6 +16,7 @@ from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
 from lipsync.pipeline import find
 from lipsync.progress import Monitor
 
+from .crops import aligned_face
 from .landmarks import lips_of
 from .metrics import identity, image, motion
 from .metrics.base import MeasureError
@@ -53,11 +55,11 @@ def compared(path: Path, reference: Path | None, families: list[str],
             remarks.append("Image and identity measures compare with a reference: give one with --reference.")
         else:
             embed = identity.embedder() if "identity" in families else None
-            found, before, after = _pictures(info, other[0], other[1], embed, monitor)
+            found, embeddings = _pictures(info, other[0], other[1], embed, monitor)
             if "image" in families:
                 values |= found
             if "identity" in families:
-                values |= identity.evaluate(before, after)
+                values |= identity.evaluate(*embeddings)
                 remarks += [] if embed else [identity.REASON]
     return values, remarks
 
@@ -130,22 +132,27 @@ def _motion(info: VideoInfo, faces: FaceMap, track: Track, other: tuple[VideoInf
 
 
 def _pictures(
-    info: VideoInfo, other: VideoInfo, track: Track, embed, monitor: Monitor
-) -> tuple[dict, np.ndarray | None, np.ndarray | None]:
-    """Image measures over the frames that both have and in which the reference's face is seen."""
-    sums, before, after = image.ImageSums(), [], []
+    info: VideoInfo, other: VideoInfo, track: Track, embed: Callable[[np.ndarray], np.ndarray] | None, monitor: Monitor
+) -> tuple[dict, list[np.ndarray | None]]:
+    """Image measures over the frames that both have and in which the reference's face is seen, and embeddings of every
+    fifth of them, as `identity.evaluate` wants them; both faces are aligned by the reference's points."""
+    sums = image.ImageSums()
     ours: list[np.ndarray] = []
     theirs: list[np.ndarray] = []
+    faces: list[tuple[np.ndarray, np.ndarray]] = []  # before, after
+    embeddings: list[list[np.ndarray]] = []
+    landmarks = LANDMARKS["mediapipe"]() if embed is not None else None
 
     def add() -> None:
         if ours:
-            a, b = np.stack(theirs), np.stack(ours)
-            sums.add(a, b)
-            if embed is not None:
-                before.append(embed(a))
-                after.append(embed(b))
+            sums.add(np.stack(theirs), np.stack(ours))
             ours.clear()
             theirs.clear()
+        if faces and embed is not None:
+            before, after = (np.stack(pictures) for pictures in zip(*faces, strict=True))
+            halves = identity.lower_half(before), identity.lower_half(after)
+            embeddings.append([embed(pictures) for pictures in (before, after, *halves)])
+            faces.clear()
 
     with FrameReader(info) as frames, FrameReader(other) as references:
         for index, (frame, truth) in enumerate(
@@ -153,7 +160,12 @@ def _pictures(
         ):
             if not track.has(index):
                 continue
-            place = RULE.alignment(track.boxes[index - track.start])
+            box = track.boxes[index - track.start]
+            if landmarks is not None and (index - track.start) % identity.EVERY == 0:
+                points = landmarks.find(truth, box)
+                if points is not None:
+                    faces.append((aligned_face(truth, points), aligned_face(frame, points)))
+            place = RULE.alignment(box)
             ours.append(crop_face(frame, place, SIZE_PX))
             theirs.append(crop_face(truth, place, SIZE_PX))
             if len(ours) == BATCH:
@@ -161,6 +173,6 @@ def _pictures(
     add()
     if not sums.frames:
         raise MeasureError(f"{info.path.name} and {other.path.name} share no frame with a face.")
-    if embed is None:
-        return sums.result(), None, None
-    return sums.result(), np.concatenate(before), np.concatenate(after)
+    if not embeddings:
+        return sums.result(), [None] * 4
+    return sums.result(), [np.concatenate(parts) for parts in zip(*embeddings, strict=True)]

@@ -1,12 +1,11 @@
 #!/bin/sh
-# Installs what is used from Debian where it may: with "demo" the libraries that OpenCV and MediaPipe link, without it
+# Installs what is used from Debian where it may: with "demo" the libraries that OpenCV links, without it
 # also what the whole suite uses. Where it may not, it says what is missing, and fails if nothing runs without that.
 PATH="$PATH:/usr/sbin:/sbin" # ldconfig is not on everybody's path
 [ "$(uname)" = Linux ] || exit 0
 needed="" wanted=""
 has() { ldconfig -p | grep -q "$1"; }
 has 'libGL\.so\.1' || needed="$needed libgl1"
-has 'libEGL\.so\.1' || needed="$needed libegl1"
 has 'libgthread-2\.0\.so\.0' || needed="$needed libglib2.0-0"
 if [ "$1" != demo ]; then
     command -v chromium >/dev/null 2>&1 || wanted="$wanted chromium"

@@ -202,10 +202,10 @@ def test_published_files_are_listed_though_not_here(cache: Path) -> None:
         checkpoints.load("nobody")
 
 
-def test_listing_loads_neither_torch_nor_mediapipe(cache: Path) -> None:
+def test_listing_loads_neither_torch_nor_openvino(cache: Path) -> None:
     code = (
         "import sys; from lipsync.checkpoints import registry as c; c.table(); assert 'torch' not in sys.modules; "
-        "c.load('wav2lip-lab'); assert not {'mediapipe', 'cv2'} & set(sys.modules)"
+        "c.load('wav2lip-lab'); assert not {'openvino', 'cv2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, cwd=Path(__file__).parents[2])
 

@@ -847,7 +847,7 @@ def test_the_package_loads_light():
     import subprocess
     import sys
 
-    heavy = "('torch', 'cv2', 'mediapipe', 'scipy')"
+    heavy = "('torch', 'cv2', 'openvino', 'scipy')"
     code = f"import sys, lipsync.media.decoder; print([m for m in {heavy} if m in sys.modules])"
     root = Path(media.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout == "[]\n"

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from skimage.data import astronaut
 
+from lipsync.checkpoints import registry
 from lipsync.checkpoints.state_dict import read
 from lipsync.networks import s3fd as sfd
 from lipsync.networks.s3fd import S3FD
@@ -180,3 +182,15 @@ def test_detect_finds_nothing_in_a_tiny_frame() -> None:
 def test_sfd_priors_follow_odd_sizes(height: int, width: int) -> None:
     loc, conf, priors = S3FD().eval()(torch.zeros(1, 3, height, width))
     assert loc.shape == (1, len(priors), 4) and conf.shape == (1, len(priors), 2)
+
+
+def test_the_face_network_gives_dlibs_numbers() -> None:
+    """The first twelve of dlib 20.0.1 itself with its own file; ours is stored as int8."""
+    face = np.ascontiguousarray(astronaut()[50:200, 150:300])
+    network = registry.load("face-embedding")
+    found = network.embed(np.stack([face, face[:, ::-1]]))
+    assert found.shape == (2, 128) and found.dtype == np.float32
+    dlibs = [-0.055, 0.0653, 0.0071, 0.0131, -0.1722, -0.009, -0.005, -0.1673, 0.0877, -0.0937, 0.1939, -0.1179]
+    np.testing.assert_allclose(found[0, :12], dlibs, atol=0.006)
+    assert found[0] @ found[1] / np.linalg.norm(found[0]) / np.linalg.norm(found[1]) > 0.9, "a face and its mirror"
+    assert network.embed(np.zeros((0, 150, 150, 3), np.uint8)).shape == (0, 128)

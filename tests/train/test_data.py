@@ -269,10 +269,10 @@ def test_sources_that_are_none_are_sentences(tmp_path, capsys):
 
 
 def test_trainers_need_neither_a_decoder_nor_a_mesh():
-    """A GPU machine has torch, numpy, safetensors and opencv; PyAV, mediapipe, librosa and the rest it may not have."""
+    """A GPU machine has torch, numpy, safetensors and opencv; PyAV, openvino, librosa and the rest it may not have."""
     code = (
         "import sys\n"
-        "for name in ('av', 'mediapipe', 'librosa', 'c2pa', 'gradio', 'openvino', 'webdataset', 'plotly'):\n"
+        "for name in ('av', 'librosa', 'c2pa', 'gradio', 'openvino', 'webdataset', 'plotly'):\n"
         "    sys.modules[name] = None\n"
         "import train.tasks.sync_expert, train.tasks.wav2lip, train.tasks.syncnet, train.run, train.data.shards\n"
     )

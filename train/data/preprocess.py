@@ -120,7 +120,7 @@ def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None 
     elif workers > 1:
         from multiprocessing import get_context
 
-        # spawn: mediapipe and av keep threads, which a fork would break. Not concurrent.futures: in Python 3.11 its
+        # spawn: openvino and av keep threads, which a fork would break. Not concurrent.futures: in Python 3.11 its
         # pool
         # hangs when a worker is replaced
         with get_context("spawn").Pool(workers, maxtasksperchild=500) as pool:
