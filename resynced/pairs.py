@@ -71,9 +71,12 @@ def _speaker(media: Media) -> str:
 
 
 def freeze(
-    folder: Path, facts: Mapping[str, object], pairs: Sequence[Pair], files: Mapping[str, str],
+    folder: Path,
+    facts: Mapping[str, object],
+    pairs: Sequence[Pair],
+    files: Mapping[str, str],
     categories: Mapping[str, str] | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """Write a set's set.toml, clips.csv and pairs.csv with the hash of its pairs, and return the hash.
 
     folder      that of the set; a set that is there already is never written over: its version would mean two lists
@@ -89,10 +92,19 @@ def freeze(
     media = {m.id: m for pair in pairs for m in (pair.video, pair.voice)}
     references = {str(m.path): m.id for m in media.values()}
     clips = [
-        [m.id, files[m.id], m.sha256, (categories or {}).get(m.id, ""), m.language, m.speaker, m.consent, m.licence,
-         m.source]
+        [
+            m.id,
+            files[m.id],
+            m.sha256,
+            (categories or {}).get(m.id, ""),
+            m.language,
+            m.speaker,
+            m.consent,
+            m.licence,
+            m.source,
+        ]
         for m in media.values()
-    ]  # fmt: skip
+    ]
     rows = [
         [p.id, p.category, p.video.id, p.voice.id, references[str(p.reference)] if p.reference else ""] for p in pairs
     ]
