@@ -9,6 +9,7 @@ so a set that was made is frozen and never made over: a new one gets a new folde
 import argparse
 import csv
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def portrait(path: Path, zoom: tuple[float, float], sway: float) -> Path:
     return path
 
 
-def made(folder: Path, name: str, voice_name: str, words: str, category: str) -> Media:
+def made(folder: Path, name: str, voice_name: str, words: str) -> Media:
     """A voice of at most a clip's length, with a JSON of its words and phoneme times beside it."""
     voice = next(v for v in tts.VOICES if v.name == voice_name)
     wav = folder / f"{name}.wav"
@@ -153,13 +154,16 @@ def main() -> None:
         clips.append(Media(name, clip, file_sha256(clip), "en", "collins", source=source, **NASA))
     pairs = draw(clips, human, "random", PAIRS, SEED)
     for category, words in (("dubbed", DUBBED), ("tts", TTS)):
-        voices = [
-            made(
-                out / "voices", f"{category}-{k:02d}-{voice.replace('+', '-').replace('_', '-')}", voice, said, category
+        voices = {
+            name: made(out / "voices", name, voice, said)
+            for name, voice, said in (
+                (f"{category}-{k:02d}-{voice.replace('+', '-').replace('_', '-')}", voice, said)
+                for k, (voice, said) in enumerate(words, 1)
             )
-            for k, (voice, said) in enumerate(words, 1)
-        ]
-        pairs += draw(clips, voices, category, PAIRS, SEED)
+        }
+        nobody = [replace(v, speaker="") for v in voices.values()]  # a balance of made speakers would repeat sentences
+        drawn = draw(clips, nobody, category, PAIRS, SEED)
+        pairs += [replace(p, voice=voices[p.voice.id]) for p in drawn]
     files = {m.id: str(m.path.relative_to(out)) for p in pairs for m in (p.video, p.voice)}
     categories = {p.voice.id: p.category for p in pairs}
     total = freeze(out, FACTS, pairs, files, categories)
