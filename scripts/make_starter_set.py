@@ -104,7 +104,8 @@ def portrait(path: Path, zoom: tuple[float, float], sway: float) -> Path:
             scale = zoom[0] + (zoom[1] - zoom[0]) * (3 * t**2 - 2 * t**3)
             angle = sway * 3 * np.sin(2 * np.pi * t)  # degrees
             move = cv2.getRotationMatrix2D((226, 150), angle, scale)  # about the face
-            move[:, 2] += 240 - np.array([226, 150]) + sway * np.array([14 * np.sin(5 * t), 8 * np.cos(7 * t)])
+            centre = np.array([240, min(240, 150 * scale - 24)])  # nothing above the picture's upper edge is seen
+            move[:, 2] += centre - np.array([226, 150]) + sway * np.array([14 * np.sin(5 * t), 8 * np.cos(7 * t)])
             writer.write(
                 cv2.warpAffine(picture, move, (480, 480), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
             )
