@@ -38,7 +38,7 @@ FACTS = {
     "CC BY 4.0, Zenodo 3625687, changed: re-encoded, sound cut out and levelled. Portrait: NASA, public domain. Made "
     "voices: hibari-tts, Kokoro, espeak-ng.",
     "notes": [
-        "Faces are about 155 pixels wide: this set cannot show how sharp a system is.",
+        "Faces are 127 to 173 pixels wide as our finder sees them: this set cannot show how sharp a system is.",
         "People sit still in front of a plain wall and speak sentences of six words: no test of the real world.",
         "No person of this set is in a training split of this project.",
     ],

@@ -23,7 +23,7 @@ def test_the_starter_set_is_what_it_says(starter):
     assert starter.version == "1"
     assert min(Counter(p.category for p in starter.pairs).values()) >= 12 and len(starter.pairs) >= 36
     assert sum(p.stat().st_size for p in (SHIPPED / "starter").rglob("*")) < 12 << 20
-    assert "Zenodo 3625687, changed" in starter.footer and any("155 pixels" in note for note in starter.notes)
+    assert "Zenodo 3625687, changed" in starter.footer and any("127 to 173 pixels" in note for note in starter.notes)
     assert len({p.video.speaker for p in starter.pairs if p.video.licence == "CC BY 4.0"}) == 12
     languages = {p.voice.language for p in starter.pairs if p.category != "random"}
     assert languages >= {"en-us", "es", "fr", "it", "pt-br", "hi", "de", "ko"}
