@@ -296,8 +296,9 @@ def _write(
                     raise _Short(source + 1 if frames == info.frames else 0)
                 source = wanted
             writer.write(shown)
-            if writer.samples < writer.frames / info.fps * SOUND_RATE:
-                writer.write_sound(next(pieces))
+            piece = next(pieces, None) if writer.samples < writer.frames / info.fps * SOUND_RATE else None
+            if piece is not None:  # just ahead of the picture, as a player wants it
+                writer.write_sound(piece)
         for piece in pieces:
             writer.write_sound(piece)
 

@@ -1,9 +1,12 @@
 """Systems: one contract for all, and outside commands that hang, flood, leave children or break out."""
 
+import math
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,9 @@ from lipsync.media.reader import FrameReader, probe, read_waveform
 from lipsync.progress import Monitor
 from lipsync.records import Options
 from resynced.records import BenchmarkError, Media, Pair, System
-from resynced.systems import CommandSystem, FolderSystem, ModelSystem, RealClip, Untouched, load_command
+from resynced.systems import CommandSystem, FolderSystem, ModelSystem, RealClip, Untouched, _Short, _write, load_command
 from tests.conftest import make_clip, make_voice
+from tests.helpers.media_maker import count_up, write_media
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[3])"
 PLACES = ("{video}", "{audio}", "{out}")
@@ -93,6 +97,22 @@ def test_the_floor_is_the_clip_with_the_voice_as_long_as_the_engine_makes_it(pai
     assert np.abs(shown[:20] - source).mean() < 3 and np.abs(shown[20] - source[18]).mean() < 3
     heard, said = read_waveform(out)[:16_000], read_waveform(pair.voice.path)[:16_000]
     assert np.corrcoef(heard, said)[0, 1] > 0.95
+
+
+def test_the_floor_takes_any_rate_and_a_file_that_is_shorter_than_it_says(pair, tmp_path):
+    for name, fps, frames in (("ntsc", Fraction(30000, 1001), 40), ("film", Fraction(24000, 1001), 31)):
+        clip = make_clip(tmp_path / f"{name}.mp4", frames, fps, size=(96, 96))
+        out = Untouched().make(replace(pair, video=Media(name, clip, "")), tmp_path / f"{name}-out.mp4")
+        assert probe(out).frames == math.ceil(fps) and probe(out).fps == fps
+    clip = write_media(tmp_path / "cut.mkv", count_up(20))
+    data = clip.read_bytes()
+    clip.write_bytes(data[: len(data) * 3 // 4])
+    info = replace(probe(clip), frames=20)
+    with pytest.raises(_Short) as short:
+        _write(info, 20, pair.voice.path, 1.0, tmp_path / "a.mp4", Monitor(), Options())
+    assert 0 < short.value.frames < 20
+    _write(info, short.value.frames, pair.voice.path, 1.0, tmp_path / "a.mp4", Monitor(), Options())
+    assert probe(tmp_path / "a.mp4").frames == 25
 
 
 def test_the_ceiling_is_the_reference_with_its_own_sound(pair, tmp_path):
@@ -207,6 +227,31 @@ def test_a_command_is_ended_when_the_work_is_stopped(pair, tmp_path):
         system.make(pair, tmp_path / "a.mp4", Monitor(cancelled=lambda: time.monotonic() > until))
     assert not list(tmp_path.iterdir())
     assert not [p for p in psutil.process_iter(["cmdline"]) if mark in (p.info["cmdline"] or [])]
+
+
+@pytest.mark.slow
+def test_a_command_ends_when_whoever_started_it_is_killed(pair, tmp_path):
+    mark = f"mark-{os.getpid()}-killed"
+    code = CHILDREN + "\ntime.sleep(300)"
+    program = (
+        "import sys; from pathlib import Path; from resynced.records import Media, Pair\n"
+        "from resynced.systems import CommandSystem\n"
+        "media = [Media(p, Path(p), '') for p in sys.argv[3:5]]\n"
+        "words = [sys.executable, '-c', sys.argv[1], '{video}', '{audio}', '{out}', sys.argv[2]]\n"
+        "CommandSystem('a', words).make(Pair('p', 'tts', *media), Path(sys.argv[5]))"
+    )
+    words = [sys.executable, "-c", program, code, mark, pair.video.path, pair.voice.path, tmp_path / "a.mp4"]
+    with subprocess.Popen(words) as work:
+        started = lambda: [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [mark]]  # noqa: E731
+        until = time.monotonic() + 60
+        while len(started()) < 4 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert len(started()) >= 4
+        work.kill()
+    until = time.monotonic() + 20
+    while started() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not started()
 
 
 def test_a_command_is_told_no_secret_and_started_by_no_shell(pair, tmp_path, monkeypatch):
