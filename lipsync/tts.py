@@ -163,8 +163,13 @@ def say(words: str, voice: Voice, out: Path, speed: float = 1.0) -> Speech:
     if voice.robot:
         _espeak(["-v", voice.name, "-s", str(round(150 * speed)), "-w", str(out)], words)
         return Speech(out, voice, words, soundfile.info(out).duration)
-    english = voice.language.startswith("en")
-    chunks = _hibari(voice.language).phonemize(words) if english else _kokoro_phonemes(words, voice.language)
+    if voice.language.startswith("en"):
+        try:
+            chunks = _hibari(voice.language).phonemize(words)
+        except (IndexError, KeyError, ValueError, TypeError, RecursionError) as error:  # a number of 600 digits, say
+            raise InputError("These words cannot be read aloud: write long numbers and signs as words.") from error
+    else:
+        chunks = _kokoro_phonemes(words, voice.language)
     chunks = [part for chunk in chunks for part in textwrap.wrap(chunk, MOST_SYMBOLS, break_on_hyphens=False)]
     run = _run_hibari if voice.engine == "hibari" else _run_kokoro
     pieces, phonemes, at = [], [], 0

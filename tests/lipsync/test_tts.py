@@ -87,6 +87,11 @@ def test_words_that_no_english_voice_can_pronounce_are_said_so(tmp_path):
     assert not (tmp_path / "a.wav").exists()
 
 
+def test_a_number_that_no_one_can_read_is_said_so(tmp_path):
+    with pytest.raises(InputError, match="write long numbers"):
+        tts.speak("9" * 600, "en-us", "high", tmp_path / "a.wav", "hibari")
+
+
 def test_long_words_are_cut_into_runs_that_the_networks_take(tmp_path):
     said = tts.say("mamma " * 100, tts.best_voice("en-us", "high"), tmp_path / "a.wav")
     assert said.seconds > 20 and abs(said.phonemes[-1][2] - said.seconds) < 1e-3
