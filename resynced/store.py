@@ -34,6 +34,7 @@ from sqlalchemy import (
     Index,
     Integer,
     create_engine,
+    delete,
     event,
     func,
     inspect,
@@ -464,6 +465,11 @@ class Store:
         """Hold all claims of an owner for so many seconds from now."""
         with self.write() as session:
             session.execute(update(Claim).where(Claim.owner == owner).values(until=time.time() + seconds))
+
+    def release(self, work: str, owner: str) -> None:
+        """Give a claim up."""
+        with self.write() as session:
+            session.execute(delete(Claim).where(Claim.work == work, Claim.owner == owner))
 
     def owners(self) -> set[str]:
         """Whoever holds a claim, void or not."""
