@@ -418,15 +418,19 @@ class Store:
         )
         return key
 
-    def add_row(self, facts: Mapping[str, Any], session: Session | None = None) -> bool:
-        """Keep a score, named by the columns of ScoreFact but id, key and date; the same one is never kept twice.
+    def add_rows(self, rows: Iterable[Mapping[str, Any]], session: Session | None = None) -> int:
+        """Keep scores, named by the columns of ScoreFact but id, key and date; the same one is never kept twice.
 
-        session  of `write`, where it belongs to a larger transaction
-        returns  whether it is new
+        session  of `write`, where they belong to a larger transaction
+        returns  how many are new
         """
-        key = digest(*(facts[n] for n in ("work", "set_sha256", "pair", "system", "fingerprint", "tier", "attempt")))
-        rows = [{**facts, "key": key}]
-        return bool(insert_new(session, ScoreFact, rows) if session is not None else self.add(ScoreFact, rows))
+        named = ("work", "set_sha256", "pair", "system", "fingerprint", "tier", "attempt")
+        keyed = [{**facts, "key": digest(*(facts[n] for n in named))} for facts in rows]
+        return insert_new(session, ScoreFact, keyed) if session is not None else self.add(ScoreFact, keyed)
+
+    def add_row(self, facts: Mapping[str, Any], session: Session | None = None) -> bool:
+        """Keep one score as `add_rows` does; returns whether it is new."""
+        return bool(self.add_rows([facts], session))
 
     def withdraw(self, kind: str, target: str, reason: str) -> bool:
         """Let a score (by key) or a system (by fingerprint) count no more; returns whether that is new.

@@ -64,11 +64,10 @@ def facts(pair: str = "p00", system: str = "A", **changed) -> dict:
 
 def fill(store: Store, values: dict[str, list[float | None]], set_sha256: str = sha("made6"), **same) -> None:
     """Rows of lse_d by system, one pair each; None is a failed pair."""
+    none = dict.fromkeys(("offset", "lse_c", "certainty", "coverage", "identity", "sharpness", "movement"))
+    rows = []
     for system, numbers in values.items():
         for k, value in enumerate(numbers):
-            changed = {"lse_d": value, "set_sha256": set_sha256, **same}
-            if value is None:
-                changed |= dict.fromkeys(
-                    ("offset", "lse_c", "certainty", "coverage", "identity", "sharpness", "movement")
-                ) | {"reason": "It broke."}
-            store.add_row(facts(f"p{k:02}", system, **changed))
+            broken = none | {"reason": "It broke."} if value is None else {}
+            rows.append(facts(f"p{k:02}", system, **{"lse_d": value, "set_sha256": set_sha256, **broken, **same}))
+    store.add_rows(rows)

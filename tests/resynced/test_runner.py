@@ -13,6 +13,7 @@ from sqlalchemy import select
 from lipsync.errors import Cancelled
 from lipsync.progress import Monitor
 from resynced import runner
+from resynced.leaderboard import leaderboard
 from resynced.records import BenchmarkError
 from resynced.runner import first_pairs, run, video_path
 from resynced.store import CheckFact, Claim, DistanceFact, RunFact, ScoreFact, Store, Withdrawal
@@ -172,31 +173,53 @@ def test_processes_give_the_same_rows_and_one_that_dies_costs_its_pair_alone(own
         assert [r for r in table(alone) if not r[3]] == [r for r in table(own) if not r[3]]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ten_kills_at_random_moments_lose_and_double_nothing(place, where, tmp_path, workers):
+def killed_at_random(place, where, workers, wanted, pause) -> int:
+    """Run the same command again and again, killed so many times, until it ends; returns how often it was."""
     command = [sys.executable, "-m", "tests.helpers.bench_fakes", place, str(where), str(workers)]
-    pause = random.Random(workers)
-    kills = 0
+    draw, kills = random.Random(workers), 0
     for _ in range(60):
-        child = subprocess.Popen(command)
-        if kills < 10:
-            time.sleep(pause.uniform(0.9, 1.6) if workers == 1 else pause.uniform(2, 4))
+        child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        if kills < wanted:
+            time.sleep(draw.uniform(*pause))
             kills += child.poll() is None
             child.kill()
             child.wait()
         elif child.wait() == 0:
-            break
-    assert kills > 4
+            return kills
+    raise AssertionError("the run never ended")
+
+
+def timeless(table):
+    """A leaderboard's rows without how fast the machine was."""
+    return [row | {"values": {k: v for k, v in row["values"].items() if k != "speed"}} for row in table["rows"]]
+
+
+def same_as_undisturbed(place, where, tmp_path, kills, workers):
     with Store(place) as killed, Store(tmp_path / "whole.sqlite") as whole:
         systems = [FakeSystem("A"), FakeSystem("B", broken=("p03",))]
         run(file_set(where, 12), systems, whole, tmp_path / "work", FakeScoring())
         assert table(killed) == table(whole)
+        assert timeless(leaderboard(killed)) == timeless(leaderboard(whole))
         with killed.read() as session:
             assert not session.scalars(select(Claim)).all()
     scored = Counter((where / "log").read_text().splitlines())
     assert sum(scored.values()) <= 23 + kills * workers  # what was in work when it was killed, and no more
     assert not list((where / "work" / "scratch").iterdir())
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_lose_and_double_nothing(place, where, tmp_path):
+    wanted = 3 if "postgresql" in place else 10
+    kills = killed_at_random(place, where, 1, wanted, (0.8, 1.3))
+    assert kills == wanted
+    same_as_undisturbed(place, where, tmp_path, kills, 1)
+
+
+@pytest.mark.slow
+def test_kills_of_a_run_with_two_processes_leave_none_and_lose_nothing(where, tmp_path):
+    place = str(tmp_path / "killed.sqlite")
+    kills = killed_at_random(place, where, 2, 2, (2.5, 4.0))
+    same_as_undisturbed(place, where, tmp_path, kills, 2)
 
 
 def test_a_limit_takes_from_the_categories_in_turn():
