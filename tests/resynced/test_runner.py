@@ -115,18 +115,12 @@ def test_a_failed_pair_is_a_row_with_its_reason_and_is_tried_again_when_asked(ow
 
 
 def test_a_run_is_cancelled_between_and_within_pairs_and_leaves_no_scratch(own, where):
-    chosen, asked = file_set(where), threading.Event()
-    threading.Timer(0.4, asked.set).start()
+    chosen, log = file_set(where), where / "log"
+    log.touch()
+    monitor = Monitor(cancelled=lambda: len(log.read_text().splitlines()) == 2)
     with pytest.raises(Cancelled):
-        run(
-            chosen,
-            [FakeSystem(seconds=0.15)],
-            own,
-            where / "work",
-            FakeScoring(),
-            monitor=Monitor(cancelled=asked.is_set),
-        )
-    assert 0 < len(rows(own)) < 6
+        run(chosen, [FakeSystem(seconds=0.05)], own, where / "work", FakeScoring(log), monitor=monitor)
+    assert len(rows(own)) == 2
     assert not list((where / "work" / "scratch").iterdir())
     with own.read() as session:
         assert not session.scalars(select(Claim)).all()
