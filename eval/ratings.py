@@ -75,7 +75,7 @@ class Ranking:
     """Systems by people's preference, best first.
 
     systems     (K,) names
-    scores      (K,) log strengths about a mean of 0: of two systems that differ by d, the better wins e^d times as often
+    scores      (K,) log strengths about a mean of 0: where two differ by d, the better wins e^d times as often
     low, high   (K,) ends of their intervals
     covariance  (K, K) of the scores
     ranks       (K,) first and last place that a system may have: tests of all pairs, by Holm's correction
@@ -174,9 +174,16 @@ def rank(votes: pd.DataFrame, n: int = 500, seed: int = 0, level: float = LEVEL)
     order = np.argsort(-scores, kind="stable")
     ranks = _places(scores[order], covariance[np.ix_(order, order)], freedom, 1 - level)
     return Ranking(
-        tuple(cells.systems[k] for k in order), scores[order], (scores - half)[order], (scores + half)[order],
-        covariance[np.ix_(order, order)], ranks, ties, len(votes), freedom,
-    )  # fmt: skip
+        tuple(cells.systems[k] for k in order),
+        scores[order],
+        (scores - half)[order],
+        (scores + half)[order],
+        covariance[np.ix_(order, order)],
+        ranks,
+        ties,
+        len(votes),
+        freedom,
+    )
 
 
 def _covariance(cells: _Cells, groups: sparse.csr_matrix | None, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -343,11 +350,9 @@ def side_effect(votes: pd.DataFrame, level: float = LEVEL) -> Effect:
         raise MeasureError(f"All {len(decided)} decided votes are for one side: no side effect can be told.")
     systems = sorted(set(decided["left"]) | set(decided["right"]))
     design = np.stack([(decided["left"] == s).astype(float) - (decided["right"] == s) for s in systems[1:]], 1)
-    return _tested(
-        "side", sm.GLM((decided["answer"] == "left").astype(float).to_numpy(), sm.add_constant(design, has_constant="add"),
-                       family=sm.families.Binomial()),
-        decided["rater"], 0, level, "log odds for the left",
-    )  # fmt: skip
+    won = (decided["answer"] == "left").to_numpy(float)
+    model = sm.GLM(won, sm.add_constant(design, has_constant="add"), family=sm.families.Binomial())
+    return _tested("side", model, decided["rater"], 0, level, "log odds for the left")
 
 
 def order_effect(votes: pd.DataFrame, level: float = LEVEL) -> Effect:
@@ -444,9 +449,17 @@ def _means(votes: pd.DataFrame, values: np.ndarray, level: float) -> pd.DataFram
         error, freedom = _two_way_error(y, groups), _freedom(raters, items)
         half = stats.t.ppf((1 + level) / 2, freedom) * error
         rows.append(
-            {"system": system, "mean": y.mean(), "low": y.mean() - half, "high": y.mean() + half, "n": len(y),
-             "raters": raters, "items": items, "error": error}
-        )  # fmt: skip
+            {
+                "system": system,
+                "mean": y.mean(),
+                "low": y.mean() - half,
+                "high": y.mean() + half,
+                "n": len(y),
+                "raters": raters,
+                "items": items,
+                "error": error,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -625,9 +638,16 @@ def correlate(people: pd.DataFrame, measures: pd.DataFrame, n: int = 1000, seed:
                 interval = bootstrap(places, table["item"].to_numpy(str), drawn, n, seed) if enough else None
                 low, high = interval or (None, None)
                 rows.append(
-                    {"measure": name, "level": where, "coefficient": coefficient, "value": drawn(places),
-                     "low": low, "high": high, "n": len(table)}
-                )  # fmt: skip
+                    {
+                        "measure": name,
+                        "level": where,
+                        "coefficient": coefficient,
+                        "value": drawn(places),
+                        "low": low,
+                        "high": high,
+                        "n": len(table),
+                    }
+                )
     return pd.DataFrame(rows, columns=["measure", "level", "coefficient", "value", "low", "high", "n"])
 
 
@@ -647,6 +667,11 @@ def read_crema_d(path) -> pd.DataFrame:
         raise MeasureError(f"{path} is not laid out as CREMA-D's finishedResponses.csv: {error}.") from error
     channel = table["queryType"].map({1: "voice", 2: "face", 3: "both"})
     return pd.DataFrame(
-        {"rater": table["sessionNums"].astype(str), "item": table["clipName"], "channel": channel,
-         "emotion": table["respEmo"], "level": pd.to_numeric(table["respLevel"], errors="coerce")}
-    ).dropna(subset=["item", "channel", "emotion"])  # fmt: skip
+        {
+            "rater": table["sessionNums"].astype(str),
+            "item": table["clipName"],
+            "channel": channel,
+            "emotion": table["respEmo"],
+            "level": pd.to_numeric(table["respLevel"], errors="coerce"),
+        }
+    ).dropna(subset=["item", "channel", "emotion"])
