@@ -186,6 +186,14 @@ def rank(votes: pd.DataFrame, n: int = 500, seed: int = 0, level: float = LEVEL)
     )
 
 
+def strengths(votes: pd.DataFrame) -> tuple[dict[str, float], float]:
+    """Bradley-Terry scores alone, as `rank` has them: {system: log strength}, and ties. Raises MeasureError."""
+    validate(votes, PREFERENCES)
+    cells = _Cells(votes)
+    scores, ties = cells.fit(cells.counts)
+    return dict(zip(cells.systems, map(float, scores), strict=True)), ties
+
+
 def _covariance(cells: _Cells, groups: sparse.csr_matrix | None, n: int, rng: np.random.Generator) -> np.ndarray:
     if groups is not None and groups.shape[0] < 2:
         return np.zeros((len(cells.systems),) * 2)  # one rater or one item: nothing can be said of others

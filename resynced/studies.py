@@ -117,7 +117,7 @@ class Rule:
     least_score: float = 0.0
     fastest_s: float = 0.7  # median time from the end of playing to the answer: quicker is not thought
     most_alike: float = 0.9  # share of one answer among all, from ten answers on
-    partial_p: float = 1e-3  # chance of so many wins for one system, for one rater ...
+    partial_p: float = 5e-3  # chance of so many wins for one system, for one rater ...
     ring_size: int = 3  # ... and so many raters with the same favourite are a suspected ring
     usual_excluded: tuple[float, float] = (0.0, 0.25)  # share of raters set aside; outside: alarm
     most_unmade: float = 0.1  # share of checks that could not be made; above: alarm
