@@ -15,7 +15,8 @@ reported beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -479,7 +480,10 @@ def _two_way_error(y: np.ndarray, groups: np.ndarray) -> float:
     errors = [model.fit().bse[0]]
     errors += [model.fit(cov_type="cluster", cov_kwds={"groups": g}).bse[0] for g in ones]
     if len(ones) == 2:
-        errors.append(model.fit(cov_type="cluster", cov_kwds={"groups": groups}).bse[0])
+        with np.errstate(
+            invalid="ignore"
+        ):  # of few clusters the difference may be under nothing: then it is passed over
+            errors.append(model.fit(cov_type="cluster", cov_kwds={"groups": groups}).bse[0])
     return float(np.nanmax(errors))
 
 
@@ -539,10 +543,12 @@ def ordinal(scores: pd.DataFrame, level: float = LEVEL) -> OrdinalFit:
 
     below = np.cumsum(np.bincount(y.numpy(), times[:, 0].numpy(), cuts + 1))[:-1] / len(scores)
     start = np.concatenate([_logit(below[:1]), np.log(np.diff(_logit(below))), np.zeros(count), [-0.5]])
-    found = optimize.minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    with _one_thread():
+        found = optimize.minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
     if not np.isfinite(found.fun):
         raise MeasureError("The ordinal model found no maximum: a system may have had the same score throughout.")
-    information = torch.autograd.functional.hessian(loss, torch.from_numpy(found.x)).numpy()
+    with _one_thread():
+        information = torch.autograd.functional.hessian(loss, torch.from_numpy(found.x)).numpy()
     errors = np.sqrt(np.clip(np.diag(np.linalg.pinv(information)), 0, None))[cuts : cuts + count]
     effect = found.x[cuts : cuts + count]
     half, p = stats.norm.ppf((1 + level) / 2) * errors, 2 * stats.norm.sf(np.abs(effect) / np.maximum(errors, 1e-12))
@@ -550,6 +556,17 @@ def ordinal(scores: pd.DataFrame, level: float = LEVEL) -> OrdinalFit:
     table["high"], table["p"] = [0.0, *(effect + half)], [np.nan, *p]
     thresholds = np.cumsum([found.x[0], *np.exp(found.x[1:cuts])])
     return OrdinalFit(table, thresholds, float(np.exp(found.x[-1])), -float(found.fun))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small tensors: on a busy machine several threads wait for each other ten times as long as they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _logit(share: np.ndarray) -> np.ndarray:
@@ -567,7 +584,7 @@ def agreement(
     Raises MeasureError where no clip has two scores, or all scores are the same.
     """
     unit = [c for c in ("item", "system") if c in scores]
-    validate(scores, ("rater", *unit, "value") if measurement == "nominal" else SCORES)
+    validate(scores, ("rater", *unit) if measurement == "nominal" else SCORES)
     counts = scores.groupby([*unit, "value"]).size().unstack(fill_value=0)
     domain = np.arange(counts.shape[1]) if measurement == "nominal" else counts.columns.to_numpy(float)
     table = counts.to_numpy()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -145,6 +146,7 @@ class StudyDesk:
         self.database, self._key, self._least = database, key, least_seconds
         self._tokens = Tokens(key)
         self._studies: dict[str, Study] = {}  # records never change
+        self._joining = threading.Lock()
 
     # For the operator
 
@@ -247,22 +249,26 @@ class StudyDesk:
             raise StudyError("Please read the text and agree to it, or close this page: nothing was stored.")
         token = raters.panel_token(self._key, name, panel) if panel else raters.new_token()
         rater = raters.rater_id(token)
-        with self.database.write() as connection:
-            self.database.alone(connection)
-            self._check_open(connection, name)
-            if connection.scalar(select(RaterRow.id).where(RaterRow.id == rater)):
-                self._check_present(connection, rater)
-                return token
-            self._check_rush(connection, name)
-            seen = self._seen(connection, study)
+        with self._joining:  # one at a time, so that each sees what the last was given; votes do not wait for it
+            with self.database.read() as connection:
+                self._check_open(connection, name)
+                if connection.scalar(select(RaterRow.id).where(RaterRow.id == rater)):
+                    self._check_present(connection, rater)
+                    return token
+                self._check_rush(connection, name)
+                seen = self._seen(connection, study)
             if seen.full:
                 raise StudyError("This study has all the answers it needs. Thank you for coming.")
-            ballots = session(study, rater, seen)
             date = _date()
-            connection.execute(insert(RaterRow).values(id=rater, study=name, panel=bool(panel), date=date))
+            rows = [_row(ballot, date) for ballot in session(study, rater, seen)]
             said = hashlib.sha256(study.consent.encode()).hexdigest()
-            connection.execute(insert(RaterFact).values(rater=rater, fact="consent", value=said, date=date))
-            connection.execute(insert(BallotRow), [_row(ballot, date) for ballot in ballots])
+            try:
+                with self.database.write() as connection:
+                    connection.execute(insert(RaterRow).values(id=rater, study=name, panel=bool(panel), date=date))
+                    connection.execute(insert(RaterFact).values(rater=rater, fact="consent", value=said, date=date))
+                    connection.execute(insert(BallotRow), rows)
+            except IntegrityError:
+                return token  # the same person of a panel came twice at once, through another server
         return token
 
     def tell(self, token: str, fact: str, value: Mapping[str, Any]) -> None:
@@ -350,8 +356,7 @@ class StudyDesk:
             "date": _date(),
         }
         try:
-            with self.database.write() as connection:
-                connection.execute(INSERT_VOTE, vote)
+            self.database.add(INSERT_VOTE, vote)
         except IntegrityError as error:  # the unique index, which no two can pass
             raise StudyError("This was answered already: your first answer is kept.") from error
         number, of = self._progress(study, row["position"])

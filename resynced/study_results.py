@@ -1,4 +1,4 @@
-"""Results of a study, recomputed from its facts: votes as tables, raters judged, every statistic, sentences for a paper."""
+"""Results of a study, recomputed from its facts: votes as tables, raters judged, every statistic."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pandas as pd
 from eval import ratings
 from eval.metrics.base import MeasureError
 
-from .ballots import OTHER, SCALES, Ballot, Stimulus, outcome
+from .ballots import OTHER, Ballot, Stimulus, outcome
 from .desk import playback
 from .raters import Quality, assess
-from .studies import Study, standing
+from .studies import SCALES, Study, standing
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,24 @@ def read_votes(study: Study, ballots: pd.DataFrame, votes: pd.DataFrame) -> Vote
             }
         )
     columns = [
-        "rater", "ballot", "order", "kind", "item", "left", "left_variant", "right", "right_variant", "expected",
-        "repeats", "cannot_play", "answer", "outcome", "answer_s", "playback", "elapsed_s", "date",
+        "rater",
+        "ballot",
+        "order",
+        "kind",
+        "item",
+        "left",
+        "left_variant",
+        "right",
+        "right_variant",
+        "expected",
+        "repeats",
+        "cannot_play",
+        "answer",
+        "outcome",
+        "answer_s",
+        "playback",
+        "elapsed_s",
+        "date",
     ]
     everything = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     counted = everything[(everything["kind"] == "counted") & ~everything["cannot_play"].astype(bool)]
@@ -175,9 +191,7 @@ def compute(
     mismatches = quality.counted(votes.mismatches)
     if len(mismatches):
         attempt("matched", lambda: ratings.matched_share(mismatches))
-        people["matched"] = (
-            mismatches.groupby(["item", "system"])["correct"].mean().rename("value").reset_index()
-        )
+        people["matched"] = mismatches.groupby(["item", "system"])["correct"].mean().rename("value").reset_index()
     if measures is not None:
         for question, means in people.items():
             attempt(
