@@ -204,11 +204,11 @@ def _covariance(cells: _Cells, groups: sparse.csr_matrix | None, n: int, rng: np
 
 
 def _two_way(raters: np.ndarray, items: np.ndarray, single: np.ndarray) -> np.ndarray:
-    """raters + items - single, never narrower than what either says alone: of few clusters the difference is rough."""
-    both = raters + items - single
+    """raters + items - single, never narrower than either alone: of few clusters the difference is rough."""
+    values, vectors = np.linalg.eigh(raters + items - single)
+    both = (vectors * np.maximum(values, 0)) @ vectors.T
     least = np.maximum(np.diag(raters), np.diag(items))
-    wider = np.sqrt(np.maximum(least / np.maximum(np.diag(both), 1e-12), 1.0))
-    return both * np.outer(wider, wider)
+    return both + np.diag(np.maximum(least - np.diag(both), 0))
 
 
 def _freedom(raters: int, items: int) -> int:

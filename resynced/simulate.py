@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import evalica
 import numpy as np
@@ -17,7 +18,7 @@ from evalica import Winner
 
 from eval import ratings
 
-from .ballots import FAILED, NOT_MADE, PASSED, PREFERENCES, Ballot, Seen, session
+from .ballots import FAILED, NOT_MADE, PASSED, PREFERENCES, Seen, session
 from .raters import Quality, assess
 from .studies import Rule, Study
 
@@ -80,60 +81,83 @@ class Answers:
     kinds: dict[str, str]  # rater: one of KINDS
 
 
-def plan(raters: int, votes: int, systems: int, items: int, seed: int) -> list[Ballot]:
-    """The ballots of a whole simulated study, laid out by the real allocation."""
+@dataclass(frozen=True)
+class Plan:
+    """The ballots of a whole study as arrays; `expected` 0, 1 or -1, `repeats` the ballot asked again or -1."""
+
+    raters: tuple[str, ...]
+    items: tuple[str, ...]
+    who: np.ndarray
+    what: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    expected: np.ndarray
+    repeats: np.ndarray
+    kind: np.ndarray
+
+
+@cache
+def plan(raters: int, votes: int, systems: int, items: int, seed: int = 0) -> Plan:
+    """Lay out a simulated study by the real allocation."""
+    names = World.of(systems).systems
     per_rater = max(1, round(votes / raters))
-    pairs = systems * (systems - 1) // 2
     study = Study(
         "simulated",
         "Simulated study",
         "preference",
         "simulated",
         "0" * 64,
-        World.of(systems).systems,
+        names,
         tuple(f"item-{k + 1}" for k in range(items)),
-        votes_per_pair=max(1, votes // pairs),
+        votes_per_pair=max(1, votes // (systems * (systems - 1) // 2)),
         per_rater=per_rater,
         training=0,
         gold=4,
         traps=2,
         repeats=min(4, per_rater),
-        gold_system=f"system-{systems}",
+        gold_system=names[-1],
         seed=seed,
     )
     seen = Seen(study)
-    return [ballot for k in range(raters) for ballot in session(study, f"rater-{k:04d}", seen)]
+    people = tuple(f"rater-{k:04d}" for k in range(raters))
+    ballots = [ballot for rater in people for ballot in session(study, rater, seen)]
+    at = {ballot.id: k for k, ballot in enumerate(ballots)}
+    of_rater, of_item, of_system = ({n: k for k, n in enumerate(of)} for of in (people, study.items, names))
+    sides = {"left": 0, "right": 1}
+    return Plan(
+        people,
+        study.items,
+        who=np.array([of_rater[b.rater] for b in ballots]),
+        what=np.array([of_item[b.left.item] for b in ballots]),
+        left=np.array([of_system[b.left.system] for b in ballots]),
+        right=np.array([of_system[b.right.system] for b in ballots]),
+        expected=np.array([sides.get(b.expected, -1) for b in ballots]),
+        repeats=np.array([at.get(b.repeats, -1) for b in ballots]),
+        kind=np.array([b.kind for b in ballots]),
+    )
 
 
-def answer(ballots: list[Ballot], world: World, bots: float, seed: int) -> Answers:
+def answer(laid: Plan, world: World, bots: float, seed: int) -> Answers:
     """Let simulated raters answer: `bots` is the share that is not honest, in equal parts of each kind."""
     rng = np.random.default_rng(seed)
-    raters = list(dict.fromkeys(b.rater for b in ballots))
-    items = list(dict.fromkeys(b.left.item for b in ballots))
+    raters, items = laid.raters, laid.items
+    who, what, left, right, kind = laid.who, laid.what, laid.left, laid.right, laid.kind
+    expected, repeats, n = laid.expected, laid.repeats, len(laid.who)
     kinds = np.array(["honest"] * len(raters), object)
     wrong = rng.permutation(len(raters))[: round(bots * len(raters))]
     kinds[wrong] = [KINDS[1 + k % 3] for k in range(len(wrong))]
-    of_rater, of_item = {r: k for k, r in enumerate(raters)}, {i: k for k, i in enumerate(items)}
-    of_system = {s: k for k, s in enumerate(world.systems)}
-    who = np.array([of_rater[b.rater] for b in ballots])
-    what = np.array([of_item[b.left.item] for b in ballots])
-    left, right = (np.array([of_system[getattr(b, side).system] for b in ballots]) for side in ("left", "right"))
     taste = rng.normal(0, TASTE, (len(raters), len(world.systems)))
     fit = rng.normal(0, FIT, (len(items), len(world.systems)))
     worth = world.strengths[None] + taste[who] + fit[what]
-    rows = np.arange(len(ballots))
+    rows = np.arange(n)
     cut = np.cumsum(_chances(worth[rows, left] - worth[rows, right]), 0)
-    draw = rng.random(len(ballots))
+    draw = rng.random(n)
     chosen = (draw[None] > cut[:2]).sum(0)  # 0 left, 1 right, 2 tie
-    chosen[(chosen == 2) & (rng.random(len(ballots)) < BOTH_BAD)] = 3
-    kind = np.array([b.kind for b in ballots])
-    expected = np.array([{"left": 0, "right": 1}.get(b.expected, -1) for b in ballots])
-    at = {b.id: k for k, b in enumerate(ballots)}
-    repeats = np.array([at.get(b.repeats, -1) for b in ballots])
+    chosen[(chosen == 2) & (rng.random(n) < BOTH_BAD)] = 3
     honest = kinds[who] == "honest"
     passes = np.where(kind == "gold", SEES_LATE, FOLLOWS)
     checked = expected >= 0
-    attentive = checked & (rng.random(len(ballots)) < passes)
+    attentive = checked & (rng.random(n) < passes)
     chosen = np.where(attentive, expected, chosen)
     pushed = len(world.systems) // 2  # a middling system: the best needs no push
     pushing = kinds[who] == "colluding"
@@ -141,14 +165,14 @@ def answer(ballots: list[Ballot], world: World, bots: float, seed: int) -> Answe
     chosen = np.where(pushing & ~checked & (right == pushed), 1, chosen)
     habit = rng.integers(0, 4, len(raters))
     chosen = np.where(kinds[who] == "lazy", habit[who], chosen)
-    chosen = np.where(kinds[who] == "random", rng.integers(0, 4, len(ballots)), chosen)
-    again = (repeats >= 0) & (honest | pushing) & (rng.random(len(ballots)) < SAME_AGAIN)
+    chosen = np.where(kinds[who] == "random", rng.integers(0, 4, n), chosen)
+    again = (repeats >= 0) & (honest | pushing) & (rng.random(n) < SAME_AGAIN)
     turned = np.array([1, 0, 2, 3])
     chosen = np.where(again, turned[chosen[repeats]], chosen)
     passed = np.where(checked, chosen == expected, chosen == turned[chosen[repeats]])
     outcome = np.where(passed, PASSED, FAILED).astype(object)
     outcome[kind == "counted"] = ""
-    unmade = (kind != "counted") & (rng.random(len(ballots)) < 0.01)  # now and then something of ours breaks
+    unmade = (kind != "counted") & (rng.random(n) < 0.01)  # now and then something of ours breaks
     outcome[unmade] = NOT_MADE
     hasty = rng.random(len(raters)) < np.where(kinds == "honest", 0.003, 0.6)
     seconds = rng.lognormal(np.where(hasty[who], np.log(0.4), np.log(3.0)), 0.5)
@@ -180,14 +204,14 @@ def simulate(
     draws: int = 300,
     rule: Rule | None = None,
 ) -> dict[str, object]:
-    """One simulated study, judged and ranked.
+    """One simulated study, judged and ranked; `seed` is of the crowd, the plan is always the same.
 
     returns  order_found (bool), kendall (order found against the true one), table (system, true, score, low, high,
              held), covered and systems (how many intervals hold the truth), bots_set_aside {kind: (caught, of)},
              honest_lost (share), votes_counted, alarms
     """
     world = World.of(systems)
-    answers = answer(plan(raters, votes, systems, items, seed), world, bots, seed)
+    answers = answer(plan(raters, votes, systems, items), world, bots, seed)
     return judged(answers, world, draws, rule)
 
 

@@ -86,8 +86,8 @@ def methods(results: Results) -> str:
         f"{study.set_name}; pairs, items and sides were balanced, least seen first, and nobody saw the same "
         f"comparison twice but for repeats. Each rater saw {study.training} training, {study.per_rater} counted, "
         f"{study.gold} gold (sound half a second late), {study.traps} trap and {study.repeats} repeated ballots. "
-        "All videos had the same size, codec, loudness (EBU R128) and stamp. The plan, with the rule of exclusion, was fixed before data "
-        f"(SHA-256 {study.sha256}).",
+        "All videos had the same size, codec, loudness (EBU R128) and stamp. The plan, with the rule of exclusion, was "
+        f"fixed before data (SHA-256 {study.sha256}).",
         f"By that rule the votes of {facts['raters_set_aside']} raters were set aside; checks that could not be made "
         f"counted against nobody.",
     ]
