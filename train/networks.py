@@ -74,6 +74,13 @@ def trained_generator(source: str) -> nn.Module:
     return network
 
 
+def trained_face_embedding() -> nn.Module:
+    """The face network of the content loss, frozen."""
+    from lipsync.networks.face_embedding import FaceEmbedding
+
+    return _trained("face-embedding", "face network", lambda _: FaceEmbedding())
+
+
 def trained_judge(source: str) -> nn.Module:
     """A trained judge; its width is read from its tensors. Raises TrainingError for another network."""
     return _trained(source, "judge", lambda s: SyncNet(s["netcnnlip.0.weight"].shape[0] // 3))

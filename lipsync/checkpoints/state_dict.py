@@ -19,6 +19,7 @@ NETWORKS: dict[str, str] = {
     "syncnet": "syncnet:SyncNet",
     "sfd": "s3fd:S3FD",
     "inception": "inception:Inception",
+    "sharpener": "sharpener:Sharpener",
     "face-embedding": "face_embedding:FaceEmbedding",
 }
 

@@ -150,6 +150,8 @@ MODELS: dict[str, str | type[LipSyncModel]] = {
     "wav2lip": "wav2lip:Wav2LipModel",
     "wav2lip-warp": "wav2lip:WarpModel",
     "lipgan": "lipgan:LipGANModel",
+    "speech2vid": "speech2vid:Speech2VidModel",
+    "speech2vid-context": "speech2vid:Speech2VidContextModel",
 }
 
 

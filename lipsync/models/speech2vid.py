@@ -21,6 +21,9 @@ from .base import AudioWindow, LipSyncModel
 from .lipgan import COLUMNS, MFCC, START
 
 SIZE_PX = 112
+# Where the landmarks faces.landmarks.STEADY lie in the crop: their mean over 13 training speakers in the upright crop
+# of geometry.CropRule, made symmetric (spread over speakers 0.01 to 0.02).
+MEAN_SHAPE = ((0.224, 0.346), (0.392, 0.353), (0.776, 0.346), (0.608, 0.353), (0.5, 0.592), (0.5, 0.517))
 COVERED = (0.48, 0.16, 0.84)  # of the context's crop: from this row down, between these columns, lies the mouth
 
 
@@ -120,28 +123,6 @@ class Speech2Vid(nn.Module):
         return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-class Sharpener(nn.Module):
-    """A residual network after VDSR (Kim et al., arXiv 1511.04587): a blurred face (B, 3, H, W) 0..1 -> a sharper one.
-
-    It learns only the difference. width: 64 channels as published; depth: layers, 20 as published
-    """
-
-    def __init__(self, width: int = 64, depth: int = 20) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU(inplace=True)]
-        for _ in range(depth - 2):
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True)]
-        self.body = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
-        for module in self.body:
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.body[-1].weight)  # it begins by changing nothing
-
-    def forward(self, picture: Tensor) -> Tensor:
-        return picture + self.body(picture - 0.5)
-
-
 def covered(crops: np.ndarray) -> np.ndarray:
     """Crops (B, S, S, 3) with the mouth's place grey: what the context encoder may see."""
     size = crops.shape[1]
@@ -179,6 +160,9 @@ class Speech2VidModel(LipSyncModel):
     _sharpener = None
 
     def __init__(self, card: Card, engine: str = "auto") -> None:
+        count = int(card.config.get("stills", 5))
+        self.roles = ("still",) * count
+        self.inputs = type(self).inputs | {"stills": (3 * count, SIZE_PX, SIZE_PX)}
         super().__init__(card, engine)
         if "sharpener" in card.parts:
             part = registry.cards().get(card.parts["sharpener"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lipsync.checkpoints.registry import write_card
 from lipsync.models import base
 from lipsync.models.base import AudioWindow, LipSyncModel
+from lipsync.models.speech2vid import MEAN_SHAPE
 from tests.conftest import ROOT
 
 
@@ -53,6 +54,7 @@ def register_untrained(folder: Path, architecture: str, name: str, **config) -> 
     save_file({k: v.contiguous().clone() for k, v in network.state_dict().items()}, path)
     crop = json.loads((ROOT / "lipsync" / "weights" / "wav2lip-lab.json").read_text())["crop"]
     crop |= {"size_px": next(shape[-1] for shape in reversed(base.model_class(architecture).inputs.values()))}
+    crop["landmarks"] = MEAN_SHAPE
     write_card(path, {"architecture": architecture, "config": config, "crop": crop, "licence": "none"})
     return name
 

@@ -12,7 +12,7 @@ from lipsync.models import base
 from lipsync.models.base import BLENDS, MODELS, ROLES, open_model
 from tests.helpers.models import CopyModel, copy_model, register_untrained  # noqa: F401 - a fixture
 
-SMALL = {"wav2lip": {"width": 2}, "wav2lip-warp": {"width": 2}}  # config of a quick network of random weights
+SMALL = {name: {"width": 2} for name in MODELS}  # config of a quick network of random weights
 
 
 @pytest.fixture(params=[*MODELS, "copy"])

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from lipsync.records import Options
 
 from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import Cancelled, LipsyncError
 from lipsync.media.reader import FrameReader, probe, read_waveform
 from lipsync.progress import Monitor
-from lipsync.records import Options
 from resynced.records import BenchmarkError, Media, Pair, System
 from resynced.systems import CommandSystem, FolderSystem, ModelSystem, RealClip, Untouched, _Short, _write, load_command
 from tests.conftest import make_clip, make_voice

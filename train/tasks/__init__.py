@@ -16,6 +16,8 @@ TASKS: dict[str, str | type[Task]] = {
     "wav2lip": "wav2lip:GeneratorTask",
     "syncnet": "syncnet:SyncNetTask",
     "lipgan": "lipgan:LipGANTask",
+    "speech2vid": "speech2vid:Speech2VidTask",
+    "sharpener": "speech2vid:SharpenerTask",
 }
 OLD_NAMES = {"expert": "sync_expert", "generator": "wav2lip", "judge": "syncnet"}  # of before 2026-12, still read
 
