@@ -19,7 +19,7 @@ demo: .venv/ready        ## serve the page on http://localhost:7860; installs th
 	@sh scripts/system_packages.sh demo
 	$(PY) app.py
 
-test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-ng and a Korean font where it may
+test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-ng, PostgreSQL and a Korean font where it may
 	@sh scripts/system_packages.sh
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

@@ -83,3 +83,25 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Interval | None:
         return None
     found = stats.binomtest(int(hits), int(n)).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
+
+
+def bootstrap_ratio(sums: np.ndarray, counts: np.ndarray, n: int = 2000, seed: int = 0) -> np.ndarray:
+    """Draws of the means of many systems at once: of groups drawn with replacement, the sums over the counts.
+
+    For a mean this is `bootstrap` with groups, from their sums alone; every system is given the same draws, so that
+    differences between columns are draws of the difference.
+
+    sums, counts  (K, G): of K systems over G groups (speakers), zero where a system has none of a group
+    returns       (n, K), NaN where a draw has no clip of a system, and everywhere of fewer than two groups
+    Raises MeasureError.
+    """
+    sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
+    if sums.ndim != 2 or sums.shape != counts.shape:
+        raise MeasureError(f"Sums of shape {sums.shape} and counts of {counts.shape} must both be (systems, groups).")
+    systems, groups = sums.shape
+    if groups < 2:
+        return np.full((n, systems), np.nan)
+    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), n).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (drawn @ sums.T) / (drawn @ counts.T)
+    return np.where(np.isfinite(found), found, np.nan)

@@ -26,6 +26,7 @@ MOST_FILES = 64
 # Landlock: rights over files, as bits. What an older kernel does not know is left out.
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 MAKE_FILE, REMOVE_FILE = 1 << 8, 1 << 5
+DEVICE_CONTROL = 1 << 15
 FILL = READ_FILE | WRITE_FILE | READ_DIR | TRUNCATE | MAKE_FILE | REMOVE_FILE
 RIGHTS_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 CONNECT_AND_BIND, ABSTRACT_SOCKETS_AND_SIGNALS = 3, 3
@@ -114,6 +115,28 @@ def open_files(reads: Sequence[str], writes: Sequence[str], libraries: Sequence[
         for path in writes:
             _allow(rules, path, FILL, rights)
         return libc().syscall(RESTRICT_SELF, rules, 0) == 0
+    finally:
+        os.close(rules)
+
+
+def write_only_in(folders: Sequence[str]) -> bool:
+    """From now on files can be made, changed and removed in these folders alone; False where the kernel cannot do that.
+
+    What may be read and started stays as it was. For programs that are not ours, which `confine` would not let start.
+    """
+    version = landlock_version()
+    if not version:
+        return False
+    rights = RIGHTS_BY_VERSION[max(v for v in RIGHTS_BY_VERSION if v <= version)]
+    rights &= ~(EXECUTE | READ_FILE | READ_DIR | DEVICE_CONTROL)
+    attributes = struct.pack("=Q", rights)
+    rules = libc().syscall(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    if rules < 0:
+        return False
+    try:
+        for path in folders:
+            _allow(rules, path, rights, rights)
+        return prctl(38, 1) and libc().syscall(RESTRICT_SELF, rules, 0) == 0  # PR_SET_NO_NEW_PRIVS
     finally:
         os.close(rules)
 

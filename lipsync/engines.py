@@ -18,9 +18,10 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from .checkpoints import registry
 from .checkpoints.registry import Card
 from .errors import EngineError
 from .files import cache_dir
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _log = logging.getLogger(__name__)
 BATCH = 32
@@ -60,28 +64,34 @@ class Engine(ABC):
         """Arrays (B, ...) float32 by name -> arrays (B, ...) float32 by name, B from 1 up."""
 
 
-class TorchEngine(Engine):
-    """Eager torch; bf16 autocast on a GPU when asked for."""
+class ModuleEngine(Engine):
+    """A torch network as it is, wherever its weights lie; bf16 autocast when asked for."""
+
+    def __init__(self, network: nn.Module, inputs: Sequence[str], outputs: Sequence[str], bf16: bool = False) -> None:
+        self._network, self._inputs, self._outputs, self._bf16 = network, tuple(inputs), tuple(outputs), bf16
+        self.name = "torch"
+
+    def run(self, inputs: Values) -> Values:
+        import torch
+
+        device = next(self._network.parameters()).device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            out = self._network(*(torch.from_numpy(inputs[name]).to(device) for name in self._inputs))
+        out = out if isinstance(out, tuple) else (out,)
+        return {name: value.float().cpu().numpy() for name, value in zip(self._outputs, out, strict=True)}
+
+
+class TorchEngine(ModuleEngine):
+    """Eager torch on a processor or a GPU."""
 
     def __init__(self, spec: NetworkSpec, device: str = "cpu", precision: str = "float32") -> None:
         import torch
 
         if device == "cuda" and not torch.cuda.is_available():
             raise EngineError("torch sees no GPU on this machine: use the engine 'openvino' or 'torch'.")
+        network = registry.load(spec.card.name).to(device).eval()
+        super().__init__(network, [name for name, _ in spec.inputs], spec.outputs, precision == "bfloat16")
         self.name = f"torch {device} {precision}"
-        self._spec, self._torch, self._device = spec, torch, device
-        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._net = registry.load(spec.card.name).to(device).eval()
-
-    def run(self, inputs: Values) -> Values:
-        torch = self._torch
-        with (
-            torch.inference_mode(),
-            torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16),
-        ):
-            out = self._net(*(torch.from_numpy(inputs[name]).to(self._device) for name, _ in self._spec.inputs))
-        out = out if isinstance(out, tuple) else (out,)
-        return {name: value.float().cpu().numpy() for name, value in zip(self._spec.outputs, out, strict=True)}
 
 
 class OpenVINOEngine(Engine):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from .faces.landmarks import STEADY
+
 if TYPE_CHECKING:  # trainers use this module where PyAV is not
     from .media.reader import Frame
 
@@ -61,6 +63,37 @@ class CropRule:
     def alignment(self, box: np.ndarray, landmarks: np.ndarray | None = None, pad: float = 0.0) -> np.ndarray:
         """The alignment (2, 3) of a face box (4,); landmarks do not matter to a rule of boxes."""
         return box_alignment(*self.region(box, pad))
+
+
+@dataclass(frozen=True)
+class LandmarkRule:
+    """A crop that turns with the head: landmarks that do not move with speech are brought onto a mean shape.
+
+    shape  places of the landmarks faces.landmarks.STEADY in the crop, (u, v) in 0..1 each
+    """
+
+    shape: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def from_card(cls, crop: dict) -> LandmarkRule:
+        """Read the rule of a card: `"landmarks": [[u, v], ...]` (KeyError, ValueError where it is none)."""
+        shape = tuple((float(u), float(v)) for u, v in crop["landmarks"])
+        if len(shape) != len(STEADY):
+            raise ValueError(f"a crop by landmarks has {len(STEADY)} places, not {len(shape)}")
+        return cls(shape)
+
+    def alignment(self, box: np.ndarray, landmarks: np.ndarray, pad: float = 0.0) -> np.ndarray:
+        """The alignment (2, 3) of landmarks (29, 2), pixels: the similarity that takes the shape onto them with the
+        least squared error (Umeyama 1991). `pad` widens the crop by that share a side; the box does not matter."""
+        shape, seen = np.array(self.shape), np.asarray(landmarks, np.float64)[STEADY]
+        centre, middle = shape.mean(0), seen.mean(0)
+        a, b = (shape - centre) @ [1, 1j], (seen - middle) @ [1, 1j]  # as complex numbers a similarity is a product
+        turn = (a.conj() @ b) / max(float((a.conj() @ a).real), 1e-12)
+        turn = turn if abs(turn) > 1e-6 else 1e-6  # all landmarks in one place
+        linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+        origin = middle - linear @ centre
+        widened = linear * (1 + 2 * pad)
+        return np.concatenate([widened, (origin + linear @ [0.5, 0.5] - widened @ [0.5, 0.5])[:, None]], axis=1)
 
 
 def box_alignment(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:

@@ -32,6 +32,7 @@ OTHERS = _endings(
     "part crdownload download partial tmp temp bak swp lock"
 )
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+LARGEST_BYTES = 64 << 20  # of a list: a million rows of ours have about as much
 SERIES = 10  # pictures whose names count on, in a folder without films, are the frames of one
 
 
@@ -81,8 +82,17 @@ def read_list(path: Path, needed: Iterable[str], what: str) -> list[dict[str, st
     needed  columns that must be there; what: the list in sentences, "list of pairs"
     Raises InputError, with what was found.
     """
+    return [cells for _, cells in read_rows(path, needed, what)]
+
+
+def read_rows(path: Path, needed: Iterable[str], what: str) -> list[tuple[int, dict[str, str]]]:
+    """As read_list, each row with the number of the line on which it ends, from 1 on."""
     needed = list(needed)
     try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise InputError(
+                f"The {what} {path} has {path.stat().st_size >> 20} MB; a list has {LARGEST_BYTES >> 20} at most."
+            )
         text, encoding = _decoded(path.read_bytes())
     except OSError as error:
         raise InputError(f"The {what} {path} cannot be read: {error.strerror}.") from error
@@ -92,12 +102,13 @@ def read_list(path: Path, needed: Iterable[str], what: str) -> list[dict[str, st
     text = text[told.end() :] if told else text
     head = next((line for line in text.splitlines() if line.strip()), "")
     separator = told[1] if told else max(SEPARATORS, key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True))
+        lines = [(reader.line_num + bool(told), [cell.strip() for cell in line]) for line in reader]
     except csv.Error as error:
         raise InputError(f"The {what} {path} cannot be read: {error}.") from error
-    lines = [[cell.strip() for cell in line] for line in lines if any(cell.strip() for cell in line)]
-    columns = [cell.lower() for cell in lines[0]] if lines else []
+    lines = [(number, line) for number, line in lines if any(line)]
+    columns = [cell.lower() for cell in lines[0][1]] if lines else []
     if len(lines) < 2 or not set(needed) <= set(columns):
         names = " and ".join(needed)
         found = f"in {encoding} with {SEPARATORS.get(separator, repr(separator))} between columns, its header is"
@@ -105,7 +116,7 @@ def read_list(path: Path, needed: Iterable[str], what: str) -> list[dict[str, st
             f"The {what} {path} needs a header with the column{'s' * (len(needed) > 1)} {names}, and rows below it; "
             f"read {found} {', '.join(columns) or 'empty'}."
         )
-    return [dict(zip(columns, line, strict=False)) for line in lines[1:]]
+    return [(number, dict(zip(columns, line, strict=False))) for number, line in lines[1:]]
 
 
 def _decoded(data: bytes) -> tuple[str, str]:

@@ -47,10 +47,14 @@ class Monitor:
         self.seconds: dict[str, float] = {}
         self.peak_rss_mb = rss_mb()
 
-    def step(self, stage: str, done: int, total: int) -> None:
-        """Report progress, ten times a second at most. Raises Cancelled."""
+    def check(self) -> None:
+        """Raises Cancelled where the work was stopped."""
         if self._cancelled is not None and self._cancelled():
             raise Cancelled("The work was stopped; nothing was left behind.")
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        """Report progress, ten times a second at most. Raises Cancelled."""
+        self.check()
         now = time.monotonic()
         began = self._began.setdefault(stage, now)
         if now - self._last > 0.1 or done >= total:

@@ -70,7 +70,8 @@ class BenchmarkSet:
 
 class System(ABC):
     """What is measured: makes the video of a pair. True of every system: the same pair gives the same picture and sound
-    again; nothing is written outside the folder of `out`; it keeps no state between pairs.
+    again; nothing is written outside the folder of `out`; it keeps no state between pairs; before `prepare` it can be
+    pickled, since every worker has its own.
 
     name         as the leaderboard shows it, unique
     fingerprint  changes with anything that could change an output (weights, options, the files of a submission)
@@ -80,6 +81,9 @@ class System(ABC):
     name: str
     fingerprint: str
     tier: str = "ours"
+
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to load
+        """Load what is needed before the first pair, so that loading is not counted as speed. Raises LipsyncError."""
 
     @abstractmethod
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:

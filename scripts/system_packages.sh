@@ -10,6 +10,7 @@ has 'libgthread-2\.0\.so\.0' || needed="$needed libglib2.0-0"
 if [ "$1" != demo ]; then
     command -v chromium >/dev/null 2>&1 || wanted="$wanted chromium"
     command -v espeak-ng >/dev/null 2>&1 || wanted="$wanted espeak-ng"
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted="$wanted postgresql"
     fc-list :lang=ko 2>/dev/null | grep -q . || wanted="$wanted fonts-nanum"
 fi
 [ -z "$needed$wanted" ] && exit 0

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from lipsync.blending import crop_mask, mouth_mask, paste
 from lipsync.faces.landmarks import CORNERS, INNER_LIPS
 from lipsync.faces.references import choose_reference, reference_cost, role_costs
-from lipsync.geometry import top_half
+from lipsync.geometry import CropRule, box_alignment, crop_face, top_half
+from lipsync.models.base import LipSyncModel
 from lipsync.models.wav2lip import from_network, to_network
 
 from . import networks
-from .data.arrays import SILENCE, Arrays, column, mel_window, plain_look
+from .data.arrays import SILENCE, Arrays, column, feature_window, mel_window, plain_look, view_region
 from .data.sampling import BOX_PX
 from .measure import MOST, offset_curve, sync_accuracy
 
@@ -88,6 +90,70 @@ def generate(
         with torch.no_grad(), networks.autocast(device):
             made.append(network(mel, face.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
     return from_network(np.concatenate(made))
+
+
+def model_alignments(model: LipSyncModel, arrays: Arrays, i: int) -> np.ndarray:
+    """(T, 2, 3): where a model's crop lies in each stored frame of clip i."""
+    if isinstance(model.rule, CropRule):
+        place = box_alignment(*view_region(model.rule))
+        return np.broadcast_to(place, (arrays.clips[i].frames, 2, 3))
+    return np.stack([model.rule.alignment(None, points) for points in arrays.points(i)])
+
+
+def model_windows(model: LipSyncModel, arrays: Arrays, i: int, frames: int) -> np.ndarray:
+    """(frames, C, width): what a model sees of clip i's sound."""
+    own, clip = model.audio, arrays.clips[i]
+    rows = arrays.feature(i, own.feature)
+    return np.stack(
+        [
+            feature_window(rows, own.feature, clip, t + own.start_frames, own.width, own.start_columns)
+            for t in range(frames)
+        ]
+    )
+
+
+def model_references(model: LipSyncModel, arrays: Arrays, i: int, crops: np.ndarray) -> np.ndarray:
+    """(T, S, S, 3 R): the references of a clip's first T crops, by the roles of the model."""
+    if set(model.roles) == {"still"}:
+        closed = lip_gaps(arrays, i)[: len(crops)].argsort()
+        picked = np.resize(closed[: 2 * len(model.roles) : 2], len(model.roles))
+        return np.broadcast_to(np.concatenate(crops[picked], axis=2), (*crops.shape[:3], 3 * len(model.roles)))
+    return crops[resting(arrays, i, crops)]
+
+
+def pasted(model: LipSyncModel, arrays: Arrays, i: int, made: np.ndarray) -> np.ndarray:
+    """Made crops (T, S, S, 3) back in the stored frames (T, 160, 160, 3) of clip i, as the engine puts them."""
+    frames, places, points = arrays.frames(i)[: len(made)].copy(), model_alignments(model, arrays, i), arrays.points(i)
+    for frame, picture, place, landmarks in zip(frames, made, places, points, strict=False):
+        mask = crop_mask(len(picture)) if model.blend == "replace" else mouth_mask(landmarks, place, 0.04, len(picture))
+        paste(frame, place, picture, mask)
+    return frames
+
+
+def model_figures(model: LipSyncModel, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int]
+                  ) -> dict[str, float]:  # fmt: skip
+    """Means over clips: likeness to the truth under the own voice, and the sync expert's answers under a foreign one,
+    both in the stored frames, as a viewer sees them."""
+    rows, look = [], plain_look()
+    for i in clips:
+        places = model_alignments(model, arrays, i)
+        seen = np.stack([crop_face(f, a, model.size_px) for f, a in zip(arrays.frames(i), places, strict=True)])
+        references = model_references(model, arrays, i, seen)
+        truth = np.stack([look(f) for f in arrays.frames(i)])
+        made = model.generate(seen, references, model_windows(model, arrays, i, len(seen)))
+        own = np.stack([look(f) for f in pasted(model, arrays, i, made)])
+        row = {"psnr": psnr(truth, own), "ssim": ssim(truth, own), "sharp": sharpness(own) / sharpness(truth)}
+        if expert is not None:
+            voice = foreign(arrays, i)
+            length = min(len(seen), arrays.clips[voice].frames)
+            windows = model_windows(model, arrays, voice, length)
+            made = model.generate(seen[:length], references[:length], windows)
+            faces = np.stack([look(f) for f in pasted(model, arrays, i, made)])
+            audio, face = _embed(expert, faces, heard(arrays, voice, length - 4, 0, gated=False))
+            row["sync_accuracy"], _ = sync_accuracy(audio, face)
+            row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
+        rows.append(row)
+    return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
 
 
 def psnr(reference: np.ndarray, estimated: np.ndarray) -> float:

@@ -151,7 +151,7 @@ def discriminator(config: Config, ear: nn.Module | None = None) -> Quality | Com
     return CompactQuality(sound=ear.audio(torch.zeros(1, 1, 80, 16)).shape[1] if config.hears else 0)
 
 
-def warm(network: nn.Module, config: Config) -> nn.Module:
+def load_initial_weights(network: nn.Module, config: Config) -> nn.Module:
     """Start from `config.start`; names and shapes must be the network's own.
 
     A compact expert may start from one of a longer window: its last face stands for those that are left out.
@@ -187,6 +187,6 @@ def autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bf16(device.type))
 
 
-def seeded(config: Config) -> None:
+def set_seed(config: Config) -> None:
     """Weights drawn after this are the same on every machine and process."""
     torch.manual_seed(config.seed)

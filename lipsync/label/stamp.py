@@ -14,11 +14,12 @@ class Stamp:
     """A small chip that says "AI lip-sync", in the same corner of every frame of a video.
 
     width, height  of the frames, pixels. `region` is x0, y0, x1, y1 of the only pixels it changes.
+    text           what it says instead, where real videos are shown among made ones (studies)
     """
 
-    def __init__(self, width: int, height: int):
+    def __init__(self, width: int, height: int, text: str = TEXT):
         self._size = width, height
-        grey, alpha = _chip(width, height)
+        grey, alpha = _chip(width, height, text)
         self._shape = alpha.shape
         # out = frame * keep / 255 + add, in whole numbers
         self._keep = np.repeat(np.round((1 - alpha) * 255).astype(np.uint8)[..., None], 3, 2)
@@ -58,13 +59,13 @@ class Stamp:
         cv2.add(cv2.multiply(part, self._keep, scale=1 / 255), self._add, dst=part)
 
 
-def _chip(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def _chip(width: int, height: int, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Grey value 0..255 and opacity 0..1 of the stamp, both (h, w) float32, h and w even, within the frame."""
     from PIL import Image, ImageDraw, ImageFont
 
     text_px = max(MIN_TEXT_PX, round(min(width, height) * SHARE / 1.35))
     font = ImageFont.load_default(text_px)
-    x0, y0, x1, y1 = font.getbbox(TEXT)
+    x0, y0, x1, y1 = font.getbbox(text)
     h = round(text_px * 1.35 / 2) * 2
     w = round((x1 - x0 + h * 0.8) / 2) * 2
     fit = min(1.0, width / w, height / h)  # a thumbnail-sized video gets a smaller chip
@@ -72,7 +73,7 @@ def _chip(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     shape = Image.new("L", (w * scale, h * scale))
     ImageDraw.Draw(shape).rounded_rectangle((0, 0, w * scale - 1, h * scale - 1), h * scale / 3, fill=255)
     letters = Image.new("L", (w, h))
-    ImageDraw.Draw(letters).text(((w - x1 - x0) / 2, (h - y1 - y0) / 2), TEXT, font=font, fill=255)
+    ImageDraw.Draw(letters).text(((w - x1 - x0) / 2, (h - y1 - y0) / 2), text, font=font, fill=255)
     size = max(int(w * fit) & ~1, 1), max(int(h * fit) & ~1, 1)
     ink, body = (np.asarray(i.resize(size, Image.Resampling.LANCZOS), np.float32) / 255 for i in (letters, shape))
     alpha = np.maximum(0.65 * body, 0.95 * ink)

@@ -11,16 +11,16 @@ import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from .. import audio
 from ..checkpoints import registry
 from ..checkpoints.registry import Card
-from ..engines import BATCH, Engine, NetworkSpec, open_engine
+from ..engines import BATCH, Engine, ModuleEngine, NetworkSpec, open_engine
 from ..errors import ModelError
-from ..geometry import CropRule, box_alignment, crop_face
+from ..geometry import CropRule, LandmarkRule, box_alignment, crop_face
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +50,7 @@ class LipSyncModel(ABC):
     audio    which sound belongs to a frame
     roles    references beside the frame, each one of ROLES
     blend    how its crops are put back, one of BLENDS: through the mouth's mask, by Poisson blending in it, or whole
+    gated    silence between the words before the network hears it
     """
 
     inputs: ClassVar[dict[str, tuple[int, ...]]]
@@ -57,6 +58,7 @@ class LipSyncModel(ABC):
     audio: AudioWindow
     roles: tuple[str, ...] = ("closed",)
     blend: str = "mask"
+    gated: bool = True
 
     def __init__(self, card: Card, engine: str = "auto") -> None:
         self.card, self.sha256 = card, registry.sha256(card.name)
@@ -64,6 +66,15 @@ class LipSyncModel(ABC):
         self.rule = self.alignment_rule(card)
         self._engine = self.open_network(card, self.inputs, self.outputs, self.sample, engine)
         self.engine = self._engine.name
+
+    @classmethod
+    def around(cls, network: nn.Module, rule: CropRule | LandmarkRule | None = None) -> Self:
+        """The model of a network in memory, without checkpoint or card: for training, where nothing is stored yet."""
+        model = cls.__new__(cls)
+        model.size_px = next(shape[-1] for shape in reversed(cls.inputs.values()))
+        model.rule, model.engine = rule or CropRule(), "torch"
+        model._engine = ModuleEngine(network, tuple(cls.inputs), cls.outputs)
+        return model
 
     @staticmethod
     @abstractmethod
@@ -99,9 +110,11 @@ class LipSyncModel(ABC):
         """The sound as the network sees it: waveform (S,) float32 16 kHz -> (C, T) float32.
 
         It is brought to one level first, so that a quiet recording moves the mouth as far as a loud one. Between the
-        words the waveform is silenced: breath and room noise would keep the mouth moving.
+        words the waveform is silenced (`gated`): breath and room noise would keep the mouth moving.
         """
         waveform = audio.levelled(waveform)
+        if not self.gated:
+            return audio.FEATURES[self.audio.feature].extract(waveform)
         cells = -(-len(waveform) // CELL)
         speech = np.repeat(audio.loud_frames(waveform, audio.SAMPLE_RATE // CELL, cells), CELL)[: len(waveform)]
         return audio.FEATURES[self.audio.feature].extract(waveform * speech)
@@ -136,6 +149,7 @@ class LipSyncModel(ABC):
 MODELS: dict[str, str | type[LipSyncModel]] = {
     "wav2lip": "wav2lip:Wav2LipModel",
     "wav2lip-warp": "wav2lip:WarpModel",
+    "lipgan": "lipgan:LipGANModel",
 }
 
 

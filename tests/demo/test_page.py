@@ -384,11 +384,11 @@ def test_status_sentences():
 
 
 def test_typed_words_become_a_voice(tmp_path):
-    if not voices.can_speak():
-        pytest.skip("espeak-ng is not installed: typed words are not tested")
     from lipsync.media.reader import probe
 
-    for language, kind, words in (("en-us", "low", "Hello there."), ("ko", "high", "안녕하세요.")):
+    for language, kind, words in (("en-us", "high", "Hello there."), ("ko", "high", "안녕하세요.")):
+        if not voices.can_speak(language):
+            pytest.skip(f"nothing here speaks {language}: typed words are not tested")
         assert 0.3 < probe(voices.speak(words, language, kind, tmp_path / f"{kind}.wav")).duration_s < 5
 
 

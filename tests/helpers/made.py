@@ -1,5 +1,6 @@
 """Clips for the evaluation's tests: the astronaut with a voice, flashes that click, and a judge without weights."""
 
+import shutil
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -22,8 +23,8 @@ FLASHES = Protocol("lrs", "whole", shifts=10, padded=True, min_frames=6)
 def spoken(folder: Path, seconds: float, words: str = WORDS) -> np.ndarray:
     """A voice over and over: (S,) float32 at 16 kHz; espeak-ng's, or bursts of a buzz where it is not installed."""
     path = folder / "words.wav"
-    if voices.can_speak():
-        voices.speak(words, "en-us", "low", path)
+    if shutil.which("espeak-ng"):  # the same everywhere, whatever other voices are installed
+        voices.speak(words, "en-us", "low", path, "espeak-ng")
     else:
         make_voice(path, 3)
     return np.resize(read_waveform(path), round(16_000 * seconds))

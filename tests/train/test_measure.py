@@ -317,7 +317,7 @@ def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkey
     assert set(card["metrics"]) == {"chosen on", "as stored"}
     assert networks.teacher("tiny-expert").window == window
     again = replace(Config.load(run), start="tiny-expert")  # fine-tuning starts from what is registered
-    assert networks.warm(networks.expert(again), again) is not None
+    assert networks.load_initial_weights(networks.expert(again), again) is not None
 
 
 def test_a_warping_generator_begins_as_the_one_it_starts_from(data, tmp_path):
@@ -326,14 +326,14 @@ def test_a_warping_generator_begins_as_the_one_it_starts_from(data, tmp_path):
     old = networks.generator(GeneratorConfig(width=2)).eval()
     save_file(old.state_dict(), tmp_path / "old.safetensors")
     config = GeneratorConfig(width=2, warp=True, start=str(tmp_path / "old.safetensors"))
-    new = networks.warm(networks.generator(config), config).eval()
+    new = networks.load_initial_weights(networks.generator(config), config).eval()
     mel, face = torch.randn(2, 1, 80, 16), torch.rand(2, 15, 96, 96)
     with torch.no_grad():
         made = new(mel, face)
         torch.testing.assert_close(new.maps[:, :3], old(mel, face[:, :6]))
     assert made.shape == (2, 3, 96, 96) and new.maps[:, -1].mean() > 0.2
     with pytest.raises(TrainingError, match="does not fit"):
-        networks.warm(networks.generator(GeneratorConfig(width=1, warp=True)), config)
+        networks.load_initial_weights(networks.generator(GeneratorConfig(width=1, warp=True)), config)
 
 
 @pytest.mark.parametrize("warp", [False, True])
@@ -380,9 +380,9 @@ def test_the_ablation_is_one_table_and_goes_on_where_it_stopped(data, tmp_path, 
 
 def test_an_expert_starts_from_one_of_a_longer_window():
     """Shown one face, it says what the other says of that face five times over."""
-    whole = networks.warm(networks.expert(ExpertConfig()), ExpertConfig(start="expert-lab")).eval()
+    whole = networks.load_initial_weights(networks.expert(ExpertConfig()), ExpertConfig(start="expert-lab")).eval()
     config = ExpertConfig(window=1, start="expert-lab")
-    short = networks.warm(networks.expert(config), config).eval()
+    short = networks.load_initial_weights(networks.expert(config), config).eval()
     face = torch.rand(2, 3, 48, 96)
     assert torch.allclose(short.face(face), whole.face(face.repeat(1, 5, 1, 1)), atol=1e-5)
 

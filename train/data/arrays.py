@@ -19,9 +19,9 @@ import numpy as np
 from lipsync.geometry import CropRule
 
 from ..config import TrainingError
-from .shards import FPS, SIZE_PX, VIEW, plain_mel
+from .shards import FEATURES, FPS, SIZE_PX, VIEW
 
-MEL_AHEAD = 16  # columns before the first frame in a clip's features
+MEL_AHEAD = FEATURES["mel"].ahead  # columns before the first frame
 FACE_PX = 96
 COLUMNS = 16  # of a window
 SILENCE = np.float32(-4)
@@ -37,10 +37,7 @@ class Clip:
     group: str
     first: int
     frames: int
-    first_mel: int
-    mel_columns: int
-    first_mfcc: int
-    mfcc_rows: int
+    features: dict[str, tuple[int, int]]  # name: first row, rows
     offset: float = 0  # a multiple of a quarter
 
 
@@ -83,19 +80,21 @@ class Arrays:
 
         gated  silence between the words, as LipSyncModel.audio_features gives it
         """
-        clip = self.clips[i]
-        mel = plain_mel(self.parts[self.part_of[i]]["mel"][clip.first_mel : clip.first_mel + clip.mel_columns])
+        mel = self.feature(i, "mel")
         if gated:
             speech = self.speech(i)
             frame = ((np.arange(len(mel)) - MEL_AHEAD) * FPS // 80).clip(0, len(speech) - 1)
             mel[~speech[frame]] = SILENCE
         return mel
 
+    def feature(self, i: int, name: str) -> np.ndarray:
+        """(T, C) float32 of clip i; row FEATURES[name].ahead is the moment of frame 0."""
+        first, rows = self.clips[i].features[name]
+        return FEATURES[name].plain(self.parts[self.part_of[i]][name][first : first + rows])
+
     def mfcc(self, i: int) -> np.ndarray:
-        """(K, 13) float32; row 20 is the moment of frame 0."""
-        clip = self.clips[i]
-        stored = self.parts[self.part_of[i]]["mfcc"][clip.first_mfcc : clip.first_mfcc + clip.mfcc_rows]
-        return stored.astype(np.float32) / 2
+        """(K, 13) float32, SyncNet's; row 20 is the moment of frame 0."""
+        return self.feature(i, "mfcc")
 
 
 def open_arrays(folder: Path, splits: list[str], drop: set[str] = frozenset(),
@@ -117,8 +116,8 @@ def open_arrays(folder: Path, splits: list[str], drop: set[str] = frozenset(),
                 f"unpack`; the split of a clip is said in the manifest, or drawn by `preprocess` from a folder."
             )
         rows = json.loads((folder / split / "clips.json").read_text())
-        parts.append({n: np.load(folder / split / f"{n}.npy", mmap_mode="r")
-                      for n in ("frames", "mel", "mfcc", "points", "speech")})  # fmt: skip
+        names = ("frames", *FEATURES, "points", "speech")
+        parts.append({n: np.load(folder / split / f"{n}.npy", mmap_mode="r") for n in names})
         for row in rows:
             if row["key"] in drop:
                 continue
@@ -131,9 +130,14 @@ def open_arrays(folder: Path, splits: list[str], drop: set[str] = frozenset(),
 # --- pictures ------------------------------------------------------------------------------------------------
 
 
+def view_region(rule: CropRule, size_px: int = SIZE_PX) -> np.ndarray:
+    """A rule's crop in pixels of a stored crop: (4,) x0 y0 x1 y1."""
+    return _in_view(rule.offsets.astype(np.float64), size_px)
+
+
 def face_region(size_px: int = SIZE_PX) -> np.ndarray:
     """The networks' crop (geometry.CropRule's default) in pixels of a stored crop: (4,) x0 y0 x1 y1."""
-    return _in_view(CropRule().offsets.astype(np.float64), size_px)
+    return view_region(CropRule(), size_px)
 
 
 def judge_region(size_px: int = SIZE_PX) -> np.ndarray:
@@ -280,6 +284,14 @@ def mel_window(mel: np.ndarray, start: int, rate: float = 1.0, columns: int = CO
     padded = np.concatenate([mel, np.full((1, mel.shape[1]), SILENCE, np.float32)])
     low0, low1 = (np.where((k < 0) | (k >= len(mel)), len(mel), k) for k in (low, low + 1))
     return (padded[low0] * (1 - part) + padded[low1] * part).T
+
+
+def feature_window(rows: np.ndarray, name: str, clip: Clip, frame: float, width: int, start: float) -> np.ndarray:
+    """(C, width) float32: the window of a frame, `start` columns from it, by the arithmetic of audio.frame_columns;
+    beyond the ends the last row repeats."""
+    feature = FEATURES[name]
+    first = feature.ahead + int(np.floor(Fraction(frame + clip.offset) * feature.rate / FPS + Fraction(start)))
+    return rows[np.clip(np.arange(first, first + width), 0, len(rows) - 1)].T
 
 
 def change_sound(mel: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:

@@ -22,7 +22,18 @@ from pathlib import Path
 import numpy as np
 
 from ..config import TrainingError
-from .shards import CLIPS_A_SHARD, FPS, SIZE_PX, VIEW, clip_members, pack_features, read_tar, split_of, write_tar
+from .shards import (
+    AHEAD_S,
+    CLIPS_A_SHARD,
+    FPS,
+    SIZE_PX,
+    VIEW,
+    clip_members,
+    pack_features,
+    read_tar,
+    split_of,
+    write_tar,
+)
 
 SHORTEST_FRAMES = 20
 LONGEST_FRAMES = 500  # 20 s: longer tracks are cut into clips of this length
@@ -163,19 +174,15 @@ def _clips(path: Path, expert: str | None) -> Iterator[tuple[bytes, dict[str, np
                 picked.append(frame)
             for start, crops, points, facts in _stretches(frames, picked, waveform, info.fps, expert):
                 s0, s1 = ((tick + t) * 16000 // FPS for t in (start, start + len(crops)))
-                # a margin of sound on both sides, so that windows at the ends hear what was there: 0.2 s
-                part = np.zeros(s1 - s0 + 6400, np.float32)
-                a, b = max(s0 - 3200, 0), min(s1 + 3200, len(waveform))
-                part[a - s0 + 3200 : b - s0 + 3200] = waveform[a:b]
+                margin = round(AHEAD_S * 16_000)  # on both sides, so that windows at the ends hear what was there
+                part = np.zeros(s1 - s0 + 2 * margin, np.float32)
+                a, b = max(s0 - margin, 0), min(s1 + margin, len(waveform))
+                part[a - s0 + margin : b - s0 + margin] = waveform[a:b]
                 if np.abs(part).max() < 1e-3:
                     quiet += 1
                     continue
-                features = pack_features(
-                    audio.mel(part),  # column 16 and row 20 are the first frame's moment
-                    audio.mfcc_syncnet(part * 32768),
-                    points,
-                    audio.loud_frames(part[3200:-3200], FPS, len(crops)),
-                )
+                spoken = audio.loud_frames(part[margin:-margin], FPS, len(crops))
+                features = pack_features(part, points, spoken)
                 given += 1
                 yield _encode(crops), features, facts | {"start": tick + start, "source_fps": float(info.fps)}
             at, tick = at + len(frames), tick + len(picked)

@@ -4,7 +4,8 @@ A shard holds for each clip KEY.mp4 (crops, H.264), KEY.npz (features of the sou
 (the
 index row): `webdataset` reads it as it is. `unpack` needs only numpy and opencv and writes one folder a split:
   frames.npy (N, 160, 160, 3) uint8 RGB        mel.npy (M, 80) uint8, -4..4 as 0..63    mfcc.npy (K, 13) int8, halves
-  points.npy (N, 29, 2) float16, crop pixels   speech.npy (N,) bool                     clips.json  where each clip lies
+  points.npy (N, 29, 2) float16, crop pixels   mfcc12.npy (K, 12) int8, halves          speech.npy (N,) bool
+  clips.json  where each clip lies
 which trainers map into memory; they need numpy, torch and safetensors alone. Sound is kept as what networks hear of it,
 coarsely (the steps' rms error is 3 % of the spread of speech): an hour of it costs 14 MB, and no decoder is needed.
 """
@@ -16,7 +17,8 @@ import json
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ SIZE_PX = 160
 VIEW = (-0.78, -0.65, 0.78, 0.91)
 CLIPS_A_SHARD = 250
 MEL_LEVELS = 63
+AHEAD_S = 0.2  # of sound before a clip's first frame and after its last
 
 
 def face_card(view: tuple[float, float, float, float] | None = None, size_px: int = 96) -> dict:
@@ -82,39 +85,88 @@ def read_tar(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield key, sample
 
 
-def pack_features(mel: np.ndarray, mfcc: np.ndarray, points: np.ndarray, speech: np.ndarray) -> dict[str, np.ndarray]:
-    """Features in their stored form.
+@dataclass(frozen=True)
+class Feature:
+    """One kind of stored audio feature; another one is another entry of FEATURES.
 
-    mel     (80, T) float32 -4..4       -> PNG of 64 levels
-    mfcc    (K, 13) float               -> int8 in steps of a half
-    points  (N, 29, 2) float, pixels    -> int16 differences in time, in quarters of a pixel
-    speech  (N,) bool
+    rate     rows a second; ahead: rows before a clip's first frame (AHEAD_S seconds of sound)
+    extract  waveform (S,) float32, 16 kHz -> (T, C) float
+    pack     (T, C) float -> what the shard holds; unpack: that -> (T, C) as the arrays hold it
+    plain    as the arrays hold it -> (T, C) float32
     """
+
+    rate: int
+    extract: Callable[[np.ndarray], np.ndarray]
+    pack: Callable[[np.ndarray], np.ndarray]
+    unpack: Callable[[np.ndarray], np.ndarray]
+    plain: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def ahead(self) -> int:
+        return round(AHEAD_S * self.rate)
+
+
+def _extract(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    def extract(waveform: np.ndarray) -> np.ndarray:
+        from lipsync import audio  # trainers have no librosa
+
+        if name == "mel":
+            return audio.mel(waveform).T
+        return audio.mfcc_syncnet(waveform * 32768) if name == "mfcc" else audio.mfcc12(waveform * 32768).T
+
+    return extract
+
+
+def _to_png(mel: np.ndarray) -> np.ndarray:
     import cv2
 
-    levels = np.round((mel.T + 4) * (MEL_LEVELS / 8)).astype(np.uint8)
-    png = cv2.imencode(".png", np.ascontiguousarray(levels.T), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
-    quarters = np.round(points * 4).astype(np.int16)
-    return {
-        "mel": png.ravel(),
-        "mfcc": np.round(mfcc * 2).clip(-127, 127).astype(np.int8),
-        "points": np.diff(quarters, axis=0, prepend=np.int16(0)).astype(np.int16),
-        "speech": speech,
-    }
+    levels = np.round((mel + 4) * (MEL_LEVELS / 8)).astype(np.uint8)
+    return cv2.imencode(".png", np.ascontiguousarray(levels.T), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].ravel()
 
 
-def unpack_features(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Stored features as the arrays keep them: mel (T, 80) uint8 levels, mfcc, points float16, speech."""
+def _from_png(stored: np.ndarray) -> np.ndarray:
     import cv2
 
-    mel = cv2.imdecode(stored["mel"], cv2.IMREAD_UNCHANGED).T
-    points = (np.cumsum(stored["points"], axis=0, dtype=np.int32) / 4).astype(np.float16)
-    return {"mel": mel, "mfcc": stored["mfcc"], "points": points, "speech": stored["speech"]}
+    return cv2.imdecode(stored, cv2.IMREAD_UNCHANGED).T
 
 
 def plain_mel(levels: np.ndarray) -> np.ndarray:
     """uint8 levels -> float32 -4..4."""
     return levels.astype(np.float32) * np.float32(8 / MEL_LEVELS) - 4
+
+
+def _in_halves(rows: np.ndarray) -> np.ndarray:
+    return np.round(rows * 2).clip(-127, 127).astype(np.int8)
+
+
+def _from_halves(stored: np.ndarray) -> np.ndarray:
+    return stored.astype(np.float32) / 2
+
+
+FEATURES: dict[str, Feature] = {
+    "mel": Feature(80, _extract("mel"), _to_png, _from_png, plain_mel),
+    "mfcc": Feature(100, _extract("mfcc"), _in_halves, np.asarray, _from_halves),
+    "mfcc12": Feature(100, _extract("mfcc12"), _in_halves, np.asarray, _from_halves),
+}
+
+
+def pack_features(waveform: np.ndarray, points: np.ndarray, speech: np.ndarray) -> dict[str, np.ndarray]:
+    """What a clip's sound and face are stored as.
+
+    waveform  (S,) float32, 16 kHz, from AHEAD_S seconds before the first frame to as long after the last
+    points    (N, 29, 2) float, pixels    -> int16 differences in time, in quarters of a pixel
+    speech    (N,) bool
+    """
+    quarters = np.round(points * 4).astype(np.int16)
+    stored = {name: feature.pack(feature.extract(waveform)) for name, feature in FEATURES.items()}
+    return stored | {"points": np.diff(quarters, axis=0, prepend=np.int16(0)).astype(np.int16), "speech": speech}
+
+
+def unpack_features(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Stored features as the arrays keep them: rows (T, C) of each of FEATURES, points float16, speech."""
+    points = (np.cumsum(stored["points"], axis=0, dtype=np.int32) / 4).astype(np.float16)
+    rows = {name: feature.unpack(stored[name]) for name, feature in FEATURES.items()}
+    return rows | {"points": points, "speech": stored["speech"]}
 
 
 def decode_video(video: bytes) -> np.ndarray:
@@ -165,8 +217,8 @@ def _unpack_split(paths: list[Path], whole: Path) -> None:
     folder.mkdir(parents=True)
     total = sum(json.loads(sample["json"])["frames"] for path in paths for _, sample in read_tar(path))
     frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (total, SIZE_PX, SIZE_PX, 3))
-    columns: dict[str, list[np.ndarray]] = {"mel": [], "mfcc": [], "points": [], "speech": []}
-    clips, at = [], {"frames": 0, "mel": 0, "mfcc": 0}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*FEATURES, "points", "speech")}
+    clips, at = [], dict.fromkeys(("frames", *FEATURES), 0)
     for path in paths:
         for key, sample in read_tar(path):
             row, pictures = json.loads(sample["json"]), decode_video(sample["mp4"])
@@ -178,10 +230,11 @@ def _unpack_split(paths: list[Path], whole: Path) -> None:
                     f"damaged, or this opencv cannot decode H.264: write it again with `python -m train preprocess`."
                 )
             frames[at["frames"] : at["frames"] + len(pictures)] = pictures
-            clips.append(row | {"key": key, "first": at["frames"], "first_mel": at["mel"], "first_mfcc": at["mfcc"],
-                                "mel_columns": len(parts["mel"]), "mfcc_rows": len(parts["mfcc"])})  # fmt: skip
-            at = {"frames": at["frames"] + len(pictures), "mel": at["mel"] + len(parts["mel"]),
-                  "mfcc": at["mfcc"] + len(parts["mfcc"])}  # fmt: skip
+            rows = {name: [at[name], len(parts[name])] for name in FEATURES}
+            clips.append(row | {"key": key, "first": at["frames"], "features": rows})
+            at["frames"] += len(pictures)
+            for name in FEATURES:
+                at[name] += len(parts[name])
             for name, part in parts.items():
                 columns[name].append(part)
     frames.flush()

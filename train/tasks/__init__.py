@@ -15,6 +15,7 @@ TASKS: dict[str, str | type[Task]] = {
     "sync_expert": "sync_expert:ExpertTask",
     "wav2lip": "wav2lip:GeneratorTask",
     "syncnet": "syncnet:SyncNetTask",
+    "lipgan": "lipgan:LipGANTask",
 }
 OLD_NAMES = {"expert": "sync_expert", "generator": "wav2lip", "judge": "syncnet"}  # of before 2026-12, still read
 

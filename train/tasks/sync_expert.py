@@ -99,9 +99,12 @@ class ExpertTask(Task):
         return {"input": {"mel": mel, "mel_start_frames": 0, "window": window}, "crop": face_card()}
 
     def __init__(self, config: ExpertConfig, teach: Arrays, tune: Arrays, choose_from: int = 60) -> None:
-        networks.seeded(config)
+        networks.set_seed(config)
         self.config, self.teach, self.tune = config, teach, tune
-        self.networks = {"expert": networks.warm(networks.expert(config), config), "temperature": Temperature()}
+        self.networks = {
+            "expert": networks.load_initial_weights(networks.expert(config), config),
+            "temperature": Temperature(),
+        }
         width = self.networks["expert"].face_encoder[-1 if config.network == "published" else -3]
         width = width.conv_block[0].out_channels if config.network == "published" else width.out_channels
         self.networks["shapes"] = Shapes(width, config.window)

@@ -81,10 +81,10 @@ class SyncNetTask(Task):
         }
 
     def __init__(self, config: SyncNetConfig, teach: Arrays, tune: Arrays, choose_from: int = 40) -> None:
-        networks.seeded(config)
+        networks.set_seed(config)
         self.config, self.teach, self.tune = config, teach, tune
-        self.networks = {"judge": networks.warm(networks.judge(config), config), "temperature": Temperature(),
-                         "shapes": Shapes(1024, 5)}  # fmt: skip
+        judge = networks.load_initial_weights(networks.judge(config), config)
+        self.networks = {"judge": judge, "temperature": Temperature(), "shapes": Shapes(1024, 5)}
         decayed = [p for p in self.networks["judge"].parameters() if p.ndim > 1]
         others = [p for n in self.networks.values() for p in n.parameters() if p.ndim <= 1]
         self.optimisers = {"judge": torch.optim.AdamW(

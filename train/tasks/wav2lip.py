@@ -96,9 +96,9 @@ class GeneratorTask(Task):
         return {"input": {"mel": mel, "mel_start_frames": MEL_START, "face": face}, "crop": face_card()}
 
     def __init__(self, config: GeneratorConfig, teach: Arrays, tune: Arrays) -> None:
-        networks.seeded(config)
+        networks.set_seed(config)
         self.config, self.teach, self.tune = config, teach, tune
-        self.networks = {"generator": networks.warm(networks.generator(config), config)}
+        self.networks = {"generator": networks.load_initial_weights(networks.generator(config), config)}
         generator = self.networks["generator"]
         betas = (0.5, 0.999) if config.quality else (0.9, 0.999)
         self.optimisers = {"generator": torch.optim.Adam(generator.parameters(), config.lr, betas)}

@@ -1,0 +1,1 @@
+"""Migrations of the store, numbered; run by alembic when a store is opened."""

@@ -1,0 +1,12 @@
+"""${message}"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "${up_revision}"
+down_revision = ${repr(down_revision)}
+branch_labels = depends_on = None
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}

@@ -1,0 +1,350 @@
+"""Submissions: a folder or zip of outputs named by pair id, with a card; checked whole before anything is scored."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from lipsync.checkpoints.download import file_sha256
+from lipsync.errors import InputError
+from lipsync.media.reader import FrameReader, VideoInfo, probe, read_sound
+from lipsync.progress import Monitor
+
+from .manifests import read_toml
+from .published_rules import capped
+from .records import BenchmarkError, BenchmarkSet, Pair
+from .systems import MOST_NAME, FolderSystem
+
+CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4")
+SLACK_S = 0.25  # a result may be so much longer or shorter than its voice: mel windows, padding of the sound
+RATE_SLACK = 0.05  # frames a second
+BYTES, BYTES_PER_SECOND = 32 << 20, 8 << 20  # the most that one video may have
+MOST_RATIO = 20  # of unpacking: videos hardly shrink
+MOST_FAULTS = 1000
+MOST_TEXT = 2000
+IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
+HARMLESS = re.compile(r"[A-Za-z0-9][\w .-]{0,99}")
+MOST_DIRECTORY = 64 << 20  # bytes of a zip's list of files
+CARD = "card.toml"  # may lie beside the videos
+
+
+@dataclass(frozen=True)
+class Card:
+    """Who made a submission, and with what."""
+
+    name: str
+    authors: str
+    link: str
+    licence: str
+    training_data: str
+    hardware: str
+
+
+class SubmissionRefused(BenchmarkError):
+    """A submission with faults; `faults` is the whole list."""
+
+    def __init__(self, faults: list[str]) -> None:
+        some = " ".join(faults[:3]) + (f" And {len(faults) - 3} more." if len(faults) > 3 else "")
+        super().__init__(f"The submission was not taken: {some}")
+        self.faults = faults
+
+
+def read_card(path: Path) -> Card:
+    """A card from a TOML file with the fields of Card as texts. Raises SubmissionRefused with all faults."""
+    facts, faults = read_toml(path), []
+    known = tuple(Card.__dataclass_fields__)
+    for key in known:
+        value = facts.get(key)
+        if key == "authors" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            value = facts[key] = ", ".join(value)
+        if value is None:
+            faults.append(f"The card has no {key}.")
+        elif not isinstance(value, str) or not value.strip():
+            faults.append(f"The card's {key} must be a text in quotes.")
+        elif len(value) > (MOST_NAME if key == "name" else MOST_TEXT):
+            faults.append(f"The card's {key} has {len(value)} letters: shorten it.")
+        elif key == "name" and not value.isprintable():
+            faults.append("The card's name must be one line of plain letters.")
+        elif key == "link" and not _is_link(value):
+            faults.append(f"The card's link {value[:100]!r} is no address: it begins with https:// or http://.")
+    faults += [
+        f"The card has a field {key!r} that is not known: only {', '.join(known)}." for key in facts.keys() - known
+    ]
+    if faults:
+        raise SubmissionRefused(faults)
+    return Card(**{key: facts[key].strip() for key in known})
+
+
+def check(source: Path, benchmark: BenchmarkSet, card: Path, monitor: Monitor | None = None) -> list[str]:
+    """Everything that is wrong with a submission, a sentence each; none: it can be scored.
+
+    source  a folder, or a zip, of ID.mp4 for each pair; card: a TOML file, read by `read_card`
+    Nothing of it is kept. Raises Cancelled, and BenchmarkError where the source cannot be read at all.
+    """
+    with tempfile.TemporaryDirectory(prefix="submission-") as scratch:
+        return _check(Path(source), benchmark, Path(card), Path(scratch), monitor or Monitor())[1]
+
+
+def open_submission(
+    source: Path, benchmark: BenchmarkSet, card: Path, folder: Path, monitor: Monitor | None = None
+) -> tuple[FolderSystem, Card]:
+    """A submission without faults as a System, self-reported, and its card.
+
+    folder  where its videos are kept: made here, and not there yet; nothing is left of a submission that is refused
+    Raises SubmissionRefused with the whole list, BenchmarkError, Cancelled.
+    """
+    source, folder = Path(source), Path(folder)
+    if folder.exists():
+        raise BenchmarkError(f"{folder.name} is there already: a submission gets a folder of its own.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".submission-", dir=folder.parent) as scratch:
+        place, faults = _check(source, benchmark, Path(card), Path(scratch), monitor or Monitor())
+        if faults:
+            raise SubmissionRefused(faults)
+        kept = Path(scratch, "kept")
+        kept.mkdir()
+        for pair in benchmark.pairs:
+            shutil.copyfile(place / f"{pair.id}.mp4", kept / f"{pair.id}.mp4", follow_symlinks=False)
+        kept.rename(folder)
+    said = read_card(Path(card))
+    return FolderSystem(folder, said.name), said
+
+
+def _check(
+    source: Path, benchmark: BenchmarkSet, card: Path, scratch: Path, monitor: Monitor
+) -> tuple[Path, list[str]]:
+    """The folder of its videos, and the faults."""
+    faults: list[str] = []
+    try:
+        read_card(card)
+    except SubmissionRefused as refused:
+        faults += refused.faults
+    except BenchmarkError as error:
+        faults.append(str(error).replace(str(card), card.name))
+    if source.is_dir():
+        place = source
+    elif source.is_file():
+        place = scratch / "unpacked"
+        place.mkdir()
+        faults += list(_unpack(source, benchmark, place, monitor))
+    else:
+        raise BenchmarkError(f"{source.name} is neither a folder nor a zip: give one with an ID.mp4 for each pair.")
+    said = {name for name in (_video_named(fault) for fault in faults) if name}
+    faults += [f for f in _names(place, benchmark) if _video_named(f) not in said]
+    seen: dict[str, str] = {}
+    for done, pair in enumerate(benchmark.pairs):
+        monitor.step("check", done, len(benchmark.pairs))
+        video = place / f"{pair.id}.mp4"
+        if video.is_file() and not video.is_symlink():
+            faults += [f"{video.name}: {fault}" for fault in _video(video, pair, monitor)]
+            first = seen.setdefault(file_sha256(video), video.name)
+            if first != video.name:
+                faults.append(f"{video.name}: it is the same file as {first}.")
+    monitor.step("check", len(benchmark.pairs), max(len(benchmark.pairs), 1))
+    if len(faults) > MOST_FAULTS:
+        faults[MOST_FAULTS:] = [f"And {len(faults) - MOST_FAULTS} more faults."]
+    return place, faults
+
+
+def _video_named(fault: str) -> str:
+    return fault.partition(":")[0] if ".mp4:" in fault else ""
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _names(place: Path, benchmark: BenchmarkSet) -> Iterator[str]:
+    """Faults of what is there and what is not."""
+    wanted = {f"{pair.id}.mp4" for pair in benchmark.pairs}
+    found = {p.name: p for p in place.iterdir()}
+    alike = {name.lower().rpartition(".")[0]: name for name in sorted(found) if name not in wanted}
+    for name in sorted(wanted - found.keys()):
+        near = alike.pop(name.lower().rpartition(".")[0], None)
+        found.pop(near, None)
+        yield f"{name}: it is not there" + (f", but {near[:100]} is: give it this name, as an MP4." if near else ".")
+    for name, path in sorted(found.items()):
+        if name not in wanted:
+            if name != CARD and not IGNORED.search(name):
+                yield f"{_plain(name)} belongs to no pair of {benchmark.name}: outputs are named ID.mp4."
+        elif path.is_symlink():
+            yield f"{name}: it is a link, not a video."
+        elif not path.is_file():
+            yield f"{name}: it is no ordinary file."
+
+
+def _plain(name: str) -> str:
+    """A foreign name that can be shown."""
+    return "".join(c if c.isprintable() else "?" for c in name)[:100]
+
+
+def _is_link(text: str) -> bool:
+    with suppress(ValueError):
+        parts = urlsplit(text.strip())
+        return parts.scheme in ("http", "https") and "." in (parts.hostname or "") and text.isprintable()
+    return False
+
+
+# --- videos -----------------------------------------------------------------------------------------------------------
+
+
+def _most_bytes(pair: Pair) -> int:
+    return BYTES + int(BYTES_PER_SECOND * _seconds(pair)[1])
+
+
+@functools.lru_cache(maxsize=4096)
+def _seconds(pair: Pair) -> tuple[float, float]:
+    """The shortest and the longest that a result may be: as long as the voice, or as the clip where that is longer."""
+    voice, clip = len(read_sound(pair.voice.path)[0]) / 16_000, _clip(pair.video.path).duration_s
+    return voice, max(voice, clip)
+
+
+_clip = functools.lru_cache(maxsize=4096)(probe)
+
+
+def _video(path: Path, pair: Pair, monitor: Monitor) -> Iterator[str]:
+    """Faults of one output; it is decoded to its end."""
+    shortest, longest = _seconds(pair)
+    if path.stat().st_size > BYTES + BYTES_PER_SECOND * longest:
+        yield f"it has {path.stat().st_size >> 20} MB, far more than {longest:.1f} s of video need."
+        return
+    try:
+        info = probe(path)
+    except InputError as error:
+        yield f"it cannot be read: {error}"
+        return
+    if not info.has_video or info.is_still:
+        yield "it holds no moving picture."
+        return
+    clip = _clip(pair.video.path)
+    if not info.has_audio:
+        yield "it has no sound: an output carries the voice that it was made for."
+    if info.codec not in CODECS:
+        yield f"it is coded as {info.codec}: give H.264, or one of {', '.join(CODECS[1:])}."
+    if (info.height, info.width) not in _sizes(clip):
+        yield (
+            f"its pictures are {info.width} × {info.height}, those of the clip {clip.width} × {clip.height}: give the "
+            f"whole picture, in its size."
+        )
+    if min(abs(info.fps - clip.fps), abs(info.fps - 25)) > Fraction(str(RATE_SLACK)):
+        yield f"it has {float(info.fps):.3f} frames a second, the clip {float(clip.fps):.3f}: keep those, or give 25."
+    if not shortest - SLACK_S <= info.duration_s <= longest + SLACK_S:
+        span = f"{shortest:.2f} s" + (f" to {longest:.2f} s" if longest - shortest > 0.01 else "")
+        yield f"it lasts {info.duration_s:.2f} s; its voice and clip need {span}."
+        return
+    yield from _frames(info, monitor)
+
+
+def _sizes(clip: VideoInfo) -> set[tuple[int, int]]:
+    """The sizes that an output may have: the clip's, or its shorter side 720; odd ones rounded either way."""
+    sizes = set()
+    for height, width in ((clip.height, clip.width), capped(clip.height, clip.width)):
+        sizes |= {
+            (h, w)
+            for h in (height, height + height % 2, height - height % 2)
+            for w in (width, width + width % 2, width - width % 2)
+        }
+    return sizes
+
+
+def _frames(info: VideoInfo, monitor: Monitor) -> Iterator[str]:
+    count = 0
+    try:
+        with FrameReader(info) as reader:
+            for _ in reader:
+                count += 1
+                monitor.step("frames", min(count, info.frames), max(info.frames, count))
+    except InputError as error:
+        yield f"it cannot be read to its end: {error}"
+        return
+    if count < info.frames:
+        yield f"it promises {info.frames} frames and holds {count}: it is cut short."
+
+
+# --- zips -------------------------------------------------------------------------------------------------------------
+
+
+def _unpack(source: Path, benchmark: BenchmarkSet, place: Path, monitor: Monitor) -> Iterator[str]:
+    """Write the videos of a zip into a folder, each under its last name, and yield what is wrong with the rest.
+
+    Nothing else is written, and of no file more than a video of its pair may have.
+    """
+    wanted = {f"{pair.id}.mp4": pair for pair in benchmark.pairs}
+    with _archive(source) as archive:
+        entries = [e for e in archive.infolist() if not e.is_dir() and not IGNORED.search(e.filename)]
+        if len(entries) > 2 * len(wanted) + 100:
+            raise BenchmarkError(
+                f"{source.name} holds {len(entries)} files for {len(wanted)} pairs: it was not unpacked."
+            )
+        tops = {PurePosixPath(e.filename).parts[0] for e in entries if "/" in e.filename}
+        below = f"{tops.pop()}/" if len(tops) == 1 and all("/" in e.filename for e in entries) else ""
+        for done, entry in enumerate(entries):
+            monitor.step("unpack", done, len(entries))
+            name, shown = entry.filename.removeprefix(below), _plain(entry.filename)
+            if (
+                ".." in PurePosixPath(entry.filename).parts
+                or entry.filename.startswith("/")
+                or "\\" in entry.orig_filename
+            ):
+                yield f"The archive's {shown} leads out of its folder: it was left out."
+            elif stat.S_ISLNK(entry.external_attr >> 16):
+                yield f"The archive's {shown} is a link: it was left out."
+            elif "/" in name:
+                yield f"The archive's {shown} lies in a sub-folder: all videos lie side by side."
+            elif name == CARD:
+                continue
+            elif name not in wanted and HARMLESS.fullmatch(name):
+                (place / name).touch()  # `_names` tells what it was perhaps meant to be
+            elif name not in wanted:
+                yield f"The archive's {shown} has a name that no pair has."
+            elif (place / name).exists():
+                yield f"{name}: the archive holds it twice."
+            else:
+                yield from (f"{name}: {fault}" for fault in _extract(archive, entry, place / name, wanted[name]))
+
+
+@contextmanager
+def _archive(source: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with source.open("rb") as file:  # all of the directory is read into memory, whatever it says
+            end = zipfile._EndRecData(file)
+        if end and end[zipfile._ECD_SIZE] > MOST_DIRECTORY:
+            raise BenchmarkError(f"{source.name} lists far more files than any set has pairs: it was not unpacked.")
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise BenchmarkError(f"{source.name} is no zip, or a damaged one ({error}): pack it again.") from error
+    with archive:
+        yield archive
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, pair: Pair) -> Iterator[str]:
+    most = _most_bytes(pair)
+    if entry.flag_bits & 1:
+        yield "it is locked with a password."
+        return
+    if entry.file_size > max(MOST_RATIO * entry.compress_size, 1 << 20) or entry.file_size > most:
+        yield f"it would unpack {entry.compress_size} bytes to {entry.file_size}: it was left out."
+        return
+    left = entry.file_size
+    try:
+        with archive.open(entry) as packed, target.open("xb") as file:
+            while block := packed.read(1 << 20):
+                left -= len(block)
+                if left < 0:
+                    raise zipfile.BadZipFile("more bytes than it says")
+                file.write(block)
+        if left:
+            raise zipfile.BadZipFile("fewer bytes than it says")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
+        target.unlink(missing_ok=True)
+        yield f"it cannot be unpacked ({error})."

@@ -1,0 +1,351 @@
+"""What is measured: our models, folders of outputs, outside commands, and the floor and ceiling of every table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from lipsync.checkpoints import registry
+from lipsync.checkpoints.download import file_sha256
+from lipsync.media.reader import FrameReader, VideoInfo, VideoWriter, probe, read_sound
+from lipsync.media.timeline import SOUND_RATE, plan, sound
+from lipsync.progress import Monitor
+from lipsync.records import Options
+from lipsync.version import VERSION
+
+from .manifests import inside, read_toml
+from .records import BenchmarkError, Pair, System
+
+TIERS = ("ours", "reproduced", "self-reported")
+MOST_NAME = 80
+LIKE_THE_ENGINE, AS_IT_IS = Options(), Options(longer="cut", shorter="keep")
+# What an outside command is not told of: this program's own database, keys and passwords.
+SECRET = ("PASSWORD", "SECRET", "TOKEN", "DATABASE_URL", "_KEY", "KEYS", "CREDENTIAL")
+
+
+def fingerprint(*facts: object) -> str:
+    """A sha256 over facts that JSON can hold."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class ModelSystem(System):
+    """One of our models with fixed options: `lipsync.sync`.
+
+    name  default: the model's. Raises ModelError where its weights are not here.
+    """
+
+    def __init__(self, model: str | None = None, options: Options | None = None, name: str | None = None) -> None:
+        fields = asdict(options or Options())
+        self.options = Options(**fields | ({"model": model} if model else {}))
+        self.name = _name(name or self.options.model)
+        self.weights_sha256 = registry.sha256(self.options.model)
+        self.fingerprint = fingerprint("model", VERSION, self.weights_sha256, asdict(self.options))
+
+    def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
+        from lipsync.pipeline import sync
+
+        _check_out(out)
+        monitor = monitor or Monitor()
+        sync(
+            pair.video.path,
+            pair.voice.path,
+            out,
+            self.options,
+            progress=lambda p: monitor.step(p.stage, p.done, p.total),
+        )  # raises Cancelled
+        return out
+
+
+class FolderSystem(System):
+    """A folder of finished outputs, ID.mp4 for each pair. What was changed since it was opened is refused."""
+
+    def __init__(self, folder: str | os.PathLike, name: str, tier: str = "self-reported") -> None:
+        self.folder, self.name, self.tier = Path(folder), _name(name), _tier(tier)
+        if not self.folder.is_dir():
+            raise BenchmarkError(f"{self.folder} is no folder: name the folder of the outputs.")
+        files = sorted(p for p in self.folder.glob("*.mp4") if p.is_file() and not p.is_symlink())
+        self._sha256 = {p.name: file_sha256(p) for p in files}
+        self.fingerprint = fingerprint("folder", self._sha256)
+
+    def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
+        _check_out(out)
+        (monitor or Monitor()).step("copy", 0, 1)
+        try:
+            source = inside(self.folder, f"{pair.id}.mp4")
+        except ValueError as error:
+            raise BenchmarkError(f"{self.name} gave no usable video for {pair.id}: {error}.") from error
+        if source.name not in self._sha256 or not source.is_file():
+            raise BenchmarkError(f"{self.name} gave no video for {pair.id}: there is no {source.name}.")
+        if file_sha256(source) != self._sha256[source.name]:
+            raise BenchmarkError(f"{source.name} of {self.name} was changed while it was being scored: open it again.")
+        with _appears(out) as part:
+            shutil.copyfile(source, part)
+        return out
+
+
+class CommandSystem(System):
+    """An outside program, started without a shell in a scratch folder, within limits; nothing of it stays.
+
+    argv       words of the command; {video}, {audio} and {out} in them become paths. It must write {out}, an MP4
+    timeout_s  wall time for a pair; memory_mb: resident, of all its processes; disk_mb: of all it writes
+    files      weights and code that the command uses: their content is part of the fingerprint, as is `version`
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        timeout_s: float = 600,
+        memory_mb: int = 8192,
+        disk_mb: int = 2048,
+        files: Sequence[str | os.PathLike] = (),
+        version: str = "",
+        tier: str = "reproduced",
+    ) -> None:
+        self.name, self.argv, self.tier = _name(name), tuple(argv), _tier(tier)
+        self.timeout_s, self.memory_mb, self.disk_mb = timeout_s, memory_mb, disk_mb
+        for place in ("{video}", "{audio}", "{out}"):
+            if not any(place in word for word in self.argv[1:]):
+                raise BenchmarkError(f"The command of {name} has no {place}: put it where the path belongs.")
+        if any("\0" in word for word in self.argv):
+            raise BenchmarkError(f"The command of {name} holds a null character.")
+        if min(timeout_s, memory_mb, disk_mb) <= 0:
+            raise BenchmarkError(f"The limits of {name} must be above 0.")
+        program = shutil.which(self.argv[0])
+        if program is None:
+            raise BenchmarkError(f"The command of {name} cannot be started: there is no program {self.argv[0]!r}.")
+        used = [program, *(w for w in self.argv[1:] if os.path.isfile(w)), *files]
+        try:
+            sums = {str(path): file_sha256(Path(path)) for path in used}
+        except OSError as error:
+            raise BenchmarkError(f"{error.filename}, which {name} uses, cannot be read: {error.strerror}.") from error
+        self.fingerprint = fingerprint("command", self.argv, sums, version)
+
+    def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
+        _check_out(out)
+        monitor = monitor or Monitor()
+        folder = tempfile.mkdtemp(prefix=".command-", dir=out.parent)
+        try:
+            made = Path(folder, "out.mp4")
+            paths = {"{video}": pair.video.path.resolve(), "{audio}": pair.voice.path.resolve(), "{out}": made}
+            answer = self._run([_filled(word, paths) for word in self.argv], folder, monitor)
+            self._check(answer, made, pair)
+            made.replace(out)
+        finally:
+            _remove(folder)
+        return out
+
+    def _run(self, argv: list[str], folder: str, monitor: Monitor) -> dict:
+        kept = {k: v for k, v in os.environ.items() if not any(word in k.upper() for word in SECRET)}
+        request = {
+            "argv": argv,
+            "cwd": folder,
+            "env": kept | {"TMPDIR": folder},
+            "timeout_s": self.timeout_s,
+            "memory_mb": self.memory_mb,
+            "disk_mb": self.disk_mb,
+        }
+        began = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-m", "resynced.supervise"],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        ) as supervisor:
+            try:
+                supervisor.stdin.write(json.dumps(request).encode() + b"\n")
+                supervisor.stdin.flush()
+                while not select.select([supervisor.stdout], [], [], 0.2)[0]:
+                    monitor.step(
+                        "command", min(int(time.monotonic() - began), int(self.timeout_s)), int(self.timeout_s) + 1
+                    )
+            finally:  # it ends everything, then itself
+                with suppress(OSError):
+                    supervisor.stdin.close()
+                said = supervisor.stdout.read()
+        try:
+            return json.loads(said)
+        except ValueError as error:
+            raise BenchmarkError(
+                f"The command of {self.name} could not be watched and was ended: try again."
+            ) from error
+
+    def _check(self, answer: dict, made: Path, pair: Pair) -> None:
+        said = " ".join(answer["said"].split())[-300:]
+        tail = f" Its last words: {said}" if said else ""
+        sentence = {
+            "start": f"The command of {self.name} could not be started ({said}).",
+            "time": f"{self.name} had not finished {pair.id} after {self.timeout_s:g} s and was ended.{tail}",
+            "memory": f"{self.name} needed more than {self.memory_mb} MB for {pair.id} and was ended.{tail}",
+            "disk": f"{self.name} wrote more than {self.disk_mb} MB for {pair.id} and was ended.{tail}",
+            "stopped": f"{self.name} was stopped in {pair.id}.",
+        }.get(answer["ended"])
+        if sentence is None and answer["code"]:
+            by = f"signal {-answer['code']}" if answer["code"] < 0 else f"code {answer['code']}"
+            sentence = f"{self.name} failed on {pair.id} with {by}.{tail}"
+        if sentence is None and (made.is_symlink() or not made.is_file() or not made.stat().st_size):
+            sentence = f"{self.name} ended without an error, but wrote no video for {pair.id}.{tail}"
+        if sentence is None and not probe(made).has_video:
+            sentence = f"{self.name} wrote a file without a picture for {pair.id}."
+        if sentence:
+            raise BenchmarkError(sentence)
+
+
+def load_command(path: str | os.PathLike) -> CommandSystem:
+    """A CommandSystem from a TOML file with its arguments as keys. Raises BenchmarkError."""
+    path = Path(path)
+    facts = read_toml(path)
+    kinds = {
+        "name": str,
+        "argv": list,
+        "timeout_s": (int, float),
+        "memory_mb": int,
+        "disk_mb": int,
+        "files": list,
+        "version": str,
+        "tier": str,
+    }
+    for key, value in facts.items():
+        if key not in kinds:
+            raise BenchmarkError(f"{path}: there is no setting {key!r}: only {', '.join(kinds)}.")
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            raise BenchmarkError(f"{path}: {key} has the wrong kind of value, {value!r}.")
+    for key in ("name", "argv"):
+        if not facts.get(key):
+            raise BenchmarkError(f"{path}: it needs {key}.")
+    if not all(isinstance(word, str) for word in [*facts["argv"], *facts.get("files", [])]):
+        raise BenchmarkError(f"{path}: argv and files are lists of texts in quotes.")
+    return CommandSystem(**facts)
+
+
+class Untouched(System):
+    """The floor: the clip with the pair's voice laid over it, lengths met as our engine meets them."""
+
+    name = "untouched"
+
+    def __init__(self) -> None:
+        self.fingerprint = fingerprint("untouched", VERSION)
+
+    def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
+        return _lay(pair.video.path, pair.voice.path, out, monitor or Monitor())
+
+
+class RealClip(System):
+    """The ceiling: the clip that really says the voice's words, where the set has one."""
+
+    name = "real"
+
+    def __init__(self) -> None:
+        self.fingerprint = fingerprint("real", VERSION)
+
+    def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
+        if pair.reference is None:
+            raise BenchmarkError(f"Nobody was filmed saying the words of {pair.id}: it has no really synced clip.")
+        return _lay(pair.reference, pair.reference, out, monitor or Monitor(), AS_IT_IS)
+
+
+def _lay(video: Path, voice: Path, out: Path, monitor: Monitor, options: Options = LIKE_THE_ENGINE) -> Path:
+    """A video with a voice and no change of its picture."""
+    _check_out(out)
+    info = probe(video)
+    if not info.has_video:
+        raise BenchmarkError(f"{video.name} holds no picture.")
+    seconds = len(read_sound(voice)[0]) / 16_000
+    try:
+        _write(info, info.frames, voice, seconds, out, monitor, options)
+    except _Short as short:  # the file has fewer frames than it promises
+        if not short.frames:
+            raise BenchmarkError(f"No frame of {video.name} could be read.") from short
+        _write(info, short.frames, voice, seconds, out, monitor, options)
+    return out
+
+
+class _Short(Exception):
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+
+
+def _write(
+    info: VideoInfo, frames: int, voice: Path, seconds: float, out: Path, monitor: Monitor, options: Options
+) -> None:
+    """Raises _Short with the number of frames where there are fewer."""
+    timeline = plan(frames, info.fps, seconds, options)
+    shown, source, total = None, -1, len(timeline.indices)
+    with (
+        closing(sound(timeline, info.fps, [voice], None, options)) as pieces,
+        FrameReader(info, timeline.segments()) as reader,
+        VideoWriter(out, info.width, info.height, info.fps, SOUND_RATE, quality=options.quality) as writer,
+    ):
+        for count, wanted in enumerate(timeline.indices.tolist()):
+            monitor.step("copy", count, total)
+            if wanted != source:
+                shown = next(reader, None)
+                if shown is None:
+                    raise _Short(source + 1 if frames == info.frames else 0)
+                source = wanted
+            writer.write(shown)
+            piece = next(pieces, None) if writer.samples < writer.frames / info.fps * SOUND_RATE else None
+            if piece is not None:  # just ahead of the picture, as a player wants it
+                writer.write_sound(piece)
+        for piece in pieces:
+            writer.write_sound(piece)
+
+
+class _appears:
+    """A file that comes to its place whole or not at all."""
+
+    def __init__(self, out: Path) -> None:
+        self._out, self._part = out, out.with_name(f".{out.name}.part")
+
+    def __enter__(self) -> Path:
+        return self._part
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._part.replace(self._out)
+        self._part.unlink(missing_ok=True)
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".mp4" or out.exists():
+        raise BenchmarkError(f"{out.name} is no new .mp4 file: give a name at which there is nothing yet.")
+
+
+def _filled(word: str, paths: dict[str, Path]) -> str:
+    for place, path in paths.items():
+        word = word.replace(place, str(path))
+    return word
+
+
+def _remove(folder: str) -> None:
+    """A scratch folder, also where the command took away the right to look into it."""
+    for place, folders, _ in os.walk(folder):
+        for name in [place, *(os.path.join(place, f) for f in folders)]:
+            if not os.path.islink(name):
+                with suppress(OSError):
+                    os.chmod(name, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(name: str) -> str:
+    if not name.strip() or len(name) > MOST_NAME or not name.isprintable():
+        raise BenchmarkError(f"{name[:MOST_NAME]!r} is no name for a system: 1 to {MOST_NAME} letters on one line.")
+    return name.strip()
+
+
+def _tier(tier: str) -> str:
+    if tier not in TIERS:
+        raise BenchmarkError(f"There is no tier {tier!r}: one of {', '.join(TIERS)}.")
+    return tier
