@@ -15,7 +15,7 @@ from .metrics.base import MeasureError
 
 csv.field_size_limit(2**31 - 1)  # a film has thousands of tracks, and all are in one cell
 
-VERSION = "4"  # of the measures; a change of any number makes a new one
+VERSION = "5"  # of the measures; a change of any number makes a new one
 
 
 @dataclass(frozen=True)

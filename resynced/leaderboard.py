@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Integer, and_, case, cast, func, literal, not_, or_, select
+from sqlalchemy import Integer, and_, case, cast, func, literal, not_, select
 from sqlalchemy.orm import Session
 
 from eval.results import VERSION
@@ -172,25 +172,37 @@ def groups(store: Store, view: View) -> pd.DataFrame:
     A clip of whom no speaker is known is a group of its own. Beyond BUCKETS groups of a category, speakers are pooled.
     """
     name = f"groups {view.id}"
+    speaker = case((ScoreFact.speaker == "", literal("\n") + ScoreFact.pair), else_=ScoreFact.speaker)
+    by = [*(getattr(ScoreFact, n) for n in BY[:-1]), speaker.label("speaker")]
+    summed = select(*by, *(value.label(key) for key, value in _sums().items())).where(view.where(), counted())
     with store.read() as session:
         last, withdrawn = _last(session, ScoreFact), _last(session, Withdrawal)
         kept = _state(session, name)
-        if kept.get("withdrawn") != withdrawn:
-            kept = {}
-        if kept.get("last") == last:
+        if kept and (kept["last"], kept["withdrawn"]) == (last, withdrawn):
             return _frame(kept)
-        speaker = case((ScoreFact.speaker == "", literal("\n") + ScoreFact.pair), else_=ScoreFact.speaker)
-        by = [*(getattr(ScoreFact, n) for n in BY[:-1]), speaker.label("speaker")]
-        query = (
-            select(*by, *(value.label(key) for key, value in _sums().items()))
-            .where(ScoreFact.id > kept.get("last", 0), view.where(), counted())
-            .group_by(*by)
-        )
-        new = pd.DataFrame(session.execute(query).all(), columns=[*BY, *SUMS])
-    total = pooled(pd.concat([_frame(kept), new]) if kept else new)
+        parts, seen = [_frame(kept)], kept.get("last", 0)
+        if kept and kept["withdrawn"] != withdrawn:  # what of these systems was added up is added up again
+            again = _withdrawn_since(session, kept["withdrawn"])
+            parts[0] = parts[0][~parts[0]["fingerprint"].isin(again)]
+            old = summed.where(ScoreFact.id <= seen, ScoreFact.fingerprint.in_(again)).group_by(*by)
+            parts.append(pd.DataFrame(session.execute(old).all(), columns=[*BY, *SUMS]))
+        new = summed.where(ScoreFact.id > seen).group_by(*by)
+        parts.append(pd.DataFrame(session.execute(new).all(), columns=[*BY, *SUMS]))
+    total = pooled(pd.concat([p for p in parts if len(p)] or parts))
     columns = {c: total[c].tolist() for c in total.columns}
     _keep(store, name, {"layout": LAYOUT, "last": last, "withdrawn": withdrawn, "columns": columns})
     return total
+
+
+def _withdrawn_since(session: Session, last: int) -> list[str]:
+    """Fingerprints of the systems of whose rows some were withdrawn after withdrawal number `last`."""
+    rows = session.execute(select(Withdrawal.kind, Withdrawal.target).where(Withdrawal.id > last)).all()
+    systems = {target for kind, target in rows if kind == "system"}
+    keys = [target for kind, target in rows if kind == "score"]
+    for first in range(0, len(keys), 500):
+        part = select(ScoreFact.fingerprint).where(ScoreFact.key.in_(keys[first : first + 500]))
+        systems |= set(session.scalars(part))
+    return sorted(systems)
 
 
 def pooled(sums: pd.DataFrame) -> pd.DataFrame:
@@ -478,22 +490,34 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _by_pair(store: Store, view: View, category: str, fingerprint: str, tier: str, column: str) -> pd.Series:
-    """A column's values of a system by pair."""
+    """A column's values of a system by pair; kept like `groups`, new rows alone are read."""
     value = {
         "in_sync": case((func.abs(ScoreFact.offset) <= WITHIN, 1.0), (ScoreFact.offset.is_not(None), 0.0)),
         "speed": case((ScoreFact.seconds > 0, ScoreFact.frames / ScoreFact.seconds)),
     }.get(column)
     value = getattr(ScoreFact, column) if value is None else value
-    query = select(ScoreFact.pair, value).where(
-        view.where(),
-        counted(),
-        ScoreFact.fingerprint == fingerprint,
-        ScoreFact.tier == tier,
-        or_(category == "", ScoreFact.category == category),
-    )
+    name = f"pairs {view.id} {fingerprint} {tier} {column}"
     with store.read() as session:
-        found = session.execute(query.where(value.is_not(None))).all()
-    return pd.Series({pair: float(v) for pair, v in found}, dtype=float)
+        last, withdrawn = _last(session, ScoreFact), _last(session, Withdrawal)
+        kept = _state(session, name)
+        if kept.get("withdrawn") != withdrawn:
+            kept = {}
+        query = select(ScoreFact.pair, ScoreFact.category, value).where(
+            ScoreFact.id > kept.get("last", 0),
+            view.where(),
+            counted(),
+            ScoreFact.fingerprint == fingerprint,
+            ScoreFact.tier == tier,
+            value.is_not(None),
+        )
+        found = session.execute(query).all() if kept.get("last") != last else []
+    columns = [list(c) for c in zip(*found, strict=True)] or [[], [], []]
+    columns = [old + new for old, new in zip(kept.get("columns", [[], [], []]), columns, strict=True)]
+    if kept.get("last") != last:
+        _keep(store, name, {"layout": LAYOUT, "last": last, "withdrawn": withdrawn, "columns": columns})
+    pairs, categories, values = columns
+    series = pd.Series(values, index=pairs, dtype=float)
+    return series[np.array(categories) == category] if category else series
 
 
 def changes_needed(first: pd.Series, second: pd.Series, better: str) -> int | None:

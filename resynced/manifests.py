@@ -83,6 +83,12 @@ def load_set(name_or_folder: str | os.PathLike, media: Path | Sequence[Path] = (
     return made
 
 
+def load_clips(folder: str | os.PathLike) -> dict[str, tuple[Media, str]]:
+    """The clips and voices of a folder's clips.csv by id, each with its category. Raises BenchmarkError."""
+    folder = Path(folder)
+    return _clips(folder / "clips.csv", [folder])
+
+
 def load_list(path: str | os.PathLike, videos: str | os.PathLike, kind: str | None = None) -> BenchmarkSet:
     """A published list of pairs over a folder of the user's own videos.
 

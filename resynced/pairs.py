@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .manifests import CLIP_COLUMNS, ID, PAIR_COLUMNS, set_sha256
+from .manifests import CLIP_COLUMNS, ID, PAIR_COLUMNS, load_clips, set_sha256
 from .records import CATEGORIES, BenchmarkError, Media, Pair
 
 
@@ -19,7 +19,7 @@ def draw(videos: Sequence[Media], voices: Sequence[Media], category: str, count:
 
     Each next pair takes a clip whose speaker, then language, then own id was used least so far, and a voice by the same
     rule; ties are drawn. No clip meets its own sound, or another voice of its own speaker; in `dubbed` none of its own
-    language. No two pairs are the same.
+    language, and both languages are known. No two pairs are the same.
     returns  pairs with ids CATEGORY-001, ...; raises BenchmarkError where there are not enough
     """
     if category not in CATEGORIES:
@@ -52,7 +52,8 @@ def _suits(video: Media, voice: Media, category: str) -> bool:
         return False
     if voice.speaker and voice.speaker == video.speaker:
         return False
-    return category != "dubbed" or not voice.language or voice.language.split("-")[0] != video.language.split("-")[0]
+    spoken, own = voice.language.split("-")[0], video.language.split("-")[0]
+    return category != "dubbed" or bool(spoken and own and spoken != own)
 
 
 def _by_use(media: Sequence[Media], used: Counter, chance: random.Random) -> list[Media]:
@@ -68,6 +69,24 @@ def _count(media: Media, used: Counter) -> None:
 
 def _speaker(media: Media) -> str:
     return media.speaker or media.id  # of whom nothing is known, each is another
+
+
+def draw_set(folder: Path, facts: Mapping[str, object], counts: Mapping[str, int], seed: int = 0) -> str:
+    """Make a set of a folder that has media and their clips.csv: draw its pairs, freeze them, and return the hash.
+
+    facts   as `freeze` takes them; counts: category -> how many pairs
+    Rows of clips.csv without a category are clips to be seen; where a category has no voices of its own, they lend
+    theirs. Raises BenchmarkError.
+    """
+    media = load_clips(folder)
+    videos = [m for m, category in media.values() if not category]
+    if not videos:
+        raise BenchmarkError(f"{folder / 'clips.csv'} has no clip to be seen: leave its category empty.")
+    pairs: list[Pair] = []
+    for category, count in counts.items():
+        voices = [m for m, meant in media.values() if meant == category]
+        pairs += draw(videos, voices or videos, category, count, seed)
+    return _write(folder, facts, pairs)
 
 
 def freeze(
@@ -87,10 +106,7 @@ def freeze(
     """
     if (folder / "set.toml").exists():
         raise BenchmarkError(f"{folder} holds a frozen set: give the new one another folder and version.")
-    if not ID.fullmatch(str(facts.get("name", ""))):
-        raise BenchmarkError(f"The name {facts.get('name')!r} may have letters, digits, dots and dashes only.")
     media = {m.id: m for pair in pairs for m in (pair.video, pair.voice)}
-    references = {str(m.path): m.id for m in media.values()}
     clips = [
         [
             m.id,
@@ -105,12 +121,20 @@ def freeze(
         ]
         for m in media.values()
     ]
-    rows = [
-        [p.id, p.category, p.video.id, p.voice.id, references[str(p.reference)] if p.reference else ""] for p in pairs
-    ]
-    total = set_sha256(pairs)
     folder.mkdir(parents=True, exist_ok=True)
     _csv(folder / "clips.csv", CLIP_COLUMNS, clips)
+    return _write(folder, facts, pairs)
+
+
+def _write(folder: Path, facts: Mapping[str, object], pairs: Sequence[Pair]) -> str:
+    """The pair list and the facts, with the hash, which is returned."""
+    if (folder / "set.toml").exists():
+        raise BenchmarkError(f"{folder} holds a frozen set: give the new one another folder and version.")
+    if not ID.fullmatch(str(facts.get("name", ""))):
+        raise BenchmarkError(f"The name {facts.get('name')!r} may have letters, digits, dots and dashes only.")
+    ids = {str(m.path): m.id for pair in pairs for m in (pair.video, pair.voice)}
+    rows = [[p.id, p.category, p.video.id, p.voice.id, ids[str(p.reference)] if p.reference else ""] for p in pairs]
+    total = set_sha256(pairs)
     _csv(folder / "pairs.csv", PAIR_COLUMNS, rows)
     lines = [f"{key} = {_toml(value)}" for key, value in {**facts, "sha256": total}.items()]
     (folder / "set.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")

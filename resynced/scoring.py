@@ -242,7 +242,7 @@ def encode(source: Path, out: Path, clip: VideoInfo, longest_s: float, remarks: 
         remarks.append(f"{info.width} × {info.height} was brought to the clip's {size[0]} × {size[1]}.")
     way = cv2.INTER_AREA if info.width > clip.width else cv2.INTER_CUBIC
     crf, preset = ENCODING["crf"], ENCODING["preset"]
-    with VideoWriter(out, *size, FPS, SOUND_RATE, quality=crf, preset=preset, threads=1) as writer:
+    with VideoWriter(out, *size, FPS, SOUND_RATE, quality=crf, preset=preset, threads=1, reproducible=True) as writer:
         with FrameReader(info) as frames:
             for done, frame in enumerate(frames, 1):
                 writer.write(frame if same else cv2.resize(frame, size, interpolation=way))

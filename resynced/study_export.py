@@ -153,20 +153,20 @@ def read_hemvip2(path: Path) -> pd.DataFrame:
     Raises StudyError where it is neither.
     """
     try:
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True, nrows=MOST_ROWS + 1)
+        table = pd.read_csv(path, dtype=str, skipinitialspace=True, nrows=MOST_ROWS + 1, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise StudyError(f"{path.name} cannot be read as a table: {error}.") from error
     if len(table) > MOST_ROWS:
         raise StudyError(f"{path.name} has more than {MOST_ROWS:,} rows.")
     table = table.loc[:, ~table.columns.str.startswith("Unnamed")]  # its own examples end lines with a comma
-    table = table.apply(lambda column: column.str.strip())
+    table = table.apply(lambda column: column.str.strip())  # "NA" is a system there: natural motion
     if not (set(PAIRWISE) <= set(table) or set(MISMATCHED) <= set(table)):
         raise StudyError(
             f"{path.name} is no table of HEMVIP2: it needs {', '.join(PAIRWISE)} or {', '.join(MISMATCHED)}."
         )
     if set(PAIRWISE) <= set(table) and "selected" in table:
         answers = {"Left Better": "left", "Right Better": "right", "Equal": "tie"}
-        odd = set(table["selected"].dropna()) - set(answers)
+        odd = set(table["selected"]) - set(answers)
         if odd:
             raise StudyError(f"{path.name} has the answer {sorted(odd)[0]!r}: HEMVIP2 knows {', '.join(answers)}.")
         table["answer"] = table["selected"].map(answers)

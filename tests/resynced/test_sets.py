@@ -10,7 +10,7 @@ import pytest
 
 from resynced import manifests
 from resynced.manifests import load_list, load_set, sets
-from resynced.pairs import draw, freeze
+from resynced.pairs import draw, draw_set, freeze
 from resynced.published_rules import capped, rescale, tts_frames
 from resynced.records import BenchmarkError, Media
 
@@ -248,6 +248,26 @@ def test_a_frozen_draw_is_read_back_and_not_written_over(folder, tmp_path):
     assert total == made.sha256
     with pytest.raises(BenchmarkError, match="holds a frozen set"):
         freeze(target, facts, made.pairs, {"a": "media/a.mp4", "b": "media/b.wav"})
+
+
+def test_a_folder_with_clips_becomes_a_set_by_one_draw(tmp_path):
+    rows = ""
+    for k in range(6):
+        (tmp_path / f"{k}.mp4").write_bytes(bytes([k]))
+        (tmp_path / f"{k}.wav").write_bytes(bytes([k, 1]))
+        rows += f"c{k},{k}.mp4,{sha(bytes([k]))},,en,s{k},,,\nv{k},{k}.wav,{sha(bytes([k, 1]))},tts,ko,,,,\n"
+    (tmp_path / "clips.csv").write_text(CLIPS + rows)
+    facts = {"name": "mine", "version": "1", "title": "Mine"}
+    total = draw_set(tmp_path, facts, {"random": 6, "tts": 6}, seed=3)
+    found = load_set(tmp_path)
+    assert found.sha256 == total and Counter(p.category for p in found.pairs) == {"random": 6, "tts": 6}
+    assert {p.voice.id[0] for p in found.pairs if p.category == "tts"} == {"v"}
+    assert {p.voice.id[0] for p in found.pairs if p.category == "random"} == {"c"}
+    with pytest.raises(BenchmarkError, match="holds a frozen set"):
+        draw_set(tmp_path, facts, {"random": 6})
+    (tmp_path / "set.toml").unlink()
+    with pytest.raises(BenchmarkError, match="Only 0 different dubbed pairs"):
+        draw_set(tmp_path, facts, {"dubbed": 1})
 
 
 # published rules

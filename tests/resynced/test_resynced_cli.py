@@ -1,0 +1,81 @@
+"""The command line of the benchmark."""
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from resynced.__main__ import main
+from resynced.store import Store
+from tests.helpers.rows import fill, made_set, sha
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIPSYNC_DATABASE", str(tmp_path / "store.sqlite"))
+    with Store() as store:
+        store.add_set(made_set())
+        values = [6.0, 6.2, 5.8, 6.1, 5.9, 6.05]
+        fill(store, {"A[b]": values, "B": [v + 1 for v in values], "untouched": [v + 6 for v in values]})
+    return tmp_path
+
+
+def test_the_table_begins_with_the_answer_and_ends_with_the_credit(place, capsys):
+    assert main(["leaderboard"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("On 6 clips, A[b] is first in sync.") and "Made for tests." in said
+    assert "6.01 (5.90–6.11)" in said and "6 clips would have to" not in said
+    assert said.index("A[b]", 30) < said.index("B ", 60) < said.index("untouched")
+
+
+def test_csv_and_json_hold_nothing_else(place, capsys):
+    assert main(["leaderboard", "--csv", "--category", "random"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["label"].tolist() == ["A[b]", "B", "untouched"] and table["rank_last"].tolist()[:2] == [1, 2]
+    assert main(["leaderboard", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][2]["role"] == "floor"
+    assert main(["leaderboard", "--published", "--csv"]) == 0
+    assert "not measured here" in capsys.readouterr().out
+
+
+def test_what_is_exported_is_imported_by_another_store(place, capsys):
+    folder = str(place / "out")
+    assert main(["export", folder, "--as", "csv"]) == 0
+    assert capsys.readouterr().out == "1 sets, 18 scores\n"
+    other = ["import", folder, "--store", str(place / "other.sqlite")]
+    assert main(other) == 0 and main(other) == 0
+    assert capsys.readouterr().out == "1 new sets, 18 new scores\nNothing of it is new.\n"
+
+
+@pytest.mark.parametrize(("form", "files"), [("every-eval-ever", 6), ("hugging-face", 6), ("croissant", 1)])
+def test_the_formats_of_others_are_written_below_the_folder(place, capsys, form, files):
+    assert main(["export", str(place / "out"), "--as", form]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == files
+    assert len([p for p in (place / "out").rglob("*") if p.is_file()]) == files
+
+
+def test_a_system_is_withdrawn_and_its_row_keeps_a_card(place, capsys):
+    main(["leaderboard", "--json"])
+    assert main(["withdraw", "system", sha("B"), "--reason", "Its authors asked."]) == 0
+    assert main(["leaderboard", "--csv"]) == 0
+    assert "\nB," not in capsys.readouterr().out.split("Withdrawn.")[1]
+    with Store() as store, store.read() as session:
+        from resynced.store import ScoreFact
+
+        key = session.query(ScoreFact.key).where(ScoreFact.system == "B").first()[0]
+    assert main(["card", key]) == 0
+    assert json.loads(capsys.readouterr().out)["withdrawn"] == "Its authors asked."
+
+
+def test_faults_are_one_sentence(place, capsys):
+    for command, said in (
+        (["leaderboard", "--set", "none"], "resynced: The store has no scores of the set 'none'"),
+        (["leaderboard", "--rank-by", "sharpness"], "resynced: Nothing is ranked by 'sharpness'"),
+        (["card", "abc"], "resynced: 'abc' is no key of a row"),
+        (["import", str(place / "none")], "resynced: There is no folder"),
+        (["leaderboard", "--store", "mysql://x/y"], "resynced: A store is an SQLite file or a PostgreSQL database"),
+    ):
+        assert main(command) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(said) and len(error.splitlines()) == 1
