@@ -224,9 +224,11 @@ def _cut(frames: list[np.ndarray], track, picked: list[int]) -> tuple[list[np.nd
 
 
 def _speaker(tracks: list, frames: list[np.ndarray], waveform: np.ndarray, fps: Fraction, expert: str | None):
-    """The track that speaks: the best synchronised one where an expert is given, else the largest and longest."""
+    """The track that speaks: the best synchronised one where an expert is given, else the main face."""
+    from lipsync.faces.selection import main_track
+
     if len(tracks) == 1 or expert is None:
-        return max(tracks, key=lambda t: t.size_px * len(t.boxes) ** 0.5)
+        return main_track(tracks)
     from ..measure import track_sync
 
     return max(tracks, key=lambda t: track_sync(expert, t, frames, waveform, fps))
