@@ -35,8 +35,9 @@ def at_25(path: Path, protocol: Protocol, other_sound: bool) -> tuple[VideoInfo,
     if info.fps != FPS or info.varies:
         if protocol.faces == "whole":
             rate = "a frame rate that varies" if info.varies else f"{float(info.fps):.5g} frames a second"
-            raise MeasureError(f"{path.name} has {rate}; the protocol lrs is for face crops at 25 alone: use "
-                               f"real-video or short.")  # fmt: skip
+            raise MeasureError(
+                f"{path.name} has {rate}; the protocol lrs is for face crops at 25 alone: use real-video or short."
+            )
         if info.fps != FPS:
             remarks.append(f"{float(info.fps):.5g} frames a second were read as 25.")
     elif protocol.faces == "whole" and not 0.8 < info.width / info.height < 1.25:
@@ -142,8 +143,7 @@ class MainFace:
     frames_heard: int
 
 
-def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None,
-              most: int = 250) -> MainFace:  # fmt: skip
+def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None, most: int = 250) -> MainFace:
     """The deciding face of a clip, its first `most` frames at most. Raises InputError or MeasureError."""
     info, _ = at_25(path, protocol, False)
     mfcc, samples, _ = hear(path)

@@ -76,8 +76,10 @@ class LipWatcher:
     def result(self) -> LipTrack:
         """What was seen. Raises MeasureError where no frame of the track passed."""
         if self._count <= self.track.start:
-            raise MeasureError(f"The face {self.track.number} appears in frame {self.track.start}, but the video has "
-                               f"only {self._count} frames.")  # fmt: skip
+            raise MeasureError(
+                f"The face {self.track.number} appears in frame {self.track.start}, but the video has "
+                f"only {self._count} frames."
+            )
         return LipTrack(self.track.start, self._lips, self._boxes, ~np.isnan(self._lips[:, 0, 0]))
 
     def close(self) -> None:

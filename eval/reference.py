@@ -33,8 +33,9 @@ def names(families: list[str]) -> list[str]:
     return [measure.name for family in families for measure in FAMILIES[family]]
 
 
-def compared(path: Path, reference: Path | None, families: list[str],
-             monitor: Monitor | None = None) -> tuple[dict[str, float | None], list[str]]:  # fmt: skip
+def compared(
+    path: Path, reference: Path | None, families: list[str], monitor: Monitor | None = None
+) -> tuple[dict[str, float | None], list[str]]:
     """Every value of some families, None where it cannot be had, and sentences that say why.
 
     reference  the video that `path` should look like, frame by frame: its face boxes are used for both

@@ -226,10 +226,16 @@ class _Open:
             smooth[a:b, 4:] = gaussian_filter1d(filled[a:b, 4:], 0.7, axis=0, mode="nearest")
         smooth = smooth.astype(np.float32)
         return Track(
-            number, self.shot, first, smooth[:, :4], smooth[:, 4:].reshape(-1, len(KEPT), 2), seen,
-            tuple(self.portraits.values()), bridged,
+            number,
+            self.shot,
+            first,
+            smooth[:, :4],
+            smooth[:, 4:].reshape(-1, len(KEPT), 2),
+            seen,
+            tuple(self.portraits.values()),
+            bridged,
             () if self.exemplars is None else self.exemplars.of(self),
-        )  # fmt: skip
+        )
 
 
 def _thin(ended: list[_Open]) -> None:
