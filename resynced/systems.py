@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from lipsync.records import Options
+from lipsync.options import Options
 
 from lipsync.checkpoints import registry
 from lipsync.checkpoints.download import file_sha256

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lipsync.crop import CropRule
+from lipsync.geometry import CropRule
 from safetensors.torch import save_file
 
 from lipsync.checkpoints import registry as checkpoints

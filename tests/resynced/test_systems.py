@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from lipsync.records import Options
+from lipsync.options import Options
 
 from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import Cancelled, LipsyncError
