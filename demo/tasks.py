@@ -23,7 +23,7 @@ from lipsync.faces.selection import choose
 from lipsync.faces.tracking import FaceMap
 from lipsync.label import manifest as label
 from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
-from lipsync.models.base import MODELS
+from lipsync.models import MODELS
 from lipsync.options import Options
 from lipsync.pipeline import find, preview, sync
 from lipsync.progress import Monitor, Progress
