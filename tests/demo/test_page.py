@@ -55,7 +55,7 @@ def uploaded(name, write):
 def video(path, width=128, height=96, frames=5, fps=25):
     with VideoWriter(path, width, height, Fraction(fps)) as writer:
         for n in range(frames):
-            writer.write(np.full((height, width, 3), 10 * n, np.uint8))
+            writer.write(np.full((height, width, 3), 10 * n % 256, np.uint8))
     return path
 
 
@@ -290,10 +290,10 @@ def test_the_first_frame_shown_has_the_most_faces():
 def made(monkeypatch, fails=()):
     """A fake engine that writes the options it was given; a model named in `fails` raises."""
 
-    def sync(source, voice, out, options, **_):
+    def sync(clip, voice, out, options, **_):
         if options.model in fails:
             raise InputError("no")
-        assert source.is_file() and voice.is_file()
+        assert isinstance(clip, Clip) and voice.is_file()
         out.write_text(repr(options))
         return Report(
             out=str(out), frames=5, fps=25.0, frames_synced=5, frames_passed=0, passed_ranges=[], faces=1, shots=1,
@@ -351,6 +351,7 @@ def test_every_text_is_there_and_used():
     asked = set(re.findall(r"""(?:text\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
     choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in ("faces", "load", "sync", "label"))}
+    choices |= {f"picture_{grade}" for grade in ("sharp", "soft", "poor", "restless")}
     unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices}
     assert not unused
 
@@ -442,9 +443,12 @@ def test_a_camera_picture_is_made_smaller(store, tmp_path, monkeypatch):
 def test_faces_are_followed_as_the_options_say(store, tmp_path, monkeypatch):
     made(monkeypatch)
     asked = []
-    monkeypatch.setattr(
-        tasks, "find", lambda path, options, **_: asked.append(options.smoothing) or faces(5, ((0, 5),))
-    )
+
+    def find(clip, options, **_):
+        asked.append(options.smoothing)
+        return replace(clip, faces=faces(5, ((0, 5),)))
+
+    monkeypatch.setattr(tasks, "find", find)
     job = store.create()
     clip = uploaded("clip.mp4", video)
     tasks.store_upload(store, job, "source", clip)
