@@ -100,3 +100,16 @@ def test_old_names_are_still_read(tmp_path, caplog):
 def test_an_unknown_task_is_a_sentence():
     with pytest.raises(TrainingError, match="no training task 'diffusion': choose one of sync_expert"):
         task_class("diffusion")
+
+
+@pytest.mark.slow
+def test_the_ablation_of_speech2vid_makes_a_row_an_arm(data, tmp_path, monkeypatch, capsys):
+    from train import ablation_speech2vid
+
+    monkeypatch.setattr(ablation_speech2vid, "ARMS", {"as published": [], "one still": ["stills=1"]})
+    settings = [*TINY["speech2vid"], "warmup=1", "validate_every=9"]
+    rows = ablation_speech2vid.ablation(data, tmp_path / "out", 6, settings=settings)
+    assert [r["arm"] for r in rows] == ["as published", "one still"]
+    assert all(r["mse"] > 0 and -1 <= r["identity"] <= 1 and 0 <= r["retrieval"] <= 1 for r in rows)
+    again = ablation_speech2vid.ablation(data, tmp_path / "out", 6, settings=settings)
+    assert again == rows and "| one still |" in capsys.readouterr().out
