@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     exp.add_argument("--folder", type=Path, help="default: the first of LIPSYNC_WEIGHTS, else the cache")
     exp.add_argument("--licence", default="research use only")
     exp.add_argument("--note", default="")
+    exp.add_argument("--part", action="append", default=[], metavar="WHAT=NAME", help="a second network of the model")
     exp.add_argument("--source", default="the trainer's own clips", help="where the faces come from, for the card")
 
     fin = commands.add_parser("finals", help="final figures on people never trained on")
@@ -143,7 +144,10 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "export":
         from .export import export
 
-        card = export(args.run, args.data, args.name, args.form, args.folder, args.licence, args.note, args.source)
+        parts = dict(part.partition("=")[::2] for part in args.part)
+        card = export(
+            args.run, args.data, args.name, args.form, args.folder, args.licence, args.note, args.source, parts
+        )
         print(json.dumps(card["metrics"], indent=1))
     elif args.command == "finals":
         from .evaluate import finals
