@@ -265,3 +265,42 @@ def _standing(study: Study, *tables: pd.DataFrame) -> dict[str, dict[str, Any]]:
                 n = max(n, len(there[["rater", "item", "order"]].drop_duplicates()))
         found[system] = {"votes": n, "standing": standing(n)}
     return found
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a rater's answers stand to those of others on the same videos, for the rater's own eyes.
+
+    share     of choices that others made too (mean over ballots), None where nobody else chose on them yet
+    distance  mean distance of scores from the mean of the others, 0 .. 5, None as above
+    ballots   how many of the rater's answers others answered too
+    """
+
+    share: float | None
+    distance: float | None
+    ballots: int
+
+
+def own_agreement(study: Study, facts: dict[str, pd.DataFrame], rater: str) -> Agreement:
+    """Compare a rater with the others; checks and training do not count. `facts` as StudyDesk.tables gives them."""
+    votes = read_votes(study, facts["ballots"], facts["votes"])
+    shares, distances = [], []
+    chosen = votes.mismatches.rename(columns={"correct": "said"})
+    if len(votes.preferences):
+        p = votes.preferences
+        said = np.where(p["answer"] == "left", p["left"], np.where(p["answer"] == "right", p["right"], p["answer"]))
+        pair = [" ".join(sorted(two)) for two in zip(p["left"], p["right"], strict=True)]
+        chosen = p[["rater", "item"]].assign(system=pair, said=said)
+    for _, same in chosen.groupby(["item", "system"]):
+        own, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(own) and len(others):
+            shares.append((others["said"] == own["said"].iloc[0]).mean())
+    for _, same in votes.scores.groupby(["item", "system", "question"]):
+        own, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(own) and len(others):
+            distances.append(abs(own["value"].iloc[0] - others["value"].mean()))
+    return Agreement(
+        float(np.mean(shares)) if shares else None,
+        float(np.mean(distances)) if distances else None,
+        max(len(shares), len(distances)),
+    )
