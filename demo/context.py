@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 from .jobs import JobQueue
 from .lanes import Lane
+from .operator import Operator
 from .settings import Settings
 
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, job queue, and the lanes of short work outside it."""
+    """Settings, job queue, who may change things, and the lanes of short work outside the queue."""
 
     settings: Settings
     jobs: JobQueue
+    operator: Operator = field(default_factory=Operator)
     labels: Lane = field(default_factory=lambda: Lane("having labels checked", at_once=1))
     voices: Lane = field(default_factory=lambda: Lane("making voices"))

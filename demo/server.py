@@ -53,6 +53,8 @@ def build(settings: Settings) -> Gate:
     from .gate import Gate
     from .i18n import I18N, by_header, text
     from .jobs import FolderSweeper, JobQueue
+    from .operator import Operator
+    from .pages import PAGES
     from .tabs import TABS, footer
     from .tabs.flow import Flow
     from .tasks import input_file, warm_up
@@ -69,7 +71,7 @@ def build(settings: Settings) -> Gate:
         budget_s=settings.max_minutes * 60,
     )
     context, uploads, sweeper = (
-        Context(settings, jobs),
+        Context(settings, jobs, Operator(settings.operator_password.get_secret_value())),
         Uploads(work / "incoming", upload_bytes),
         FolderSweeper(folder, keep_s),
     )
@@ -131,6 +133,8 @@ def build(settings: Settings) -> Gate:
             headers={"Cache-Control": "private, no-store"},
         )
 
+    for own in PAGES:
+        own.add(app, context)
     app.post("/gradio_api/upload")(uploads.receive)  # in place of gradio's own
     app.get("/gradio_api/upload_progress")(uploads.progress)
     app.get("/gradio_api/file={path:path}")(serve)

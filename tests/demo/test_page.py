@@ -351,7 +351,10 @@ def test_every_text_is_there_and_used():
     asked = set(re.findall(r"""(?:text\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
     choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in ("faces", "load", "sync", "label"))}
-    unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices}
+    templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
+    named = set(re.findall(r"\bt\.(\w+)", templates))
+    assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()
+    unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices | named}
     assert not unused
 
 
