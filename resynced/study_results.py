@@ -267,6 +267,28 @@ def _standing(study: Study, *tables: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
+def progress(study: Study, facts: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Counts and alarms while a study runs, without statistics of systems: raters, finished, votes, wanted (counted
+    votes), counted, set_aside, cannot_play, withdrawn, problems, alarms.
+    """
+    votes = read_votes(study, facts["ballots"], facts["votes"])
+    quality = assess(votes.all, votes.preferences, study.rule)
+    laid, given = facts["ballots"].groupby("rater").size(), votes.all.groupby("rater").size()
+    said = facts["facts"]["fact"].value_counts()
+    return {
+        "raters": len(facts["raters"]),
+        "finished": int((given == laid.reindex(given.index)).sum()),
+        "votes": len(votes.all),
+        "counted": int((votes.all["kind"] == "counted").sum()),
+        "wanted": study.votes_per_pair * len(study.pairs),
+        "set_aside": len(quality.excluded),
+        "cannot_play": int(votes.all["cannot_play"].sum()),
+        "withdrawn": int(said.get("withdrawn", 0)),
+        "problems": int(said.get("problem", 0)),
+        "alarms": list(quality.alarms),
+    }
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How a rater's answers stand to those of others on the same videos, for the rater's own eyes.
