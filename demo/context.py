@@ -8,14 +8,16 @@ from .jobs import JobQueue
 from .lanes import Lane
 from .operator import Operator
 from .settings import Settings
+from .studies import Studies
 
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, job queue, who may change things, and the lanes of short work outside the queue."""
+    """Settings, job queue, who may change things, studies, and the lanes of short work outside the queue."""
 
     settings: Settings
     jobs: JobQueue
     operator: Operator = field(default_factory=Operator)
+    studies: Studies = field(default_factory=Studies)
     labels: Lane = field(default_factory=lambda: Lane("having labels checked", at_once=1))
     voices: Lane = field(default_factory=lambda: Lane("making voices"))

@@ -98,6 +98,7 @@ def build(settings: Settings) -> Gate:
         yield
         over.set()
         jobs.close()
+        context.studies.close()
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
 

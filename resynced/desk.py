@@ -64,6 +64,7 @@ class Served:
     questions    as the rater reads them
     videos       {"left": name, "right": name} ("left" alone where one is shown): names that are good until answered
     coming       the videos of the ballot after this one, to be loaded meanwhile; empty at the end
+    ballot, coming_ballot  random names by which a page knows the two again
     """
 
     token: str
@@ -74,6 +75,8 @@ class Served:
     questions: tuple[Question, ...]
     videos: dict[str, str]
     coming: dict[str, str] = field(default_factory=dict)
+    ballot: str = ""
+    coming_ballot: str = ""
 
 
 @dataclass(frozen=True)
@@ -529,6 +532,8 @@ class StudyDesk:
             questions=study.questions,
             videos=self._videos(row),
             coming=self._videos(after) if after else {},
+            ballot=ballot.id,
+            coming_ballot=after["id"] if after else "",
         )
 
 

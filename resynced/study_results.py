@@ -192,8 +192,9 @@ def compute(
     if len(mismatches):
         attempt("matched", lambda: ratings.matched_share(mismatches))
         people["matched"] = mismatches.groupby(["item", "system"])["correct"].mean().rename("value").reset_index()
-    if measures is not None:
-        for question, means in people.items():
+    for question, means in people.items():
+        tables[f"people_{question}"] = means
+        if measures is not None:
             attempt(
                 f"correlation_{question}",
                 lambda m=means: ratings.correlate(m, measures, draws, seed),
