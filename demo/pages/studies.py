@@ -82,7 +82,7 @@ def add(app: FastAPI, context: Context) -> None:
             rows=rows[::-1],
             sets=sets,
             chosen=chosen,
-            given={**COUNTS, **dict.fromkeys(WORDS, ""), **given},
+            given={"system": [], **COUNTS, **dict.fromkeys(WORDS, ""), **given},
             counts=tuple(COUNTS),
             designs=DESIGNS,
             languages=LANGUAGES,
@@ -209,9 +209,7 @@ def add(app: FastAPI, context: Context) -> None:
             tables=_tables(found, hidden, t),
             effects=[(key, found.facts[key]) for key in sorted(found.facts) if key.startswith(EFFECTS)],
             agreements=[(key, found.facts[key]) for key in sorted(found.facts) if key.startswith("agreement")],
-            flip=None
-            if found.facts.get("votes_to_flip", {}).get("first") in hidden
-            else found.facts.get("votes_to_flip"),
+            flip=flip if flip and flip["first"] not in hidden else None,
             raters=found.quality.table.to_dict("records") if inside else [],
             plots=_plots(studies, found, hidden),
             number=_shown,

@@ -354,8 +354,8 @@ def test_every_text_is_there_and_used():
     templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
     named = set(re.findall(r"\bt\.(\w+)", templates))
     assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()
-    composed = {k for begin in set(re.findall(r't\["(\w+_)" ~', templates)) for k in i18n.ENGLISH if k.startswith(begin)}
-    composed |= {k for begin in re.findall(r't\[f"(\w+_)\{', code) for k in i18n.ENGLISH if k.startswith(begin)}
+    begins = (*re.findall(r't\["(\w+_)" ~', templates), *re.findall(r't\[f"(\w+_)\{', code))
+    composed = {k for k in i18n.ENGLISH if k.startswith(begins)}
     unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices | named | composed}
     assert not unused
 
