@@ -16,12 +16,11 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from lipsync.records import Options
-
 from lipsync.checkpoints import registry
 from lipsync.checkpoints.download import file_sha256
 from lipsync.media.reader import FrameReader, VideoInfo, VideoWriter, probe, read_sound
 from lipsync.media.timeline import SOUND_RATE, plan, sound
+from lipsync.options import Options
 from lipsync.progress import Monitor
 from lipsync.version import VERSION
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from lipsync.records import Options
 
 from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import Cancelled, LipsyncError
 from lipsync.media.reader import FrameReader, probe, read_waveform
+from lipsync.options import Options
 from lipsync.progress import Monitor
 from resynced.records import BenchmarkError, Media, Pair, System
 from resynced.systems import CommandSystem, FolderSystem, ModelSystem, RealClip, Untouched, _Short, _write, load_command
