@@ -230,6 +230,21 @@ def load_command(path: str | os.PathLike) -> CommandSystem:
     return CommandSystem(**facts)
 
 
+def open_system(name: str, options: Options | None = None) -> System:
+    """The system that is meant by a word: a TOML block of a command, a folder of outputs, or one of our models.
+
+    options  for a model. Raises BenchmarkError, ModelError.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        return load_command(path)
+    if path.is_dir():
+        return FolderSystem(path, path.resolve().name)
+    if path.suffix or len(path.parts) > 1:
+        raise BenchmarkError(f"There is no folder {name}: name a model, a folder of outputs, or a .toml of a command.")
+    return ModelSystem(name, options)
+
+
 class Untouched(System):
     """The floor: the clip with the pair's voice laid over it, lengths met as our engine meets them."""
 
