@@ -334,7 +334,11 @@ def _measure(value: Mapping[str, Any], column: board.Column, t: Words) -> tuple[
     name = t[f"measure_{column.name}"]
     if value["mean"] is None:
         return name, "–", ""
-    behind = [] if value["low"] is None else [t["lb_interval"].format(low=_number(value["low"], column), high=_number(value["high"], column))]
+    behind = (
+        []
+        if value["low"] is None
+        else [t["lb_interval"].format(low=_number(value["low"], column), high=_number(value["high"], column))]
+    )
     behind += [t["lb_clips"].format(n=value["n"])] if value["n"] is not None else []
     return name, _number(value["mean"], column), ", ".join(behind)  # fmt: skip
 

@@ -306,6 +306,6 @@ def test_a_word_opens_the_system_that_is_meant(tmp_path):
     model = open_system("wav2lip-gan-lab")
     assert isinstance(model, ModelSystem) and model.name == "wav2lip-gan-lab"
     with pytest.raises(BenchmarkError, match="no folder"):
-        open_system(str(tmp_path / "nothing"))
+        open_system(str(tmp_path / "nothing" / "here"))
     with pytest.raises(LipsyncError):
         open_system("no-such-model")
