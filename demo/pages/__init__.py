@@ -1,6 +1,6 @@
 """Pages with an address of their own, rendered here without gradio: each a module with add(app, context)."""
 
 from .. import operator
-from . import frame
+from . import frame, leaderboard
 
-PAGES = (frame, operator)
+PAGES = (frame, operator, leaderboard)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, HTTPException, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from eval.results import VERSION
 from resynced import leaderboard as board
@@ -47,12 +47,13 @@ class Asked:
     rank_by: str
     sort: str
     descending: bool
+    lang: str = ""  # where the address says one
 
     def query(self, **changed: str) -> str:
-        """The query of an address for this, with some of it changed; the view is always named, so the link is permanent."""
+        """The query of an address for this, with some of it changed; it names the view, so that the link stays."""
         said = {"view": self.view.id, "category": self.category, "rank_by": self.rank_by, "sort": self.sort}
-        said |= {"dir": "down" if self.descending else "", **changed}
-        usual = {"category": "", "rank_by": "lse_d", "sort": "rank", "dir": ""}
+        said |= {"dir": "down" if self.descending else "", "lang": self.lang, **changed}
+        usual = {"category": "", "rank_by": "lse_d", "sort": "rank", "dir": "", "lang": ""}
         return urlencode({k: v for k, v in said.items() if v != usual.get(k)})
 
 
@@ -119,6 +120,18 @@ def add(app: FastAPI, context: Context) -> None:
         with _sentences():
             return JSONResponse(row_card(context.store, key))
 
+    @app.get("/benchmark/video/{view}/{fingerprint}/{pair}")
+    def video(view: str, fingerprint: str, pair: str, request: Request) -> FileResponse:
+        """A clip as a system made it, to whoever may watch the set."""
+        with _sentences():
+            found = board.find_view(context.store, id=view)
+            if not benchmark.may_watch(context, found, context.operator.is_operator(request)):
+                raise BenchmarkError("The videos of this set are shown to the operator alone.")
+            path = benchmark.video_file(context, found, fingerprint, pair)
+        if path is None:
+            raise HTTPException(404, "There is no such video here.")
+        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=600"})
+
 
 class _sentences:
     """What is not there is a 404 with its sentence."""
@@ -172,6 +185,7 @@ def read(query: Mapping[str, str], known: list[board.View]) -> Asked:
         rank_by if rank_by in RANKED_BY else "lse_d",
         sort if sort in ("rank", "system", *SORTED_BY) else "rank",
         query.get("dir") == "down",
+        query.get("lang", "") if query.get("lang") in ("en", "ko") else "",
     )
 
 
@@ -318,7 +332,7 @@ def _row(
         "rank": rank,
         "unranked": unranked(row, table, t),
         "tier": t[f"tier_{row['tier'].replace('-', '_')}"],
-        "cells": {name: _cell(row["values"][column], board.BY_NAME[column], spans[name]) for name, column in columns.items()},
+        "cells": {n: _cell(row["values"][c], board.BY_NAME[c], spans[n]) for n, c in columns.items()},
         "human": _human(row["human"], t),
         "n": row["scored"],
         "tried": row["tried"],
@@ -373,8 +387,12 @@ def _cell(value: Mapping[str, Any], column: board.Column, span: tuple[float, flo
         return round(2 + (BAR_PX - 4) * (v - span[0]) / (span[1] - span[0]), 1)
 
     low, high = (value["mean"] if value[end] is None else value[end] for end in ("low", "high"))
-    return {"text": _number(value["mean"], column), "bar": {"low": at(low), "mean": at(value["mean"]), "high": at(high)},
-            "low": _number(low, column), "high": _number(high, column)}  # fmt: skip
+    return {
+        "text": _number(value["mean"], column),
+        "bar": {"low": at(low), "mean": at(value["mean"]), "high": at(high)},
+        "low": _number(low, column),
+        "high": _number(high, column),
+    }
 
 
 def published_tables(t: Words) -> list[dict[str, Any]]:
