@@ -174,8 +174,10 @@ def main() -> None:
             for _ in range(args.turns):
                 for path, done in turns.items():
                     done.append(run(model, path, clip, voice, folder))
-            mid = {p: {k: statistics.median(d[k] for d in done) for k in ("frames_per_s", "faces_per_s", "peak_rss_mb")}
-                   for p, done in turns.items()}  # fmt: skip
+            mid = {
+                p: {k: statistics.median(d[k] for d in done) for k in ("frames_per_s", "faces_per_s", "peak_rss_mb")}
+                for p, done in turns.items()
+            }
             whole = statistics.median(
                 e["frames_per_s"] / p["frames_per_s"] for e, p in zip(turns["engine"], turns["plain"], strict=True)
             )

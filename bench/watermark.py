@@ -154,8 +154,9 @@ def survive(clips: list[Path], folder: Path) -> None:
         mark = Watermark(*frames[0].shape[1::-1], key, DAY)
         for frame in marked:
             mark.apply(frame)
-        sizes = {crf: [write(folder / "a.mp4", f, fps, crf).stat().st_size for f in (frames, marked)]
-                 for crf in (23, 18)}  # fmt: skip
+        sizes = {
+            crf: [write(folder / "a.mp4", f, fps, crf).stat().st_size for f in (frames, marked)] for crf in (23, 18)
+        }
         grown = ", ".join(f"{100 * (b / a - 1):+.0f} % at crf {crf}" for crf, (a, b) in sizes.items())
         print(f"{clip.name} {frames[0].shape[1]} x {frames[0].shape[0]}: {psnr(frames, marked):.1f} dB, size {grown}")
         result, want = read(folder / "a.mp4"), Pattern(key).payload(DAY)
@@ -164,8 +165,11 @@ def survive(clips: list[Path], folder: Path) -> None:
             began = time.thread_time()
             found = match(shots(probe(path)), [key])
             rows[name].append((found, found.payload == want))
-            print(f"  {name:28} {found.score:5.1f} {found.chance:8.1e} {found.payload == want} "
-                  f"{time.thread_time() - began:.1f} s", flush=True)  # fmt: skip
+            print(
+                f"  {name:28} {found.score:5.1f} {found.chance:8.1e} {found.payload == want} "
+                f"{time.thread_time() - began:.1f} s",
+                flush=True,
+            )
     print(f"\n| attack | found, of {len(clips)} | payload right | score: lowest, median |\n|---|---|---|---|")
     for name, row in rows.items():
         scores = [f.score for f, _ in row]
@@ -187,9 +191,12 @@ def alarms(clips: list[Path]) -> None:
         chances.append(found.chance)
         if number % 50 == 49 or number + 1 == len(clips):
             top = np.sort(scores)[::-1]
-            print(f"{number + 1} windows, {KEYS} keys each: median {np.median(scores):.2f}, highest "
-                  f"{', '.join(f'{s:.2f}' for s in top[:5])}; lowest chance {min(chances):.1e}; "
-                  f"{sum(c <= CHANCE for c in chances)} alarms", flush=True)  # fmt: skip
+            print(
+                f"{number + 1} windows, {KEYS} keys each: median {np.median(scores):.2f}, highest "
+                f"{', '.join(f'{s:.2f}' for s in top[:5])}; lowest chance {min(chances):.1e}; "
+                f"{sum(c <= CHANCE for c in chances)} alarms",
+                flush=True,
+            )
     # the law of the largest of many: its tail gives how often the least score that counts would be passed
     from scipy.stats import gumbel_r
 

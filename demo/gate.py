@@ -40,6 +40,8 @@ ROUTES = {
         r"/operator/login", r"/pages/[\w.-]{1,60}",
         rf"/rate/{STUDY}(/(next|end|sound/[\w-]{{1,64}}|video/[\w.-]{{20,500}}))?",
         rf"/studies(/{STUDY}(/(results|export))?)?",
+        r"/leaderboard(\.json|\.csv|/clips\.csv)?", r"/leaderboard/row/[0-9a-f]{12}/[0-9a-f]{8,64}(\.json)?",
+        r"/leaderboard/score/[0-9a-f]{8,64}\.json", r"/benchmark/video/[0-9a-f]{12}/[0-9a-f]{8,64}/[\w.-]{1,100}",
     ],
     "POST": [
         r"/gradio_api/(queue/join|upload|cancel|reset)",
@@ -62,7 +64,7 @@ PAGE_POLICY = "; ".join((
     "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'", "frame-ancestors 'none'",
 ))  # fmt: skip
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"  # a visitor's file is never a page
-OWN = ("/operator/", "/pages/", "/rate/", "/studies")  # pages rendered here, which need no inline script
+OWN = ("/operator/", "/pages/", "/leaderboard", "/rate/", "/studies")  # rendered here, without inline scripts
 OWN_POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "media-src 'self' blob:",
     "connect-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'",
@@ -111,7 +113,10 @@ class Gate:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":  # there is no websocket here
             return await send({"type": "websocket.close", "code": 1000})
-        is_file, is_own = scope["path"].startswith((_FILE, "/jobs/")), scope["path"].startswith(OWN)
+        is_file, is_own = (
+            scope["path"].startswith((_FILE, "/jobs/", "/benchmark/video/")),
+            scope["path"].startswith(OWN),
+        )
         policy = FILE_POLICY if is_file else OWN_POLICY if is_own else PAGE_POLICY
         # A form without any referrer has "null" as its origin, which nothing could be told from.
         sealed = _sealed(send, policy, self._names, {"Referrer-Policy": "same-origin"} if is_own else {})

@@ -55,7 +55,7 @@ def build(settings: Settings) -> Gate:
     from .jobs import FolderSweeper, JobQueue
     from .operator import Operator
     from .pages import PAGES
-    from .tabs import TABS, footer
+    from .tabs import TABS, footer, open_when_asked
     from .tabs.flow import Flow
     from .tasks import input_file, warm_up
     from .theme import HEAD, THEME, static
@@ -142,10 +142,12 @@ def build(settings: Settings) -> Gate:
 
     with gr.Blocks(title="Lip-sync", analytics_enabled=False) as page:
         gr.Markdown(text("header"), elem_classes="lead")
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             for tab in TABS:
-                with gr.Tab(text(tab.KEY), id=tab.KEY):
-                    tab.build(page, context)
+                with gr.Tab(text(tab.KEY), id=tab.KEY) as place:
+                    opened = tab.build(page, context)
+                if opened:
+                    open_when_asked(page, tabs, place, tab.KEY, opened)
         api.build(page, context)
         footer.build(page, context)
     page.state_session_capacity = SESSIONS

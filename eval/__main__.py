@@ -49,8 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--reference", type=Path, nargs="+", default=[], metavar="FILE", help="what they should look like"
     )
-    score.add_argument("--measures", default="", metavar="LIST",
-                       help=f"beside sync: {', '.join(FAMILIES)} (all with --reference, else none)")  # fmt: skip
+    score.add_argument(
+        "--measures",
+        default="",
+        metavar="LIST",
+        help=f"beside sync: {', '.join(FAMILIES)} (all with --reference, else none)",
+    )
     form = score.add_mutually_exclusive_group()
     form.add_argument(
         "--csv", type=Path, metavar="OUT", help="append rows to this file; those in it are not done again"
@@ -77,8 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     frechet.add_argument("--encoder", choices=("auto", "inception", "lab"), default="auto")
     frechet.add_argument("--cache", type=Path, metavar="DIR", help="keep the statistics of sets here")
 
-    frechet.add_argument("--paired", action="store_true", help="each was made from the real one of its name: a better "
-                         "extrapolated value")  # fmt: skip
+    frechet.add_argument(
+        "--paired", action="store_true", help="each was made from the real one of its name: a better extrapolated value"
+    )
     _as_json(frechet)
 
     leak = commands.add_parser("leakage", help="does a re-voiced mouth still follow its old voice?")
@@ -157,8 +162,10 @@ def _score(args: argparse.Namespace) -> int:
         if len(rows) > 1:
             console.print("\n", summary_table(rows, shown))
         if judge.name != "syncnet-v2":
-            console.print(f"\nThe judge is {judge.name}, trained here. `python -m lipsync fetch syncnet-v2` brings the "
-                          "published one, which gives the standard LSE-D and LSE-C.")  # fmt: skip
+            console.print(
+                f"\nThe judge is {judge.name}, trained here. `python -m lipsync fetch syncnet-v2` brings the "
+                "published one, which gives the standard LSE-D and LSE-C."
+            )
     return 1 if any(row.error for row in rows) else 0
 
 
@@ -209,14 +216,24 @@ def _frechet(args: argparse.Namespace) -> int:
         raise MeasureError(f"The sets cannot be paired: {(*a.notes, *b.notes)[0]}")
     found = frechet.evaluate(a, b, args.paired)
     if args.json:
-        facts = {"encoder": encoder.name, "encoder_sha256": encoder.sha256, "title": encoder.title,
-                 "crop": VARIANTS[args.crop], "paired": args.paired, "notes": [*a.notes, *b.notes]}  # fmt: skip
+        facts = {
+            "encoder": encoder.name,
+            "encoder_sha256": encoder.sha256,
+            "title": encoder.title,
+            "crop": VARIANTS[args.crop],
+            "paired": args.paired,
+            "notes": [*a.notes, *b.notes],
+        }
         print(json.dumps(facts | found, indent=1))
         return 1 if a.notes or b.notes else 0
-    print(f"{encoder.title} ({VARIANTS[args.crop]}; {encoder.name} {encoder.sha256[:8]}): {found['frechet']:.3f} with "
-          f"{found['n_a']} real and {found['n_b']} generated pictures")  # fmt: skip
-    print(f"extrapolated to endless sets: {_said(found['frechet_extrapolated'])}; KID: {_said(found['kid'], 5)}"
-          + (f" ± {found['kid_std']:.5f}" if found["kid_std"] is not None else ""))  # fmt: skip
+    print(
+        f"{encoder.title} ({VARIANTS[args.crop]}; {encoder.name} {encoder.sha256[:8]}): {found['frechet']:.3f} with "
+        f"{found['n_a']} real and {found['n_b']} generated pictures"
+    )
+    print(
+        f"extrapolated to endless sets: {_said(found['frechet_extrapolated'])}; KID: {_said(found['kid'], 5)}"
+        + (f" ± {found['kid_std']:.5f}" if found["kid_std"] is not None else "")
+    )
     if encoder.name != "inception":
         print("This is no FID: `python -m lipsync fetch inception` brings the network that FID is defined by.")
     for note in (*a.notes, *b.notes):

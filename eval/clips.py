@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 from lipsync.errors import InputError
 from lipsync.faces.base import shrink
 from lipsync.faces.detectors import DETECTORS, ShotFinder
-from lipsync.faces.tracking import find_faces, runs
+from lipsync.faces.tracking import FaceMap, find_faces, runs
 from lipsync.media.reader import FrameReader, VideoInfo, ahead, probe
 from lipsync.progress import Monitor
 
@@ -33,8 +35,9 @@ def at_25(path: Path, protocol: Protocol, other_sound: bool) -> tuple[VideoInfo,
     if info.fps != FPS or info.varies:
         if protocol.faces == "whole":
             rate = "a frame rate that varies" if info.varies else f"{float(info.fps):.5g} frames a second"
-            raise MeasureError(f"{path.name} has {rate}; the protocol lrs is for face crops at 25 alone: use "
-                               f"real-video or short.")  # fmt: skip
+            raise MeasureError(
+                f"{path.name} has {rate}; the protocol lrs is for face crops at 25 alone: use real-video or short."
+            )
         if info.fps != FPS:
             remarks.append(f"{float(info.fps):.5g} frames a second were read as 25.")
     elif protocol.faces == "whole" and not 0.8 < info.width / info.height < 1.25:
@@ -51,10 +54,10 @@ def find_tracks(info: VideoInfo, protocol: Protocol, detector: str, monitor: Mon
     if detector not in DETECTORS:
         raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
     step: Callable[[int], None] = lambda n: monitor.step("faces", min(n, info.frames), info.frames)  # noqa: E731
-    with FrameReader(info) as reader:
-        if protocol.faces == "steady":
-            tracks, frames = _steady_tracks(ahead(reader), protocol, detector, step)
-        else:
+    if protocol.faces == "steady":
+        tracks, frames = _steady_tracks(face_map(info, detector, monitor), protocol)
+    else:
+        with FrameReader(info) as reader:
             tracks, frames = _published_tracks(ahead(reader), detector, step)
     if frames < protocol.min_frames:
         raise MeasureError(too_short(info.path, frames, protocol))
@@ -65,11 +68,33 @@ def find_tracks(info: VideoInfo, protocol: Protocol, detector: str, monitor: Mon
     return tracks if protocol.faces == "published" else tracks[:1], frames
 
 
-def _steady_tracks(
-    frames: Iterable[np.ndarray], protocol: Protocol, detector: str, step
-) -> tuple[list[FaceTrack], int]:
+def face_map(info: VideoInfo, detector: str, monitor: Monitor) -> FaceMap:
+    """The engine's own face tracks of a video at the rate of `info`, found once for a file: a row asks for them more
+    than once, and a reference is asked for by every system."""
+    stat = info.path.stat()
+    key = (str(info.path.resolve()), stat.st_size, stat.st_mtime_ns, info.fps, info.frames, detector)
+    with _FOUND_LOCK:
+        if key in _FOUND:
+            _FOUND.move_to_end(key)
+            return _FOUND[key]
+    with FrameReader(info) as reader:
+        step = lambda n: monitor.step(f"faces of {info.path.name}", min(n, info.frames), info.frames)  # noqa: E731
+        faces = find_faces(ahead(reader), info.fps, detector, step)
+    faces = replace(faces, tracks=tuple(replace(t, portraits=()) for t in faces.tracks))  # pictures are not needed
+    with _FOUND_LOCK:
+        _FOUND[key] = faces
+        while len(_FOUND) > MOST_FOUND:
+            _FOUND.popitem(last=False)
+    return faces
+
+
+MOST_FOUND = 64  # videos whose tracks are remembered: a minute of one face is 400 kB
+_FOUND: OrderedDict[tuple, FaceMap] = OrderedDict()
+_FOUND_LOCK = threading.Lock()
+
+
+def _steady_tracks(faces: FaceMap, protocol: Protocol) -> tuple[list[FaceTrack], int]:
     """The engine's own tracks, cut where the face was lost."""
-    faces = find_faces(frames, FPS, detector, step)
     out = []
     for track in faces.tracks:
         for a, b in runs(track.seen):
@@ -118,8 +143,7 @@ class MainFace:
     frames_heard: int
 
 
-def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None,
-              most: int = 250) -> MainFace:  # fmt: skip
+def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None, most: int = 250) -> MainFace:
     """The deciding face of a clip, its first `most` frames at most. Raises InputError or MeasureError."""
     info, _ = at_25(path, protocol, False)
     mfcc, samples, _ = hear(path)

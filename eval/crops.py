@@ -67,9 +67,9 @@ def _resized(picture: np.ndarray, size_px: int) -> np.ndarray:
     return cv2.resize(picture, (size_px, size_px), interpolation=how)
 
 
-def track_crops(frames: Iterable[np.ndarray], tracks: Sequence[FaceTrack], size_px: int) -> Iterator[
-    tuple[int, np.ndarray | MeasureError]
-]:  # fmt: skip
+def track_crops(
+    frames: Iterable[np.ndarray], tracks: Sequence[FaceTrack], size_px: int
+) -> Iterator[tuple[int, np.ndarray | MeasureError]]:
     """Cut every track's crop from frames that come once, in order: yields (index of the track, crop).
 
     Where a track's face leaves no picture, its error comes in the crop's place: other tracks go on.

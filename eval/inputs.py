@@ -65,8 +65,10 @@ def items(sources: list[Path], references: list[Path] = (), stills: bool = False
             )
     lacking = [path.name for path, paths in named.items() if not paths]
     if lacking:
-        raise InputError(f"There is no reference of the same name for {', '.join(lacking[:3])}"
-                         f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}.")  # fmt: skip
+        raise InputError(
+            f"There is no reference of the same name for {', '.join(lacking[:3])}"
+            f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}."
+        )
     return [replace(i, reference=i.reference or named[i.path][0]) for i in out]
 
 
@@ -83,7 +85,10 @@ def _listed(source: Path) -> list[Item]:
     beside = source.parent
     names = ("identity", "system", "pair", "set")
     return [
-        Item(beside / r["file"], beside / r["reference"] if r.get("reference") else None,
-             **{name: r.get(name) or "" for name in names})
+        Item(
+            beside / r["file"],
+            beside / r["reference"] if r.get("reference") else None,
+            **{name: r.get(name) or "" for name in names},
+        )
         for r in rows
-    ]  # fmt: skip
+    ]

@@ -48,6 +48,45 @@ class LipTrack:
     seen: np.ndarray
 
 
+class LipWatcher:
+    """Looks at the lips of one track while its video passes, frame by frame.
+
+    Call `look` for every frame of the video in order, then `result`; `close` in the end.
+    """
+
+    def __init__(self, track: Track, landmarks: str = "mediapipe") -> None:
+        self.track = track
+        length = track.stop - track.start
+        self._lips = np.full((length, len(LIPS), 2), np.nan, np.float32)
+        self._boxes = np.full((length, 4), np.nan, np.float32)
+        self._model = LANDMARKS[landmarks]()
+        self._count = 0
+
+    def look(self, index: int, frame: Frame) -> np.ndarray | None:
+        """The points (468, 2) of the track's face in frame `index`, None where it is not found."""
+        self._count = index + 1
+        if not self.track.has(index):
+            return None
+        points = _look(self._model, frame, self.track, index)
+        if points is not None:
+            at = index - self.track.start
+            self._lips[at], self._boxes[at] = points[LIPS], box_from_points(points)
+        return points
+
+    def result(self) -> LipTrack:
+        """What was seen. Raises MeasureError where no frame of the track passed."""
+        if self._count <= self.track.start:
+            raise MeasureError(
+                f"The face {self.track.number} appears in frame {self.track.start}, but the video has "
+                f"only {self._count} frames."
+            )
+        return LipTrack(self.track.start, self._lips, self._boxes, ~np.isnan(self._lips[:, 0, 0]))
+
+    def close(self) -> None:
+        """Let go of the landmark model."""
+        self._model.close()
+
+
 def lips_of(frames: Iterable[Frame], faces: FaceMap, number: int = 0, landmarks: str = "mediapipe") -> LipTrack:
     """Look at the lips of one face.
 
@@ -62,25 +101,15 @@ def lips_of(frames: Iterable[Frame], faces: FaceMap, number: int = 0, landmarks:
     if track is None:
         known = ", ".join(str(t.number) for t in faces.tracks) or "none"
         raise MeasureError(f"There is no face with the number {number}: the video has {known}.")
-    length = track.stop - track.start
-    lips = np.full((length, len(LIPS), 2), np.nan, np.float32)
-    boxes = np.full((length, 4), np.nan, np.float32)
-    count, model = 0, LANDMARKS[landmarks]()
+    watcher = LipWatcher(track, landmarks)
     try:
         for index, frame in enumerate(frames):
-            count = index + 1
-            if track.has(index):
-                points = _look(model, frame, track, index)
-                if points is not None:
-                    lips[index - track.start] = points[LIPS]
-                    boxes[index - track.start] = box_from_points(points)
-            if count == track.stop:
+            watcher.look(index, frame)
+            if index + 1 == track.stop:
                 break
     finally:
-        model.close()
-    if count <= track.start:
-        raise MeasureError(f"The face {number} appears in frame {track.start}, but the video has only {count} frames.")
-    return LipTrack(track.start, lips, boxes, ~np.isnan(lips[:, 0, 0]))
+        watcher.close()
+    return watcher.result()
 
 
 def _look(model: LandmarkModel, frame: Frame, track: Track, index: int) -> np.ndarray | None:

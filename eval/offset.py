@@ -44,8 +44,10 @@ def words(row: ScoreRow) -> str:
             f"Sound and mouth are together (within a frame of 40 ms; certainty {row.certainty:.0%}). [{row.heading()}]"
         )
     early, size = ("early", row.offset) if row.offset > 0 else ("late", -row.offset)
-    return (f"The sound is {early} by {size} frame{'s' if size > 1 else ''} of 40 ms ({40 * size} ms; certainty "
-            f"{row.certainty:.0%}). [{row.heading()}]")  # fmt: skip
+    return (
+        f"The sound is {early} by {size} frame{'s' if size > 1 else ''} of 40 ms ({40 * size} ms; certainty "
+        f"{row.certainty:.0%}). [{row.heading()}]"
+    )
 
 
 def fixable(path: Path, out: Path) -> VideoInfo:

@@ -52,18 +52,29 @@ class Protocol:
         judge  an eval.syncnet.Judge
         """
         settings = asdict(self) | {
-            "version": VERSION, "detector": self.detector(detector), "fps": str(FPS), "silent": SILENT,
+            "version": VERSION,
+            "detector": self.detector(detector),
+            "fps": str(FPS),
+            "silent": SILENT,
             "judge": [judge.fast, judge.size_px, judge.unit],
             "sync": [sync.FEWEST_PAIRS, sync.SURE, sync.RESAMPLES, sync.BLOCK, sync.CONFIDENCE_MEDIAN],
             "crop": [crops.SCALE, crops.PADDING],
-        }  # fmt: skip
+        }
         if self.faces != "whole":
             known = detectors.DETECTORS.get(detector)  # where there is none, the row says so
             settings["versions"] = [known.version() if known else ""]
         if self.faces == "published":
-            settings["tracks"] = [tracks.MIN_OVERLAP, tracks.MAX_GAP, tracks.MIN_DETECTIONS, tracks.MIN_SIDE_PX,
-                                  tracks.MEDIAN, tracks.MIN_SHOT, tracks.MIN_SCENE, detectors.SHOT_PX,
-                                  tracking.SMALL_PX]  # fmt: skip
+            settings["tracks"] = [
+                tracks.MIN_OVERLAP,
+                tracks.MAX_GAP,
+                tracks.MIN_DETECTIONS,
+                tracks.MIN_SIDE_PX,
+                tracks.MEDIAN,
+                tracks.MIN_SHOT,
+                tracks.MIN_SCENE,
+                detectors.SHOT_PX,
+                tracking.SMALL_PX,
+            ]
         if self.faces == "steady":
             steps = tracking.DETECT_EVERY, tracking.FOLLOW_EVERY, tracking.BRIDGE, tracking.FORGET
             settings["tracks"] = [tracking.SMALL_PX, *steps, tracking.MIN_FRAMES, detectors.SHOT_PX, *tracking.BOX]

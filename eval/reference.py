@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from lipsync import audio
-from lipsync.faces.detectors import LANDMARKS
-from lipsync.faces.selection import choose
+from lipsync.faces.selection import main_track
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.geometry import CropRule, crop_face
 from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
-from lipsync.pipeline import find
 from lipsync.progress import Monitor
 
+from .clips import face_map
 from .crops import aligned_face
-from .landmarks import lips_of
+from .landmarks import LipWatcher
 from .metrics import identity, image, motion
 from .metrics.base import MeasureError
 
 FAMILIES = {"motion": motion.MEASURES, "image": image.MEASURES, "identity": identity.MEASURES}
 BATCH = 50  # frames compared at once
 RULE, SIZE_PX = CropRule(), 96
+DETECTOR = "mediapipe"
 
 
 def names(families: list[str]) -> list[str]:
@@ -31,8 +33,9 @@ def names(families: list[str]) -> list[str]:
     return [measure.name for family in families for measure in FAMILIES[family]]
 
 
-def compared(path: Path, reference: Path | None, families: list[str],
-             monitor: Monitor | None = None) -> tuple[dict[str, float | None], list[str]]:  # fmt: skip
+def compared(
+    path: Path, reference: Path | None, families: list[str], monitor: Monitor | None = None
+) -> tuple[dict[str, float | None], list[str]]:
     """Every value of some families, None where it cannot be had, and sentences that say why.
 
     reference  the video that `path` should look like, frame by frame: its face boxes are used for both
@@ -42,31 +45,29 @@ def compared(path: Path, reference: Path | None, families: list[str],
     values: dict[str, float | None] = dict.fromkeys(names(families))
     remarks: list[str] = []
     info = probe(path)
-    faces = _found(path, monitor)
-    track = _main(faces, path)
-    other = None
+    track, other = _main(face_map(info, DETECTOR, monitor), path), None
     if reference is not None:
         other = _beside(info, reference, monitor)
-        track = _same(faces, other[1]) or track
-    if "motion" in families:
-        values |= _motion(info, faces, track, other, monitor)
-    if "image" in families or "identity" in families:
-        if other is None:
-            remarks.append("Image and identity measures compare with a reference: give one with --reference.")
-        else:
-            embed = identity.embedder() if "identity" in families else None
-            found, embeddings = _pictures(info, other[0], other[1], embed, monitor)
+        track = _same(face_map(info, DETECTOR, monitor), other[1]) or track
+    wants_pictures = "image" in families or "identity" in families
+    if wants_pictures and other is None:
+        remarks.append("Image and identity measures compare with a reference: give one with --reference.")
+    lips = "motion" in families
+    pictures = _Pictures(other[1], "identity" in families) if wants_pictures and other is not None else None
+    if lips or pictures is not None:
+        mine, theirs = _watch(info, track, other, lips, pictures, monitor)
+        if lips:
+            values |= _motion(info, mine, other, theirs)
+        if pictures is not None:
+            pictures.finish()
+            if not pictures.sums.frames:
+                raise MeasureError(f"{info.path.name} and {other[0].path.name} share no frame with a face.")
             if "image" in families:
-                values |= found
+                values |= pictures.sums.result()
             if "identity" in families:
-                values |= identity.evaluate(*embeddings)
-                remarks += [] if embed else [identity.REASON]
+                values |= identity.evaluate(*pictures.embeddings())
+                remarks += [] if pictures.embed else [identity.REASON]
     return values, remarks
-
-
-def _found(path: Path, monitor: Monitor) -> FaceMap:
-    """The faces of a video, which may be stopped while they are looked for."""
-    return find(path, progress=lambda p: monitor.step(f"faces of {path.name}", p.done, p.total)).faces
 
 
 def _told(frames: Iterable[np.ndarray], stage: str, total: int, monitor: Monitor) -> Iterator[np.ndarray]:
@@ -77,10 +78,10 @@ def _told(frames: Iterable[np.ndarray], stage: str, total: int, monitor: Monitor
 
 
 def _main(faces: FaceMap, path: Path) -> Track:
-    """The track with the most picture over time."""
+    """The main face."""
     if not faces.tracks:
         raise MeasureError(f"{path.name} shows no face.")
-    return max(choose(faces, "largest", None, faces.fps), key=lambda t: len(t.boxes) * t.size_px**2)
+    return main_track(faces.tracks)
 
 
 def _same(faces: FaceMap, track: Track) -> Track | None:
@@ -98,7 +99,7 @@ def _same(faces: FaceMap, track: Track) -> Track | None:
     return best if shared(best) else None
 
 
-def _beside(info: VideoInfo, reference: Path, monitor: Monitor) -> tuple[VideoInfo, Track, FaceMap]:
+def _beside(info: VideoInfo, reference: Path, monitor: Monitor) -> tuple[VideoInfo, Track]:
     """The reference, found to be comparable frame by frame."""
     other = probe(reference)
     if (other.width, other.height) != (info.width, info.height) or other.fps != info.fps:
@@ -106,23 +107,47 @@ def _beside(info: VideoInfo, reference: Path, monitor: Monitor) -> tuple[VideoIn
             f"{info.path.name} ({info.width} × {info.height}, {float(info.fps):.5g} frames a second) cannot be laid "
             f"over {reference.name} ({other.width} × {other.height}, {float(other.fps):.5g}): both must be the same."
         )
-    faces = _found(reference, monitor)
-    return other, _main(faces, reference), faces
+    return other, _main(face_map(other, DETECTOR, monitor), reference)
 
 
-def _motion(info: VideoInfo, faces: FaceMap, track: Track, other: tuple[VideoInfo, Track, FaceMap] | None,
-            monitor: Monitor) -> dict:  # fmt: skip
-    with FrameReader(info) as reader:
-        lips = lips_of(_told(reader, "lips", info.frames, monitor), faces, track.number)
-    speech = None
+def _watch(
+    info: VideoInfo,
+    track: Track,
+    other: tuple[VideoInfo, Track] | None,
+    lips: bool,
+    pictures: _Pictures | None,
+    monitor: Monitor,
+) -> tuple[LipWatcher, LipWatcher | None]:
+    """One pass over the video, and over its reference beside it, for all measures that look at frames."""
+    mine, theirs = LipWatcher(track), LipWatcher(other[1]) if other else None
+    try:
+        with FrameReader(info) as frames, FrameReader(other[0]) if other else nullcontext(repeat(None)) as references:
+            for index, (frame, truth) in enumerate(
+                zip(_told(frames, "measures", info.frames, monitor), references, strict=False)
+            ):
+                if lips:
+                    mine.look(index, frame)
+                seen = theirs.look(index, truth) if theirs is not None else None
+                if pictures is not None:
+                    pictures.add(index, frame, truth, seen)
+    finally:
+        mine.close()
+        if theirs is not None:
+            theirs.close()
+    return mine, theirs
+
+
+def _motion(
+    info: VideoInfo, watched: LipWatcher, other: tuple[VideoInfo, Track] | None, beside: LipWatcher | None
+) -> dict:
+    lips, speech = watched.result(), None
     if info.has_audio:
         with SoundReader(info.path, audio.SAMPLE_RATE, channels=1) as sound:
             levels = np.concatenate([audio.levels_db(chunk[:, 0]) for chunk in sound])
-        speech = audio.loud_by_levels(levels, info.fps, faces.frames)[lips.start :][: len(lips.lips)]
-    if other is None:
+        speech = audio.loud_by_levels(levels, info.fps, lips.start + len(lips.lips))[lips.start :]
+    if other is None or beside is None:
         return motion.evaluate(lips.lips, lips.boxes, speech, info.fps)
-    with FrameReader(other[0]) as reader:
-        truth = lips_of(_told(reader, "lips of reference", other[0].frames, monitor), other[2], other[1].number)
+    truth = beside.result()
     start, stop = max(lips.start, truth.start), min(lips.start + len(lips.lips), truth.start + len(truth.lips))
     if stop <= start:
         raise MeasureError(f"The faces of {info.path.name} and {other[0].path.name} are never seen at the same time.")
@@ -131,48 +156,45 @@ def _motion(info: VideoInfo, faces: FaceMap, track: Track, other: tuple[VideoInf
     return motion.evaluate(lips.lips[a], lips.boxes[a], speech, info.fps, truth.lips[b], truth.boxes[b])
 
 
-def _pictures(
-    info: VideoInfo, other: VideoInfo, track: Track, embed: Callable[[np.ndarray], np.ndarray] | None, monitor: Monitor
-) -> tuple[dict, list[np.ndarray | None]]:
+class _Pictures:
     """Image measures over the frames that both have and in which the reference's face is seen, and embeddings of every
     fifth of them, as `identity.evaluate` wants them; both faces are aligned by the reference's points."""
-    sums = image.ImageSums()
-    ours: list[np.ndarray] = []
-    theirs: list[np.ndarray] = []
-    faces: list[tuple[np.ndarray, np.ndarray]] = []  # before, after
-    embeddings: list[list[np.ndarray]] = []
-    landmarks = LANDMARKS["mediapipe"]() if embed is not None else None
 
-    def add() -> None:
-        if ours:
-            sums.add(np.stack(theirs), np.stack(ours))
-            ours.clear()
-            theirs.clear()
-        if faces and embed is not None:
-            before, after = (np.stack(pictures) for pictures in zip(*faces, strict=True))
+    def __init__(self, track: Track, with_identity: bool) -> None:
+        self._track = track
+        self.sums = image.ImageSums()
+        self.embed: Callable[[np.ndarray], np.ndarray] | None = identity.embedder() if with_identity else None
+        self._ours: list[np.ndarray] = []
+        self._theirs: list[np.ndarray] = []
+        self._faces: list[tuple[np.ndarray, np.ndarray]] = []  # before, after
+        self._embeddings: list[list[np.ndarray]] = []
+
+    def add(self, index: int, frame: np.ndarray, truth: np.ndarray, points: np.ndarray | None) -> None:
+        """A frame and the reference's, with the landmarks of the reference's face where it was found."""
+        if not self._track.has(index):
+            return
+        at = index - self._track.start
+        if self.embed is not None and points is not None and at % identity.EVERY == 0:
+            self._faces.append((aligned_face(truth, points), aligned_face(frame, points)))
+        place = RULE.alignment(self._track.boxes[at])
+        self._ours.append(crop_face(frame, place, SIZE_PX))
+        self._theirs.append(crop_face(truth, place, SIZE_PX))
+        if len(self._ours) == BATCH:
+            self.finish()
+
+    def finish(self) -> None:
+        if self._ours:
+            self.sums.add(np.stack(self._theirs), np.stack(self._ours))
+            self._ours.clear()
+            self._theirs.clear()
+        if self._faces and self.embed is not None:
+            before, after = (np.stack(pictures) for pictures in zip(*self._faces, strict=True))
             halves = identity.lower_half(before), identity.lower_half(after)
-            embeddings.append([embed(pictures) for pictures in (before, after, *halves)])
-            faces.clear()
+            self._embeddings.append([self.embed(pictures) for pictures in (before, after, *halves)])
+            self._faces.clear()
 
-    with FrameReader(info) as frames, FrameReader(other) as references:
-        for index, (frame, truth) in enumerate(
-            zip(_told(frames, "pictures", info.frames, monitor), references, strict=False)
-        ):
-            if not track.has(index):
-                continue
-            box = track.boxes[index - track.start]
-            if landmarks is not None and (index - track.start) % identity.EVERY == 0:
-                points = landmarks.find(truth, box)
-                if points is not None:
-                    faces.append((aligned_face(truth, points), aligned_face(frame, points)))
-            place = RULE.alignment(box)
-            ours.append(crop_face(frame, place, SIZE_PX))
-            theirs.append(crop_face(truth, place, SIZE_PX))
-            if len(ours) == BATCH:
-                add()
-    add()
-    if not sums.frames:
-        raise MeasureError(f"{info.path.name} and {other.path.name} share no frame with a face.")
-    if not embeddings:
-        return sums.result(), [None] * 4
-    return sums.result(), [np.concatenate(parts) for parts in zip(*embeddings, strict=True)]
+    def embeddings(self) -> list[np.ndarray | None]:
+        """Before, after, and the same of the lower halves; None each where there are none."""
+        if not self._embeddings:
+            return [None] * 4
+        return [np.concatenate(parts) for parts in zip(*self._embeddings, strict=True)]

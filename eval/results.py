@@ -64,13 +64,23 @@ class ScoreRow:
 
     def key(self) -> tuple[str, ...]:
         """Rows of one key hold the same numbers: what was scored, by what."""
-        return (self.file, self.file_sha256, self.reference, self.reference_sha256, self.version, self.judge_sha256,
-                self.protocol_hash, ",".join(sorted(self.values)))  # fmt: skip
+        return (
+            self.file,
+            self.file_sha256,
+            self.reference,
+            self.reference_sha256,
+            self.version,
+            self.judge_sha256,
+            self.protocol_hash,
+            ",".join(sorted(self.values)),
+        )
 
     def heading(self) -> str:
         """What made the numbers, as it stands above every table: protocol, judge and its sum, detector, shifts."""
-        return (f"{self.protocol} {self.protocol_hash} · {self.judge} {self.judge_sha256[:8]} · {self.detector} · "
-                f"±{self.shifts} shifts{' · fast' if self.fast else ''}")  # fmt: skip
+        return (
+            f"{self.protocol} {self.protocol_hash} · {self.judge} {self.judge_sha256[:8]} · {self.detector} · "
+            f"±{self.shifts} shifts{' · fast' if self.fast else ''}"
+        )
 
     def record(self) -> dict:
         """As JSON takes it: a NaN is null."""

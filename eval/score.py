@@ -64,9 +64,14 @@ def score_clip(
     returns   a row; what could not be measured is None with a reason in `error` or `remarks`
     Raises Cancelled alone.
     """
-    named = {"identity": item.identity, "system": item.system, "pair": item.pair, "set": item.set,
-             "reference": str(item.reference or ""),
-             "reference_sha256": _sha256(item.reference) if families else ""}  # fmt: skip
+    named = {
+        "identity": item.identity,
+        "system": item.system,
+        "pair": item.pair,
+        "set": item.set,
+        "reference": str(item.reference or ""),
+        "reference_sha256": _sha256(item.reference) if families else "",
+    }
     values: dict = dict.fromkeys(names(families))
     if known is not None:
         wanted = replace(unscored(item.path, judge, protocol, detector), **named, values=values)
@@ -96,8 +101,14 @@ def _sha256(path: Path | None) -> str:
         return ""
 
 
-def score_file(path: str | Path, judge: Judge, protocol: Protocol, detector: str | None = None,
-               monitor: Monitor | None = None, sound: str | Path | None = None) -> ScoreRow:  # fmt: skip
+def score_file(
+    path: str | Path,
+    judge: Judge,
+    protocol: Protocol,
+    detector: str | None = None,
+    monitor: Monitor | None = None,
+    sound: str | Path | None = None,
+) -> ScoreRow:
     """Score one video's sync; a video that cannot be scored gives a row whose `error` says why. Raises Cancelled.
 
     sound  a file whose sound is heard in place of the video's own, from its beginning
@@ -135,19 +146,36 @@ def unscored(path: Path, judge: Judge, protocol: Protocol, detector: str | None 
     """The row of a clip before anything is known of it but what would make its numbers."""
     detector = detector or judge.detector
     return ScoreRow(
-        file=str(path), judge=judge.name, judge_sha256=judge.sha256, protocol=protocol.name, shifts=protocol.shifts,
-        protocol_hash=protocol.sha(detector, judge), detector=protocol.detector(detector), fast=judge.fast,
+        file=str(path),
+        judge=judge.name,
+        judge_sha256=judge.sha256,
+        protocol=protocol.name,
+        shifts=protocol.shifts,
+        protocol_hash=protocol.sha(detector, judge),
+        detector=protocol.detector(detector),
+        fast=judge.fast,
         engine=judge.engine,
-    )  # fmt: skip
+    )
 
 
 def _of_track(track: FaceTrack, score: sync.SyncScore) -> dict:
-    return {"first": track.first, "frames": len(track.boxes), "offset": score.offset if score.sure else None,
-            "lse_d": score.lse_d, "lse_c": score.lse_c}  # fmt: skip
+    return {
+        "first": track.first,
+        "frames": len(track.boxes),
+        "offset": score.offset if score.sure else None,
+        "lse_d": score.lse_d,
+        "lse_c": score.lse_c,
+    }
 
 
-def clip_sync(path: Path, judge: Judge, protocol: Protocol, detector: str = "mediapipe",
-              monitor: Monitor | None = None, sound: str | Path | None = None) -> ClipSync:  # fmt: skip
+def clip_sync(
+    path: Path,
+    judge: Judge,
+    protocol: Protocol,
+    detector: str = "mediapipe",
+    monitor: Monitor | None = None,
+    sound: str | Path | None = None,
+) -> ClipSync:
     """The sync of each face track of a video. Raises InputError or MeasureError with the reason; Cancelled."""
     monitor = monitor or Monitor()
     info, remarks = at_25(path, protocol, sound is not None)
@@ -246,8 +274,10 @@ class _Scorer:
             self._embed()
         count, fewest = self._windows(), sync.fewest_windows(self._protocol.shifts, self._protocol.padded)
         if count < fewest:
-            raise MeasureError(f"{self.frames} frames with a face and {max(self._heard, 0)} with sound give {count} "
-                               f"windows; the protocol {self._protocol.name} needs {fewest}.")  # fmt: skip
+            raise MeasureError(
+                f"{self.frames} frames with a face and {max(self._heard, 0)} with sound give {count} "
+                f"windows; the protocol {self._protocol.name} needs {fewest}."
+            )
         self._compare(count, count)
         return sync.score(np.concatenate(self._rows))
 
@@ -270,7 +300,10 @@ class _Scorer:
         missing = range(self._sound_first + len(self._sound), end)
         if missing:
             self._sound = np.concatenate([self._sound, self._judge.sound(sound_windows(self._mfcc, missing))])
-        self._rows.append(sync.distance_rows(video[:count], self._sound, self._begun, self._sound_first, known,
-                                             shifts, self._protocol.padded))  # fmt: skip
+        self._rows.append(
+            sync.distance_rows(
+                video[:count], self._sound, self._begun, self._sound_first, known, shifts, self._protocol.padded
+            )
+        )
         self._waiting = [video[count:]] if count < len(video) else []
         self._begun += count

@@ -67,9 +67,15 @@ def bootstrap(
     if count < 2:
         return None
     found = stats.bootstrap(
-        (np.arange(count),), drawn, n_resamples=n, batch=100, vectorized=False, confidence_level=level,
-        method="percentile", rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
+        (np.arange(count),),
+        drawn,
+        n_resamples=n,
+        batch=100,
+        vectorized=False,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
     return float(found.low), float(found.high)
 
 

@@ -91,8 +91,9 @@ class Trial:
         return "yes" if (mean > 0) == (self.wanted == "rises") else "no"
 
 
-def validity(paths: Sequence[Path], judge: Judge, protocol: Protocol, out: Path,
-             say: Callable[[str], None] = print) -> Table:  # fmt: skip
+def validity(
+    paths: Sequence[Path], judge: Judge, protocol: Protocol, out: Path, say: Callable[[str], None] = print
+) -> Table:
     """Run every trial on clips; returns the table, writes the rest into `out`. Raises MeasureError below 2 clips."""
     out.mkdir(parents=True, exist_ok=True)
     clips: list[tuple[Path, MainFace, np.ndarray]] = []
@@ -105,13 +106,24 @@ def validity(paths: Sequence[Path], judge: Judge, protocol: Protocol, out: Path,
             say(f"left out: {error}")
     if len(clips) < 2:
         raise MeasureError(f"{len(clips)} clip(s) could be scored: two or more are needed to say how sure a change is.")
-    trials = [*_sound_trials(clips, judge, protocol), *_other_face_trials(clips, judge, protocol),
-              *_file_trials(clips, judge, protocol), *_picture_trials(clips), *_motion_trials(clips)]  # fmt: skip
+    trials = [
+        *_sound_trials(clips, judge, protocol),
+        *_other_face_trials(clips, judge, protocol),
+        *_file_trials(clips, judge, protocol),
+        *_picture_trials(clips),
+        *_motion_trials(clips),
+    ]
     made_by = unscored(Path(), judge, protocol)
     title = f"{made_by.heading()} · {len(clips)} clips"
-    report = {"judge": judge.name, "judge_sha256": judge.sha256, "protocol": protocol.name,
-              "protocol_hash": made_by.protocol_hash, "engine": made_by.engine, "clips": len(clips),
-              "trials": [_record(t) for t in trials]}  # fmt: skip
+    report = {
+        "judge": judge.name,
+        "judge_sha256": judge.sha256,
+        "protocol": protocol.name,
+        "protocol_hash": made_by.protocol_hash,
+        "engine": made_by.engine,
+        "clips": len(clips),
+        "trials": [_record(t) for t in trials],
+    }
     (out / "validity.json").write_text(json.dumps(report, indent=1))
     _plots(trials, title).write_html(out / "validity.html")
     _picture(trials, title, out / "validity.png")
@@ -121,13 +133,25 @@ def validity(paths: Sequence[Path], judge: Judge, protocol: Protocol, out: Path,
 def _record(trial: Trial) -> dict:
     mean, span = trial.change()
     means = [None if not np.isfinite(c).any() else round(float(np.nanmean(c)), 5) for c in trial.values.T]
-    return {"trial": trial.name, "measure": trial.measure, "levels": [str(v) for v in trial.levels], "means": means,
-            "wanted": trial.wanted, "change": None if np.isnan(mean) else round(mean, 5),
-            "interval": None if span is None else [round(v, 5) for v in span], "holds": trial.verdict()}  # fmt: skip
+    return {
+        "trial": trial.name,
+        "measure": trial.measure,
+        "levels": [str(v) for v in trial.levels],
+        "means": means,
+        "wanted": trial.wanted,
+        "change": None if np.isnan(mean) else round(mean, 5),
+        "interval": None if span is None else [round(v, 5) for v in span],
+        "holds": trial.verdict(),
+    }
 
 
-def _scored(face: MainFace, waveform: np.ndarray, judge: Judge, protocol: Protocol, seen: np.ndarray | None = None,
-            ) -> tuple[sync.SyncScore | None, np.ndarray]:  # fmt: skip
+def _scored(
+    face: MainFace,
+    waveform: np.ndarray,
+    judge: Judge,
+    protocol: Protocol,
+    seen: np.ndarray | None = None,
+) -> tuple[sync.SyncScore | None, np.ndarray]:
     """Score a face under another waveform; embeddings of the pictures are taken over where they are given."""
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767)
     mfcc = audio.mfcc_syncnet(pcm).astype(np.float32)
@@ -147,8 +171,9 @@ def _scored(face: MainFace, waveform: np.ndarray, judge: Judge, protocol: Protoc
 def _sound_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
     """Shifts, noise, a frozen mouth, another's voice, length, and the same thing twice."""
     rng = np.random.default_rng(0)
-    found: dict[str, list[list[sync.SyncScore | None]]] = {k: [] for k in ("shift", "noise", "frozen", "swapped",
-                                                                            "length", "wide")}  # fmt: skip
+    found: dict[str, list[list[sync.SyncScore | None]]] = {
+        k: [] for k in ("shift", "noise", "frozen", "swapped", "length", "wide")
+    }
     for number, (_, face, waveform) in enumerate(clips):
         own, seen = _scored(face, waveform, judge, protocol)
         wide = protocol.with_shifts(max(protocol.shifts, WIDE))
@@ -176,15 +201,23 @@ def _sound_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
         ("swapped", ("own", "another's"), weaker | {"certainty": "falls"}),
         ("length", LENGTHS, {"lse_c": "stays", "lse_d": "stays"}),
     ]
-    trials = [Trial(_NAMES[key], measure, levels, wanted, _values(found[key], measure))
-              for key, levels, measures in plans for measure, wanted in measures.items()]  # fmt: skip
+    trials = [
+        Trial(_NAMES[key], measure, levels, wanted, _values(found[key], measure))
+        for key, levels, measures in plans
+        for measure, wanted in measures.items()
+    ]
     error = _values(found["wide"], "offset")
     wrong = np.abs(error - error[:, :1] + np.array(SHIFTS))  # a later sound lowers the offset
     return [Trial(_NAMES["shift"], f"offset at ±{wide.shifts}: error in frames", SHIFTS, "stays", wrong, 1.0), *trials]
 
 
-_NAMES = {"shift": "sound late by frames", "noise": "white noise, dB", "frozen": "frozen mouth",
-          "swapped": "another's voice", "length": "length in frames"}  # fmt: skip
+_NAMES = {
+    "shift": "sound late by frames",
+    "noise": "white noise, dB",
+    "frozen": "frozen mouth",
+    "swapped": "another's voice",
+    "length": "length in frames",
+}
 
 
 def _other_face_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
@@ -206,9 +239,11 @@ def _other_face_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
         told = [leakage.evaluate(scores[0], score) for score in scores] if len(scores) == 2 else [{}, {}]
         leaks.append([(_number(t.get("leak_silence")), _number(t.get("leaks"))) for t in told])
     name, levels, values = "another's mouth", ("own", "another's"), np.array(leaks, float)
-    return [Trial(name, "leak_silence", levels, "falls", values[..., 0]),
-            Trial(name, "leaks", levels, "falls", values[..., 1]),
-            Trial(name, "retrieval: rank of its voice", levels, "rises", np.array(ranked, float).T)]  # fmt: skip
+    return [
+        Trial(name, "leak_silence", levels, "falls", values[..., 0]),
+        Trial(name, "leaks", levels, "falls", values[..., 1]),
+        Trial(name, "retrieval: rank of its voice", levels, "rises", np.array(ranked, float).T),
+    ]
 
 
 def _motion_trials(clips) -> list[Trial]:
@@ -236,10 +271,22 @@ def _motion_trials(clips) -> list[Trial]:
             lips = {}
         for kind, rows in found.items():
             rows.append(motion.evaluate(*lips[kind], speech, FPS, *lips["own"]) if kind in lips else {})
-    return [Trial(name, measure, ("own", kind), wanted,
-                  np.array([[_number(a.get(measure)), _number(b.get(measure))] for a, b in
-                            zip(found["own"], found[kind], strict=True)]))
-            for (name, kind), measures in plans.items() for measure, wanted in measures.items()]  # fmt: skip
+    return [
+        Trial(
+            name,
+            measure,
+            ("own", kind),
+            wanted,
+            np.array(
+                [
+                    [_number(a.get(measure)), _number(b.get(measure))]
+                    for a, b in zip(found["own"], found[kind], strict=True)
+                ]
+            ),
+        )
+        for (name, kind), measures in plans.items()
+        for measure, wanted in measures.items()
+    ]
 
 
 def _lips(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -278,11 +325,21 @@ def _file_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
 
             coded.append([made(f"{q}.mp4", info.fps, q) for q in QUALITIES])
             rated.append([coded[-1][1], made("30.mp4", Fraction(30), 18)])
-    return [Trial("coded again, x264 crf", "lse_c", QUALITIES, "falls", np.array(coded)),
-            Trial("frame rate", "lse_c", ("own", "30"), "stays", np.array(rated)),
-            *(Trial("the file scored again", m, ("once", "twice"), "stays",
-                    np.array([[_number(getattr(row, m)) for row in rows] for rows in again]), 0.0)
-              for m in ("lse_d", "lse_c", "offset"))]  # fmt: skip
+    return [
+        Trial("coded again, x264 crf", "lse_c", QUALITIES, "falls", np.array(coded)),
+        Trial("frame rate", "lse_c", ("own", "30"), "stays", np.array(rated)),
+        *(
+            Trial(
+                "the file scored again",
+                m,
+                ("once", "twice"),
+                "stays",
+                np.array([[_number(getattr(row, m)) for row in rows] for rows in again]),
+                0.0,
+            )
+            for m in ("lse_d", "lse_c", "offset")
+        ),
+    ]
 
 
 def _number(value: float | None) -> float:
@@ -307,8 +364,19 @@ def _picture_trials(clips) -> list[Trial]:
         rows = [frechet.evaluate(own, one, paired=True) for one in made]
         for name, values in distances.items():
             values.append([_number(row[name]) for row in rows])
-    return [*trials, *(Trial("blur, sigma in px", m.title.format(encoder=encoder.title), BLURS_PX, "rises",
-                             np.array(distances[m.name])) for m in frechet.MEASURES)]  # fmt: skip
+    return [
+        *trials,
+        *(
+            Trial(
+                "blur, sigma in px",
+                m.title.format(encoder=encoder.title),
+                BLURS_PX,
+                "rises",
+                np.array(distances[m.name]),
+            )
+            for m in frechet.MEASURES
+        ),
+    ]
 
 
 def _blurred(pictures: np.ndarray, sigma: float) -> np.ndarray:
@@ -320,11 +388,20 @@ def _table(trials: list[Trial], title: str) -> Table:
     for heading in ("Trial", "Measure", "Mean, level by level", "Should", "Change", "95 %", "Does it?"):
         shown.add_column(heading, overflow="fold")
     for record in map(_record, trials):
-        means = " ".join(f"{level}: {'–' if mean is None else f'{mean:.3g}'}"
-                         for level, mean in zip(record["levels"], record["means"], strict=True))  # fmt: skip
+        means = " ".join(
+            f"{level}: {'–' if mean is None else f'{mean:.3g}'}"
+            for level, mean in zip(record["levels"], record["means"], strict=True)
+        )
         span = record["interval"]
-        shown.add_row(record["trial"], record["measure"], means, record["wanted"], f"{record['change'] or 0:.3g}",
-                      "–" if span is None else f"{span[0]:.3g} to {span[1]:.3g}", record["holds"])  # fmt: skip
+        shown.add_row(
+            record["trial"],
+            record["measure"],
+            means,
+            record["wanted"],
+            f"{record['change'] or 0:.3g}",
+            "–" if span is None else f"{span[0]:.3g} to {span[1]:.3g}",
+            record["holds"],
+        )
     return shown
 
 
@@ -332,8 +409,9 @@ def _plots(trials: list[Trial], title: str):
     from plotly.subplots import make_subplots
 
     columns = 4
-    figure = make_subplots(-(-len(trials) // columns), columns,
-                           subplot_titles=[f"{t.name}: {t.measure} ({t.verdict()})" for t in trials])  # fmt: skip
+    figure = make_subplots(
+        -(-len(trials) // columns), columns, subplot_titles=[f"{t.name}: {t.measure} ({t.verdict()})" for t in trials]
+    )
     for k, trial in enumerate(trials):
         place = {"row": k // columns + 1, "col": k % columns + 1}
         levels = [str(level) for level in trial.levels]

@@ -94,8 +94,10 @@ def frame_columns(
     start_frames, start_columns  where a window starts, from the frame itself, in frames and in columns: of the card
     """
     rate = FEATURES[kind].rate
-    return [math.floor(Fraction((i + start_frames) * rate) / Fraction(fps) + Fraction(start_columns))
-            for i in range(first, first + count)]  # fmt: skip
+    return [
+        math.floor(Fraction((i + start_frames) * rate) / Fraction(fps) + Fraction(start_columns))
+        for i in range(first, first + count)
+    ]
 
 
 def mel_window_starts(n_mel: int, fps: Fraction | float, inference: bool) -> list[int]:

@@ -366,7 +366,9 @@ def ranked(
     filled = {c: np.zeros((len(keys), len(speakers))) for c in SUMS}
     for column, total in filled.items():
         np.add.at(total, (member, speaker), sums[column].to_numpy(float))
-    drawn = {c.name: bootstrap_ratio(filled[f"{c.name}_s"], filled[f"{c.name}_n"], DRAWS, SEED) for c in COLUMNS}
+    sums_of, counts_of = (np.concatenate([filled[f"{c.name}_{k}"] for c in COLUMNS]) for k in "sn")
+    each = np.split(bootstrap_ratio(sums_of, counts_of, DRAWS, SEED), len(COLUMNS), axis=1)  # the same draws for all
+    drawn = {c.name: draws for c, draws in zip(COLUMNS, each, strict=True)}
     tried = filled["rows"].sum(1)
     base = float(tried.max()) if len(keys) else 0.0
     named = [k[0] for k in keys]

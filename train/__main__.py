@@ -136,8 +136,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "export":
         from .export import export
 
-        card = export(args.run, args.data, args.name, args.form, args.folder, args.licence, args.note,
-                      args.source)  # fmt: skip
+        card = export(args.run, args.data, args.name, args.form, args.folder, args.licence, args.note, args.source)
         print(json.dumps(card["metrics"], indent=1))
     elif args.command == "finals":
         from .evaluate import finals
@@ -159,8 +158,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "ablation":
         from .ablation import ablation
 
-        ablation(args.data, args.out, args.faces, args.windows, args.judge, args.expert, args.start,
-                 args.settings)  # fmt: skip
+        ablation(args.data, args.out, args.faces, args.windows, args.judge, args.expert, args.start, args.settings)
     elif args.command == "speed":
         from .speed import speed
 

@@ -22,8 +22,16 @@ from .tasks.wav2lip import FRAMES, GeneratorConfig
 WINDOWS = (1, 3, 5)  # faces that an expert sees at once
 
 
-def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, expert: str, generator: str,
-             settings: Sequence[str] = ()) -> list[dict]:  # fmt: skip
+def ablation(
+    data: Path,
+    out: Path,
+    faces: int,
+    windows: int,
+    judge: str,
+    expert: str,
+    generator: str,
+    settings: Sequence[str] = (),
+) -> list[dict]:
     """Run what is missing, return and print one row an arm; out/table.md holds the table.
 
     expert    what every expert starts from, or empty; a shorter window takes its last face for those left out
@@ -48,17 +56,27 @@ def ablation(data: Path, out: Path, faces: int, windows: int, judge: str, expert
         for frozen in (True, False):
             arm = out / f"window-{window}-{'frozen' if frozen else 'tuned'}"
             if not (arm / "done.json").exists():
-                words = [*settings, f"expert={teacher / 'best.safetensors'}", f"frozen={frozen}", f"start={generator}",
-                         f"steps={max(1, faces // a_step)}"]  # fmt: skip
+                words = [
+                    *settings,
+                    f"expert={teacher / 'best.safetensors'}",
+                    f"frozen={frozen}",
+                    f"start={generator}",
+                    f"steps={max(1, faces // a_step)}",
+                ]
                 start("wav2lip", data, arm, words, (arm / "last.pt").exists())
                 network = networks.generator(Config.load(arm))
                 network.load_state_dict(networks.weights(str(arm / "best.safetensors")))
                 tune = open_arrays(data, ["tune"])
                 (arm / "done.json").write_text(json.dumps(judged(network.eval(), judge, tune, range(len(tune.clips)))))
-            rows.append({"window": window, "expert": "frozen" if frozen else "fine-tuned", "expert_accuracy": accuracy}
-                        | json.loads((arm / "done.json").read_text()))  # fmt: skip
-    lines = ["| window | expert | told apart by the expert | mouth moves (people's) | PSNR | told apart by the judge "
-             "| judge within 1 frame (95 % interval) | n |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+            rows.append(
+                {"window": window, "expert": "frozen" if frozen else "fine-tuned", "expert_accuracy": accuracy}
+                | json.loads((arm / "done.json").read_text())
+            )
+    lines = [
+        "| window | expert | told apart by the expert | mouth moves (people's) | PSNR | told apart by the judge "
+        "| judge within 1 frame (95 % interval) | n |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for r in rows:
         low, high = interval(round(r["within_1"] * r["clips"]), r["clips"])
         lines.append(

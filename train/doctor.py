@@ -37,8 +37,10 @@ def doctor(data: Path, splits: list[str], minutes: float = 10) -> dict:
                 "Sync can be learned from this data: speakers not trained on are told apart above chance."
             )
         else:
-            facts["verdict"] = ("In this time no sync was learned that carries over to others: check the offsets, "
-                                "add speakers, or try for longer before training a generator.")  # fmt: skip
+            facts["verdict"] = (
+                "In this time no sync was learned that carries over to others: check the offsets, "
+                "add speakers, or try for longer before training a generator."
+            )
     return facts
 
 
@@ -68,11 +70,15 @@ def look(arrays: Arrays) -> dict:
     if still:
         warnings.append(f"In {still} clips the mouth hardly moves: pictures, or faces whose voice is another's.")
     return {
-        "clips": len(arrays.clips), "speakers": len(arrays.speakers), "minutes": round(float(seconds.sum() / 60), 1),
+        "clips": len(arrays.clips),
+        "speakers": len(arrays.speakers),
+        "minutes": round(float(seconds.sum() / 60), 1),
         "seconds_a_clip": [round(float(v), 2) for v in np.percentile(seconds, (5, 50, 95))],
-        "share_spoken": round(spoken, 3), "largest_speaker": round(float(biggest), 3),
-        "shifted_clips": int((offsets != 0).sum()), "warnings": warnings,
-    }  # fmt: skip
+        "share_spoken": round(spoken, 3),
+        "largest_speaker": round(float(biggest), 3),
+        "shifted_clips": int((offsets != 0).sum()),
+        "warnings": warnings,
+    }
 
 
 def trial(arrays: Arrays, minutes: float) -> dict:

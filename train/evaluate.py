@@ -71,14 +71,20 @@ def sync_finals(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | N
         shifted.append(hits)
     at, who = np.array(found), np.array(speakers)
     own = [abs(f - np.median(at[who == s])) <= 1 for f, s in zip(at, who, strict=True) if (who == s).sum() >= 3]
-    out = {"sync_accuracy": round(float(np.mean(apart)), 4), "offset_within_1": share(np.abs(at) <= 1),
-           "offset_within_1_of_speaker": share(own) if own else "", "chance": round(CHANCE, 3),
-           "known_shifts_within_1": share(h for hits in shifted for h in hits)}  # fmt: skip
+    out = {
+        "sync_accuracy": round(float(np.mean(apart)), 4),
+        "offset_within_1": share(np.abs(at) <= 1),
+        "offset_within_1_of_speaker": share(own) if own else "",
+        "chance": round(CHANCE, 3),
+        "known_shifts_within_1": share(h for hits in shifted for h in hits),
+    }
     if sound is not None:
         inside = [k for k, i in enumerate(clips) if i in sound]
-        out |= {"sound_clips_told_apart": round(float(np.mean([apart[k] for k in inside])), 4) if inside else "",
-                "sound_clips_offset_within_1": share(abs(at[k]) <= 1 for k in inside),
-                "sound_clips_known_shifts_within_1": share(h for k in inside for h in shifted[k])}  # fmt: skip
+        out |= {
+            "sound_clips_told_apart": round(float(np.mean([apart[k] for k in inside])), 4) if inside else "",
+            "sound_clips_offset_within_1": share(abs(at[k]) <= 1 for k in inside),
+            "sound_clips_known_shifts_within_1": share(h for k in inside for h in shifted[k]),
+        }
     return out
 
 
@@ -101,9 +107,14 @@ def generator_rows(
         voice = foreign(arrays, i)
         length = min(len(faces), arrays.clips[voice].frames)
         other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, network.mel_start))
-        row = {"psnr": psnr(faces, own), "ssim": ssim(faces, own), "psnr_reference": psnr(faces, shown[..., :3]),
-               "ssim_reference": ssim(faces, shown[..., :3]), "sharp": sharpness(own) / sharpness(faces),
-               "moves_truth": movement(faces)}  # fmt: skip
+        row = {
+            "psnr": psnr(faces, own),
+            "ssim": ssim(faces, own),
+            "psnr_reference": psnr(faces, shown[..., :3]),
+            "ssim_reference": ssim(faces, shown[..., :3]),
+            "sharp": sharpness(own) / sharpness(faces),
+            "moves_truth": movement(faces),
+        }
         row |= movements(network, faces, int(lip_gaps(arrays, i)[: len(faces)].argmin()), mels)
         for name, lower in (("output", other), ("untouched", faces[:length])):
             stored = put_back(arrays.frames(i)[:length], lower)
@@ -162,6 +173,8 @@ def finals(
             means = {
                 k: round(float(np.mean([r[k] for r in rows])), 4) for k in rows[0] if k not in ("output", "untouched")
             }
-            found[name] = means | {"output_within_1": share([abs(r["output"]) <= 1 for r in rows]),
-                                   "untouched_within_1": share([abs(r["untouched"]) <= 1 for r in rows])}  # fmt: skip
+            found[name] = means | {
+                "output_within_1": share([abs(r["output"]) <= 1 for r in rows]),
+                "untouched_within_1": share([abs(r["untouched"]) <= 1 for r in rows]),
+            }
     return out

@@ -20,8 +20,16 @@ from .loop import read_log
 from .run import build
 
 
-def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: str = "research use only",
-           note: str = "", source: str = "the trainer's own clips") -> dict:  # fmt: skip
+def export(
+    run: Path,
+    data: Path,
+    name: str,
+    form: str,
+    folder: Path,
+    licence: str = "research use only",
+    note: str = "",
+    source: str = "the trainer's own clips",
+) -> dict:
     """Write folder/NAME.safetensors and its card from run/best.safetensors; returns the card.
 
     form   bf16 or int8 (packing.pack); the best weights are validated before and after, and the card says both
@@ -49,15 +57,20 @@ def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: s
         "origin": f"trained for this project by `python -m train {config.task}`",
         **task.card(config),
         "data": {
-            "learnt from": _people(learn), "chosen on": _people(choose),
+            "learnt from": _people(learn),
+            "chosen on": _people(choose),
             "note": source,
         },
-        "training": {"steps": best["step"], "seen": f"{seen} {task.unit}",
-                     "started from": _named(config.start) or "random weights",
-                     "commit": _commit(), "config": {k: _named(v) for k, v in asdict(config).items()}},
+        "training": {
+            "steps": best["step"],
+            "seen": f"{seen} {task.unit}",
+            "started from": _named(config.start) or "random weights",
+            "commit": _commit(),
+            "config": {k: _named(v) for k, v in asdict(config).items()},
+        },
         "metrics": {"chosen on": figures[0], "as stored": figures[1]},
         "note": note,
-    }  # fmt: skip
+    }
     weights = run / f"{name}.safetensors"
     save_file({k: v.contiguous() for k, v in packed.items()}, weights)
     registry.register(weights, card, folder)

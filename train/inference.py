@@ -36,8 +36,9 @@ def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = Tru
     return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
 
 
-def references_of(arrays: Arrays, i: int, faces: np.ndarray, network: nn.Module | None = None, away: int = 4
-                      ) -> np.ndarray:  # fmt: skip
+def references_of(
+    arrays: Arrays, i: int, faces: np.ndarray, network: nn.Module | None = None, away: int = 4
+) -> np.ndarray:
     """References (T, 96, 96, 3 R) of a clip's first T frames, as a network (None: of one reference) is shown them."""
     if getattr(network, "references", 1) == 1:
         return faces[resting(arrays, i, faces, away)]
@@ -130,8 +131,9 @@ def pasted(model: LipSyncModel, arrays: Arrays, i: int, made: np.ndarray) -> np.
     return frames
 
 
-def model_figures(model: LipSyncModel, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int]
-                  ) -> dict[str, float]:  # fmt: skip
+def model_figures(
+    model: LipSyncModel, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int]
+) -> dict[str, float]:
     """Means over clips: likeness to the truth under the own voice, and the sync expert's answers under a foreign one,
     both in the stored frames, as a viewer sees them."""
     rows, look = [], plain_look()
@@ -212,8 +214,9 @@ def foreign(arrays: Arrays, i: int) -> int:
     return others[(i * 7919) % len(others)]
 
 
-def revoice_figures(network: nn.Module, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int]
-                    ) -> dict[str, float]:  # fmt: skip
+def revoice_figures(
+    network: nn.Module, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int]
+) -> dict[str, float]:
     """Self-reconstruction (PSNR, SSIM, sharpness of the lower half) and, with an expert, sync under a foreign voice."""
     rows, mel_start = [], network.mel_start
     for i in clips:

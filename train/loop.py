@@ -107,8 +107,15 @@ class Loop:
                 self._average()
                 self.step += 1
                 took = time.monotonic() - t0
-                self._log({"step": self.step, "lr": self.rate(), **numbers, "waited_s": round(waited, 4),
-                           f"{self.task.unit}_a_second": round(self.task.per_step * self.world / took, 2)})  # fmt: skip
+                self._log(
+                    {
+                        "step": self.step,
+                        "lr": self.rate(),
+                        **numbers,
+                        "waited_s": round(waited, 4),
+                        f"{self.task.unit}_a_second": round(self.task.per_step * self.world / took, 2),
+                    }
+                )
                 last = self.step >= self.config.steps
                 out_of_time = minutes is not None and bool(self._agreed(time.monotonic() - started > 60 * minutes))
                 if self.step % self.config.validate_every == 0 or last or out_of_time:
@@ -169,8 +176,11 @@ class Loop:
             state = {
                 "networks": {k: n.state_dict() for k, n in self.task.networks.items()},
                 "optimisers": {k: o.state_dict() for k, o in self.task.optimisers.items()},
-                "average": self.average, "step": self.step, "best": self.best, "waits": self.waits,
-            }  # fmt: skip
+                "average": self.average,
+                "step": self.step,
+                "best": self.best,
+                "waits": self.waits,
+            }
             self._write(lambda path: torch.save(state, path), "last.pt")
 
     def resume(self) -> None:

@@ -68,8 +68,12 @@ def sync_figures(embed: Callable[[int], tuple[np.ndarray, np.ndarray]], clips: l
         counts.append(n)
         offsets.append(int(offset_curve(audio, face).argmax()) - MOST)
     hits = np.abs(offsets) <= 1
-    return {"sync_accuracy": float(np.average(shares, weights=counts)), "within_1": float(hits.mean()),
-            "median_offset": float(np.median(offsets)), "clips": len(clips)}  # fmt: skip
+    return {
+        "sync_accuracy": float(np.average(shares, weights=counts)),
+        "within_1": float(hits.mean()),
+        "median_offset": float(np.median(offsets)),
+        "clips": len(clips),
+    }
 
 
 def track_sync(

@@ -95,9 +95,12 @@ def sync_plots(network, task, clips: int) -> list[go.Figure]:
         offsets.append(int(offset_curve(audio, face).argmax()) - MOST)
     x, y, area = roc(np.array(true), np.array(false))
     curve = go.Figure(go.Scatter(x=x, y=y, mode="lines"))
-    curve.update_layout(title=f"In sync against off sync, {len(offsets)} clips: area {area:.3f}",
-                        xaxis_title="false alarms",
-                        yaxis_title="found", height=400)  # fmt: skip
+    curve.update_layout(
+        title=f"In sync against off sync, {len(offsets)} clips: area {area:.3f}",
+        xaxis_title="false alarms",
+        yaxis_title="found",
+        height=400,
+    )
     bars = go.Figure(go.Histogram(x=offsets, xbins={"start": -MOST - 0.5, "end": MOST + 0.5, "size": 1}))
     bars.update_layout(title="Offset found (frames; 0 is as recorded)", height=350)
     return [curve, bars]

@@ -1,6 +1,6 @@
 """Pages with an address of their own, rendered here without gradio: each a module with add(app, context)."""
 
 from .. import operator
-from . import frame, rating, studies
+from . import frame, leaderboard, rating, studies
 
-PAGES = (frame, operator, rating, studies)
+PAGES = (frame, operator, leaderboard, rating, studies)

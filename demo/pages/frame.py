@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from ..i18n import KOREAN
+from ..i18n import ENGLISH, KOREAN, by_header
 
 HERE = Path(__file__).parent.parent
 TEMPLATES = Environment(
@@ -31,6 +32,18 @@ def render(name: str, t: dict[str, str], status: int = 200, **values: Any) -> Re
     html = TEMPLATES.get_template(name).render(t=t, lang=language, **values)
     headers = {"Cache-Control": "no-store", "Vary": "Accept-Language", "Content-Language": language}
     return HTMLResponse(html, status, headers)
+
+
+def words_of(request: Request) -> dict[str, str]:
+    """The sentences for a request: ?lang=en or ko, else what the browser asks for."""
+    chosen = {"en": ENGLISH, "ko": KOREAN}.get(request.query_params.get("lang", ""))
+    return chosen or by_header(request.headers.get("accept-language", ""))
+
+
+def languages(request: Request) -> dict[str, str]:
+    """The address of this page in each language."""
+    kept = [(k, v) for k, v in request.query_params.multi_items() if k != "lang"]
+    return {code: f"{request.url.path}?{urlencode([*kept, ('lang', code)])}" for code in ("en", "ko")}
 
 
 def add(app: FastAPI, context: object = None) -> None:

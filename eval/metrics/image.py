@@ -84,9 +84,15 @@ def psnr_db(squared: int, values: int) -> float | None:
 def ssim_map(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
     """SSIM at each pixel, mean over colours: two (S, S, 3) uint8 -> (S, S) float64, -1..1, NaN within EDGE_PX."""
     _, every = structural_similarity(
-        reference, generated, channel_axis=2, data_range=255, gaussian_weights=True, sigma=SIGMA,
-        use_sample_covariance=False, full=True,
-    )  # fmt: skip
+        reference,
+        generated,
+        channel_axis=2,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=SIGMA,
+        use_sample_covariance=False,
+        full=True,
+    )
     out = np.full(reference.shape[:2], np.nan)
     inner = slice(EDGE_PX, -EDGE_PX)
     out[inner, inner] = every[inner, inner].mean(2)

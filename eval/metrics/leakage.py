@@ -27,12 +27,26 @@ from .sync import SyncScore
 _SOURCE = "ours: docs/metrics.md"
 MEASURES = (
     Measure("own_lse_c", "LSE-C ({judge}), untouched", "", 0, float("inf"), "", _SOURCE),
-    Measure("leak_silence", "LSE-C ({judge}) with the old voice, re-voiced with silence", "", 0, float("inf"), "lower",
-            _SOURCE),
-    Measure("leak_foreign", "LSE-C ({judge}) with the old voice, re-voiced with foreign speech", "", 0, float("inf"),
-            "lower", _SOURCE),
+    Measure(
+        "leak_silence",
+        "LSE-C ({judge}) with the old voice, re-voiced with silence",
+        "",
+        0,
+        float("inf"),
+        "lower",
+        _SOURCE,
+    ),
+    Measure(
+        "leak_foreign",
+        "LSE-C ({judge}) with the old voice, re-voiced with foreign speech",
+        "",
+        0,
+        float("inf"),
+        "lower",
+        _SOURCE,
+    ),
     Measure("leaks", "old offset found again", "", 0, 1, "lower", _SOURCE),
-)  # fmt: skip
+)
 
 
 def validate(own: SyncScore, silence: SyncScore, foreign: SyncScore | None = None) -> None:
@@ -63,8 +77,9 @@ def evaluate(own: SyncScore, silence: SyncScore, foreign: SyncScore | None = Non
     }
 
 
-def measured(video: Path, judge: Judge, protocol: Protocol, foreign: Path | None = None, model: str = "",
-             engine: str = "auto") -> dict[str, float | None]:  # fmt: skip
+def measured(
+    video: Path, judge: Judge, protocol: Protocol, foreign: Path | None = None, model: str = "", engine: str = "auto"
+) -> dict[str, float | None]:
     """Re-voice a clip with a model of ours and evaluate the new mouth, of its deciding track, against the old sound.
 
     foreign  another voice; None: silence alone is tried

@@ -79,8 +79,15 @@ def validate(video: np.ndarray, audio: np.ndarray, shifts: int, padded: bool) ->
         raise MeasureError("The embeddings hold values that are not numbers: the network or its input is broken.")
 
 
-def distance_rows(video: np.ndarray, audio: np.ndarray, first: int = 0, audio_first: int = 0,
-                  windows: int | None = None, shifts: int = 15, padded: bool = True) -> np.ndarray:  # fmt: skip
+def distance_rows(
+    video: np.ndarray,
+    audio: np.ndarray,
+    first: int = 0,
+    audio_first: int = 0,
+    windows: int | None = None,
+    shifts: int = 15,
+    padded: bool = True,
+) -> np.ndarray:
     """Distances of some windows to the sound at every shift; scores are made of such rows, so a video can stream by.
 
     video        (B, D): windows first .. first + B - 1
@@ -130,8 +137,12 @@ def evaluate(video: np.ndarray, audio: np.ndarray, shifts: int = 15, padded: boo
     count = min(len(video), len(audio))  # as the published count of windows: what has both
     video, audio = video[:count], audio[:count]
     found = score(distance_rows(video, audio, shifts=shifts, padded=padded))
-    return {"offset": found.offset if found.sure else None, "lse_d": found.lse_d, "lse_c": found.lse_c,
-            "certainty": found.certainty}  # fmt: skip
+    return {
+        "offset": found.offset if found.sure else None,
+        "lse_d": found.lse_d,
+        "lse_c": found.lse_c,
+        "certainty": found.certainty,
+    }
 
 
 def _means(rows: np.ndarray) -> np.ndarray:

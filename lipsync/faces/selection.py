@@ -40,6 +40,12 @@ def choose(faces: FaceMap, face: str, voiced: Sequence[int] | None, fps: Fractio
     return _at_point(faces, float(match["x"]), float(match["y"]), round(float(match["second"]) * fps))
 
 
+def main_track(tracks: Sequence[Track]) -> Track:
+    """The main face of some tracks (at least one), everywhere in this project: the largest extent, of equal ones the
+    first."""
+    return max(tracks, key=lambda t: (t.extent, -t.start, -t.number))
+
+
 def speakers(faces: FaceMap, wanted: Sequence[int]) -> dict[int, int]:
     """Who lends each track its voice: the number of a track -> the one of `wanted` that it is taken to go on from.
 
@@ -65,11 +71,11 @@ def _by_number(faces: FaceMap, wanted: Sequence[int]) -> list[Track]:
 
 
 def _largest(faces: FaceMap) -> list[Track]:
-    """In each shot the track with the most face in it (size times frames seen), and those that never meet it."""
+    """In each shot its main face, and those that never meet it."""
     chosen: list[Track] = []
     for shot in range(len(faces.shots)):
         inside = [t for t in faces.tracks if t.shot == shot]
-        for track in sorted(inside, key=lambda t: -t.size_px * t.seen.sum()):
+        for track in sorted(inside, key=lambda t: -t.extent):
             if all(track.stop <= c.start or track.start >= c.stop for c in chosen):
                 chosen.append(track)
     return sorted(chosen, key=lambda t: t.number)

@@ -91,6 +91,12 @@ class Track:
         """Mean height of the face box, pixels."""
         return float((self.boxes[:, 3] - self.boxes[:, 1]).mean())
 
+    @property
+    def extent(self) -> float:
+        """How much picture it has over time: area of its box times frames in which it is seen. The main face of a video
+        is the track with the largest extent (selection.main_track)."""
+        return self.size_px**2 * float(self.seen.sum())
+
     def has(self, frame: int) -> bool:
         """Is the face seen (or bridged) in this frame?"""
         return self.start <= frame < self.stop and bool(self.seen[frame - self.start])
@@ -220,10 +226,16 @@ class _Open:
             smooth[a:b, 4:] = gaussian_filter1d(filled[a:b, 4:], 0.7, axis=0, mode="nearest")
         smooth = smooth.astype(np.float32)
         return Track(
-            number, self.shot, first, smooth[:, :4], smooth[:, 4:].reshape(-1, len(KEPT), 2), seen,
-            tuple(self.portraits.values()), bridged,
+            number,
+            self.shot,
+            first,
+            smooth[:, :4],
+            smooth[:, 4:].reshape(-1, len(KEPT), 2),
+            seen,
+            tuple(self.portraits.values()),
+            bridged,
             () if self.exemplars is None else self.exemplars.of(self),
-        )  # fmt: skip
+        )
 
 
 def _thin(ended: list[_Open]) -> None:

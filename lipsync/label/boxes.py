@@ -14,8 +14,28 @@ C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # ISO media's uuid
 MAX_PARTS = 10_000  # the time that c2pa takes grows with their square: 2 s for so many, 100 s for ten times more
 MAX_DEPTH = 32
 # Boxes that hold boxes, and how many bytes come before these.
-NESTED = {kind: 0 for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"udta", b"moof",
-                               b"traf", b"mvex", b"mfra", b"sinf", b"schi", b"iprp", b"ipco", b"jumb")}  # fmt: skip
+NESTED = {
+    kind: 0
+    for kind in (
+        b"moov",
+        b"trak",
+        b"mdia",
+        b"minf",
+        b"stbl",
+        b"dinf",
+        b"edts",
+        b"udta",
+        b"moof",
+        b"traf",
+        b"mvex",
+        b"mfra",
+        b"sinf",
+        b"schi",
+        b"iprp",
+        b"ipco",
+        b"jumb",
+    )
+}
 NESTED |= {b"meta": 4, b"dref": 8, b"stsd": 8}
 ISO_STARTS = {b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"moof", b"sidx", b"JXL "}
 

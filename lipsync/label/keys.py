@@ -215,8 +215,17 @@ def make_hand(years: float = LEAF_YEARS) -> tuple[bytes, bytes]:
         return x509.Name([organisation, x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
     def use(**yes: bool) -> x509.KeyUsage:
-        every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-                 "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
+        every = (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "key_cert_sign",
+            "crl_sign",
+            "encipher_only",
+            "decipher_only",
+        )
         return x509.KeyUsage(**{k: yes.get(k, False) for k in every})
 
     def certificate(common: str, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

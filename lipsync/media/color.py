@@ -30,8 +30,10 @@ Change = Callable[[np.ndarray], np.ndarray]  # of the colours of (H, W, 3) uint8
 
 # x and y of red, green and blue; what is written is BT.709. FFmpeg's own conversion of 2026 is out by twenty levels.
 BT709 = ((0.64, 0.33), (0.3, 0.6), (0.15, 0.06))
-WIDE = {9: ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046)),  # BT.2020
-        12: ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))}  # Display P3  # fmt: skip
+WIDE = {
+    9: ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046)),  # BT.2020
+    12: ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
+}  # Display P3
 
 
 def orientation(frame: av.VideoFrame) -> Turn:

@@ -228,8 +228,11 @@ def step_rate(elapsed: np.ndarray, unit: float, stated: Sequence[Fraction]) -> F
         return None
     measured = 1 / float(alike.mean())
     own = Fraction(measured).limit_denominator(1001)
-    near = [r for r in [*stated, *COMMON_RATES, Fraction(round(measured))] if abs(float(r) / measured - 1) < 0.5 * unit
-            / middle + 1e-3]  # fmt: skip
+    near = [
+        r
+        for r in [*stated, *COMMON_RATES, Fraction(round(measured))]
+        if abs(float(r) / measured - 1) < 0.5 * unit / middle + 1e-3
+    ]
 
     def away(rate: Fraction) -> float:
         places = elapsed * float(rate)

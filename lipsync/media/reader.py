@@ -24,8 +24,16 @@ from ..errors import InputError, LipsyncError
 from .writer import SOUND_RATE, VideoWriter
 
 __all__ = [
-    "Frame", "FrameReader", "SoundReader", "VideoInfo", "VideoWriter", "ahead", "probe", "read_sound", "read_waveform",
-]  # fmt: skip
+    "Frame",
+    "FrameReader",
+    "SoundReader",
+    "VideoInfo",
+    "VideoWriter",
+    "ahead",
+    "probe",
+    "read_sound",
+    "read_waveform",
+]
 
 Frame = np.ndarray  # (H, W, 3) uint8 RGB
 

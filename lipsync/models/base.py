@@ -136,8 +136,9 @@ class LipSyncModel(ABC):
 
         picture, rng = astronaut(), np.random.default_rng(0)
         moves = rng.uniform(-8, 8, (BATCH, 2))
-        crops = np.stack([crop_face(picture, box_alignment(168 + x, 68 + y, 276 + x, 189 + y), self.size_px)
-                          for x, y in moves])  # fmt: skip
+        crops = np.stack(
+            [crop_face(picture, box_alignment(168 + x, 68 + y, 276 + x, 189 + y), self.size_px) for x, y in moves]
+        )
         references = np.concatenate([np.roll(crops, 1, axis=0)] * len(self.roles), axis=3)
         seconds = 8 + BATCH / 25
         noise = rng.normal(0, 0.1, int(seconds * audio.SAMPLE_RATE)) * np.sin(np.arange(int(seconds * 16000)) / 1600)
@@ -158,8 +159,9 @@ MODELS: dict[str, str | type[LipSyncModel]] = {
 def model_class(architecture: str) -> type[LipSyncModel]:
     """The class of an architecture. Raises ModelError where there is none."""
     if architecture not in MODELS:
-        raise ModelError(f"There is no model of the architecture {architecture!r}: this version has "
-                         f"{', '.join(MODELS)}.")  # fmt: skip
+        raise ModelError(
+            f"There is no model of the architecture {architecture!r}: this version has {', '.join(MODELS)}."
+        )
     entry = MODELS[architecture]
     if not isinstance(entry, str):
         return entry

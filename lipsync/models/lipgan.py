@@ -33,8 +33,9 @@ class Same(nn.Module):
         return functional.pad(x, pads)
 
 
-def conv(inside: int, out: int, kernel: int, stride: int | tuple[int, int] = 1, valid: tuple[int, int] | None = None
-         ) -> nn.Sequential:  # fmt: skip
+def conv(
+    inside: int, out: int, kernel: int, stride: int | tuple[int, int] = 1, valid: tuple[int, int] | None = None
+) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU; `valid`: a kernel without padding."""
     stride = (stride, stride) if isinstance(stride, int) else stride
     layers: list[nn.Module] = [] if valid else [Same(kernel, stride)]
@@ -159,8 +160,9 @@ class Discriminator(nn.Module):
         super().__init__()
         c = 2 * width
 
-        def block(inside: int, out: int, kernel: int, stride: int | tuple[int, int],
-                  valid: tuple[int, int] | None = None) -> nn.Sequential:  # fmt: skip
+        def block(
+            inside: int, out: int, kernel: int, stride: int | tuple[int, int], valid: tuple[int, int] | None = None
+        ) -> nn.Sequential:
             stride = (stride, stride) if isinstance(stride, int) else stride
             pad: list[nn.Module] = [] if valid else [Same(kernel, stride)]
             return nn.Sequential(*pad, nn.Conv2d(inside, out, valid or kernel, stride), Norm(), nn.LeakyReLU(0.2))

@@ -64,8 +64,9 @@ class Speech2Vid(nn.Module):
     transposed  transposed convolutions in place of bilinear upsampling
     """
 
-    def __init__(self, width: int = 64, stills: int = 5, context: bool = False, skips: bool = True,
-                 transposed: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, width: int = 64, stills: int = 5, context: bool = False, skips: bool = True, transposed: bool = False
+    ) -> None:
         super().__init__()
         c, size = width, 4 * width
         self.skips = skips
@@ -167,8 +168,10 @@ class Speech2VidModel(LipSyncModel):
         if "sharpener" in card.parts:
             part = registry.cards().get(card.parts["sharpener"])
             if part is None or part.architecture != "sharpener":
-                raise ModelError(f"The card of {card.name} names a sharpener {card.parts['sharpener']!r} that is not "
-                                 f"here: fetch it, or take it out of the card's `parts`.")  # fmt: skip
+                raise ModelError(
+                    f"The card of {card.name} names a sharpener {card.parts['sharpener']!r} that is not "
+                    f"here: fetch it, or take it out of the card's `parts`."
+                )
             kind = SharpenerModel
             self._sharpener = self.open_network(part, kind.inputs, kind.outputs, self._sharpener_sample, engine)
 

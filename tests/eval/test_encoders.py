@@ -283,9 +283,7 @@ def test_a_file_without_a_face_is_left_out_and_told(videos: list[Path], tmp_path
         list(pictures_of(videos[1], "faces"))
     encoder, _ = means()
     found = set_statistics([videos[1], clip], encoder, "faces", tmp_path)
-    assert found.n == 6 and found.notes == (
-        "No face was found in any of the 7 frames of short.mp4. It was left out.",
-    )  # fmt: skip
+    assert found.n == 6 and found.notes == ("No face was found in any of the 7 frames of short.mp4. It was left out.",)
     assert set_statistics([videos[1], clip], encoder, "faces", tmp_path).notes == found.notes
     with pytest.raises(MeasureError, match="no picture in the set"):
         set_statistics([videos[1]], encoder, "faces", None)

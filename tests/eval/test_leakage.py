@@ -100,8 +100,9 @@ def test_what_cannot_leak_is_a_sentence(tmp_path):
     with pytest.raises(MeasureError, match="mute.mp4 holds no sound: a foreign voice"):
         measured(loud, FlashJudge(), FLASHES, mute)
     with pytest.raises(MeasureError, match="is silent"):
-        measured(write_media(tmp_path / "still.mp4", count_up(30), sound=np.zeros(57_600, np.float32)), FlashJudge(),
-                 FLASHES)  # fmt: skip
+        measured(
+            write_media(tmp_path / "still.mp4", count_up(30), sound=np.zeros(57_600, np.float32)), FlashJudge(), FLASHES
+        )
 
 
 @pytest.fixture

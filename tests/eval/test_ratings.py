@@ -156,14 +156,13 @@ class TestScales:
         assert np.allclose(found.thresholds[[0, -1]], [-2, 3], atol=0.4)
 
     def test_without_rater_effects_it_is_statsmodels_ordered_model(self):
-        votes = scores(1500, rater_sd=0.0)
-        votes["rater"] = np.arange(len(votes)).astype(str)  # one vote a rater: severity cannot be told
+        votes = scores(2500, rater_sd=0.0)
         found = ratings.ordinal(votes)
         dummies = pd.get_dummies(votes["system"], dtype=float).iloc[:, 1:]
         other = OrderedModel(votes["value"], dummies, distr="logit").fit(method="bfgs", disp=False)
-        if found.rater_sd < 0.05:
-            assert np.allclose(found.table["effect"][1:], other.params[:2], atol=0.02)
-        assert found.log_likelihood >= other.llf - 0.05
+        assert found.rater_sd < 0.25
+        assert np.allclose(found.table["effect"][1:], other.params[:2], atol=0.03)
+        assert other.llf - 0.01 < found.log_likelihood < other.llf + 3  # it holds the other as a special case
 
     def test_a_rater_who_answers_at_random_is_screened_out_and_the_careful_are_not(self):
         rng = np.random.default_rng(0)

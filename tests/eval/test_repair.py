@@ -77,15 +77,22 @@ def test_other_files_are_copied_as_well(tmp_path, kind):
     source, out = tmp_path / "source.mp4", tmp_path / f"out.{kind if kind in ('mkv', 'mov') else 'mp4'}"
     sound = clicks(6.0 if kind == "long sound" else 3.0, moments)
     write_media(
-        source, count_up(75), sound=sound, options={"bf": "3" if kind == "b-frames" else "0"},
-        rotation=90 if kind == "rotated" else 0, stamps_ms=[500 + 40 * k for k in range(75)] if kind == "late start"
-        else None, sound_start_s=0.5 if kind == "late start" else 0.0,
-    )  # fmt: skip
+        source,
+        count_up(75),
+        sound=sound,
+        options={"bf": "3" if kind == "b-frames" else "0"},
+        rotation=90 if kind == "rotated" else 0,
+        stamps_ms=[500 + 40 * k for k in range(75)] if kind == "late start" else None,
+        sound_start_s=0.5 if kind == "late start" else 0.0,
+    )
     fix(source, out, 3)
     before, after = probe(source), probe(out)
     assert (after.width, after.height, after.frames, after.rotation) == (
-        before.width, before.height, 75, before.rotation,
-    )  # fmt: skip
+        before.width,
+        before.height,
+        75,
+        before.rotation,
+    )
     np.testing.assert_allclose(click_times(heard(out), 48_000), np.array(moments) + 0.12, atol=1e-3)
     assert [p[0] for p in packets(out)] == [p[0] for p in packets(source)]
     assert all((a == b).all() for a, b in zip(pictures(out), pictures(source), strict=True))
@@ -109,9 +116,15 @@ def test_matroska_with_pictures_out_of_order(tmp_path, ending):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "source, tag, target, kept",
-    [("mov", "hvc1", "mov", "hvc1"), ("mp4", "hvc1", "mp4", "hvc1"), ("mov", "hvc1", "mp4", "hvc1"),
-     ("mp4", "hev1", "mp4", "hev1"), ("mkv", None, "mp4", "hvc1"), ("mkv", None, "mov", "hvc1")],
-)  # fmt: skip
+    [
+        ("mov", "hvc1", "mov", "hvc1"),
+        ("mp4", "hvc1", "mp4", "hvc1"),
+        ("mov", "hvc1", "mp4", "hvc1"),
+        ("mp4", "hev1", "mp4", "hev1"),
+        ("mkv", None, "mp4", "hvc1"),
+        ("mkv", None, "mov", "hvc1"),
+    ],
+)
 def test_hevc_keeps_the_name_that_apple_plays(tmp_path, source, tag, target, kept):
     path, out = tmp_path / f"s.{source}", tmp_path / f"o.{target}"
     context = {"codec_tag": tag} if tag else None
@@ -177,8 +190,10 @@ def test_what_is_not_copied_is_said(tmp_path):
                 twin.is_keyframe, twin.stream = packet.is_keyframe, stream
                 write.mux(twin)
     said = fix(two, tmp_path / "out.mp4", 1)
-    assert said == ["The sound had 6 channels and was mixed to two.",
-                    "Only the picture and its sound were copied; left out: audio."]  # fmt: skip
+    assert said == [
+        "The sound had 6 channels and was mixed to two.",
+        "Only the picture and its sound were copied; left out: audio.",
+    ]
 
 
 @pytest.mark.slow

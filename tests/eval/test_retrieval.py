@@ -27,9 +27,12 @@ def test_by_hand():
     found = evaluate(distance)
     assert list(found) == [m.name for m in MEASURES]
     assert found == {
-        "recall_at_1": pytest.approx(2 / 6), "recall_at_5": pytest.approx(4 / 6), "chance_at_1": pytest.approx(1 / 6),
-        "chance_at_5": pytest.approx(5 / 6), "median_rank": 2,
-    }  # fmt: skip
+        "recall_at_1": pytest.approx(2 / 6),
+        "recall_at_5": pytest.approx(4 / 6),
+        "chance_at_1": pytest.approx(1 / 6),
+        "chance_at_5": pytest.approx(5 / 6),
+        "median_rank": 2,
+    }
 
 
 @given(st.integers(1, 30))

@@ -13,12 +13,34 @@ from eval.results import FIXED, CsvRows, ScoreRow, read_csv
 from eval.table import rows_table, summary, summary_table
 
 FULL = ScoreRow(
-    'clips/a, "b"\nc;ü.mp4', "ab" * 32, "set", "pair", "system", "identity", judge="syncnet-lab", judge_sha256="c" * 64,
-    protocol="short", protocol_hash="d" * 12, detector="mediapipe", shifts=7, fast=True, offset=-3, lse_d=7.25,
-    lse_c=0.1, certainty=0.8525, coverage=1.0, frames=75, tracks=2, curve=[1.5, 2.25, 1e-05], confidence=[0.5, -0.25],
-    per_track=[{"first": 3, "frames": 60, "offset": None, "lse_d": 7.25, "lse_c": 0.1}], engine="torch",
-    values={"psnr_mouth": 31.5, "ssim_mouth": None}, remarks=['a, "quoted" remark', "two\nlines", ""], error=None,
-)  # fmt: skip
+    'clips/a, "b"\nc;ü.mp4',
+    "ab" * 32,
+    "set",
+    "pair",
+    "system",
+    "identity",
+    judge="syncnet-lab",
+    judge_sha256="c" * 64,
+    protocol="short",
+    protocol_hash="d" * 12,
+    detector="mediapipe",
+    shifts=7,
+    fast=True,
+    offset=-3,
+    lse_d=7.25,
+    lse_c=0.1,
+    certainty=0.8525,
+    coverage=1.0,
+    frames=75,
+    tracks=2,
+    curve=[1.5, 2.25, 1e-05],
+    confidence=[0.5, -0.25],
+    per_track=[{"first": 3, "frames": 60, "offset": None, "lse_d": 7.25, "lse_c": 0.1}],
+    engine="torch",
+    values={"psnr_mouth": 31.5, "ssim_mouth": None},
+    remarks=['a, "quoted" remark', "two\nlines", ""],
+    error=None,
+)
 BAD = ScoreRow(
     "gone.mp4", values={"psnr_mouth": None, "ssim_mouth": None}, error='There is no "gone.mp4",\nor it is damaged.'
 )

@@ -187,7 +187,7 @@ REASONS = [
     ("noise.mp4", "short", "noise.mp4 shows no face for 20 frames, which the protocol short needs"),
     ("ten.mp4", "short", "ten.mp4 has 10 frames at 25 a second; the protocol short needs 20"),
     ("noise.mp4", "real-video", "noise.mp4 has 25 frames at 25 a second; the protocol real-video needs 100"),
-]  # fmt: skip
+]
 QUICK = 5  # of them open one decoder at most
 
 
@@ -278,8 +278,13 @@ def test_the_main_face_and_its_sound(talking):
 def test_protocols_are_told_apart_by_a_hash():
     exact, fast, unit = FlashJudge(), FlashJudge(), FlashJudge()
     fast.fast, unit.unit = True, True
-    hashes = {p.with_shifts(s).sha(d, j) for p in PROTOCOLS.values() for s in (None, 10)
-              for d in ("mediapipe", "s3fd") for j in (exact, fast, unit)}  # fmt: skip
+    hashes = {
+        p.with_shifts(s).sha(d, j)
+        for p in PROTOCOLS.values()
+        for s in (None, 10)
+        for d in ("mediapipe", "s3fd")
+        for j in (exact, fast, unit)
+    }
     assert len(hashes) == (2 * 2 + 1) * 2 * 3 and all(len(h) == 12 for h in hashes)  # lrs has no detector
     assert [p.shifts for p in PROTOCOLS.values()] == [15, 15, 7]
     for shifts in (0, 101):
@@ -291,9 +296,17 @@ def test_protocols_are_told_apart_by_a_hash():
 
 @pytest.mark.parametrize(
     ("module", "setting", "protocols"),
-    [(sync, "SURE", 3), (sync, "BLOCK", 3), (sync, "CONFIDENCE_MEDIAN", 3), (eval.protocols, "SILENT", 3),
-     (tracks, "MIN_SCENE", 1), (faces, "DETECT_EVERY", 1), (faces, "SMALL_PX", 2), (faces, "BOX", 1)],
-)  # fmt: skip
+    [
+        (sync, "SURE", 3),
+        (sync, "BLOCK", 3),
+        (sync, "CONFIDENCE_MEDIAN", 3),
+        (eval.protocols, "SILENT", 3),
+        (tracks, "MIN_SCENE", 1),
+        (faces, "DETECT_EVERY", 1),
+        (faces, "SMALL_PX", 2),
+        (faces, "BOX", 1),
+    ],
+)
 def test_every_setting_changes_the_hash(monkeypatch, module, setting, protocols):
     """Of the protocols that use it."""
     before = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]

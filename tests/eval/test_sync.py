@@ -48,9 +48,12 @@ def test_golden_scores(golden):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    shift=st.integers(-7, 7), before=st.integers(-3, 3), count=st.integers(40, 90), padded=st.booleans(),
+    shift=st.integers(-7, 7),
+    before=st.integers(-3, 3),
+    count=st.integers(40, 90),
+    padded=st.booleans(),
     seed=st.integers(0, 99),
-)  # fmt: skip
+)
 def test_a_later_sound_lowers_the_offset(shift, before, count, padded, seed):
     first = scored(*made(count, before, seed), shifts=11, padded=padded)
     second = scored(*made(count, before + shift, seed), shifts=11, padded=padded)
@@ -60,9 +63,12 @@ def test_a_later_sound_lowers_the_offset(shift, before, count, padded, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    count=st.integers(30, 70), cuts=st.sets(st.integers(1, 69)), shifts=st.integers(1, 15), padded=st.booleans(),
+    count=st.integers(30, 70),
+    cuts=st.sets(st.integers(1, 69)),
+    shifts=st.integers(1, 15),
+    padded=st.booleans(),
     margin=st.integers(0, 3),
-)  # fmt: skip
+)
 def test_rows_in_blocks_are_the_rows_at_once(count, cuts, shifts, padded, margin):
     video, audio = made(count)
     wanted = distance_rows(video, audio, shifts=shifts, padded=padded)

@@ -117,6 +117,11 @@ def test_a_judge_that_hears_and_sees_passes(tmp_path, monkeypatch):
     shifted = records["sound late by frames", "offset at ±16: error in frames"]
     assert shifted["means"] == [0] * 16 and shifted["holds"] == "yes"
     assert len(records["sound late by frames", "lse_c"]["means"]) == len(SHIFTS)
-    for name in (("frozen mouth", "lse_c"), ("another's voice", "lse_c"), ("another's voice", "lse_d"),
-                 ("sound late by frames", "lse_c"), ("white noise, dB", "lse_c")):  # fmt: skip
+    for name in (
+        ("frozen mouth", "lse_c"),
+        ("another's voice", "lse_c"),
+        ("another's voice", "lse_d"),
+        ("sound late by frames", "lse_c"),
+        ("white noise, dB", "lse_c"),
+    ):
         assert records[name]["holds"] == "yes", name

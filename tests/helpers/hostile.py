@@ -34,11 +34,20 @@ MEDIA = {  # ending: how write_media makes it
     "wmv": {"codec": "wmv2", "sound_codec": "libmp3lame"},
     "3gp": {"codec": "mpeg4", "sound_codec": "aac"},
     "gif": {"codec": "gif", "pixels": "rgb8", "sound": None},
-    "png": None, "jpg": None, "webp": None, "bmp": None, "tiff": None, "ppm": None,
-    "wav": {"sound_codec": "pcm_s16le"}, "mp3": {"sound_codec": "libmp3lame"}, "flac": {"sound_codec": "flac"},
-    "ogg": {"sound_codec": "libopus"}, "m4a": {"sound_codec": "aac"}, "aac": {"sound_codec": "aac"},
+    "png": None,
+    "jpg": None,
+    "webp": None,
+    "bmp": None,
+    "tiff": None,
+    "ppm": None,
+    "wav": {"sound_codec": "pcm_s16le"},
+    "mp3": {"sound_codec": "libmp3lame"},
+    "flac": {"sound_codec": "flac"},
+    "ogg": {"sound_codec": "libopus"},
+    "m4a": {"sound_codec": "aac"},
+    "aac": {"sound_codec": "aac"},
     "aiff": {"sound_codec": "pcm_s16be"},
-}  # fmt: skip
+}
 SOUNDS = {"wav", "mp3", "flac", "ogg", "m4a", "aac", "aiff"}
 TEXTS = {
     "concat": "ffconcat version 1.0\nfile neighbour.mp4\n",
@@ -278,9 +287,11 @@ def odds(folder: Path) -> Iterator[tuple[str, str, bytes]]:
         yield "one byte", ending, b"\0"
         yield "noise", ending, rng.bytes(300_000)
         yield "its first bytes alone", ending, (folder / f"plain.{ending}").read_bytes()[:32]
-        yield "another kind of file behind its own first bytes", ending, (
-            (folder / f"plain.{ending}").read_bytes()[:200] + (folder / "plain.webm").read_bytes()
-        )  # fmt: skip
+        yield (
+            "another kind of file behind its own first bytes",
+            ending,
+            ((folder / f"plain.{ending}").read_bytes()[:200] + (folder / "plain.webm").read_bytes()),
+        )
 
 
 def _box(kind: bytes, content: bytes = b"") -> bytes:

@@ -22,11 +22,18 @@ def made_arrays(folder: Path, frames: int = 26, clips: int = 2, seed: int = 0) -
             for clip in range(clips):
                 loud = np.clip(np.convolve(rng.random(frames), np.ones(3) / 3, "same") * 2.4 - 1.1, 0, 1)
                 sounds = _sound(loud, rng)
-                rows.append({
-                    "key": f"{split}_{speaker}_{clip}", "speaker": f"{split}{speaker}", "group": "made", "offset": 0,
-                    "first": len(rows) * frames, "frames": frames,
-                    "features": {n: [len(rows) * len(x), len(x)] for n, x in sounds.items()}, "split": split,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "key": f"{split}_{speaker}_{clip}",
+                        "speaker": f"{split}{speaker}",
+                        "group": "made",
+                        "offset": 0,
+                        "first": len(rows) * frames,
+                        "frames": frames,
+                        "features": {n: [len(rows) * len(x), len(x)] for n, x in sounds.items()},
+                        "split": split,
+                    }
+                )
                 parts["frames"].append(np.stack([_face(skin, x) for x in loud]))
                 parts["points"].append(np.stack([_points(x) for x in loud]).astype(np.float16))
                 parts["speech"].append(loud > 0.05)

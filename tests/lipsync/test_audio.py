@@ -199,7 +199,13 @@ def test_a_quiet_voice_is_brought_to_the_level_of_training_and_silence_is_not() 
     level_db = audio.levels_db(audio.levelled(voice))
     loud = level_db[level_db > level_db.max() - 25]
     assert 10 * np.log10(np.mean(10 ** (loud / 10))) == pytest.approx(audio.SPEECH_DB, abs=0.5)
-    for still in (np.zeros(0), np.zeros(100), np.full(100, 0.5), np.zeros(16_000), rng.normal(0, 1e-4, 16_000),
-                  rng.normal(0, 5e-4, 32_000)):  # fmt: skip
+    for still in (
+        np.zeros(0),
+        np.zeros(100),
+        np.full(100, 0.5),
+        np.zeros(16_000),
+        rng.normal(0, 1e-4, 16_000),
+        rng.normal(0, 5e-4, 32_000),
+    ):
         still = still.astype(np.float32)
         np.testing.assert_array_equal(audio.levelled(still), still)

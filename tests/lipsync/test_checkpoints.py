@@ -131,9 +131,11 @@ def test_the_next_address_is_asked_where_one_has_not_the_file(offered, tmp_path,
     """The first address fails in its own way, the second has the published file."""
     bad, table = Server(), tmp_path / "sources.json"
     bad.body = {
-        "lies": offered.body[:-1] + bytes([offered.body[-1] ^ 1]), "is short": offered.body[:-100],
-        "is a page": b"<!doctype html>" + b" " * (len(offered.body) - 15), "is cut": offered.body,
-    }.get(wrong, b"")  # fmt: skip
+        "lies": offered.body[:-1] + bytes([offered.body[-1] ^ 1]),
+        "is short": offered.body[:-100],
+        "is a page": b"<!doctype html>" + b" " * (len(offered.body) - 15),
+        "is cut": offered.body,
+    }.get(wrong, b"")
     bad.status = 403 if wrong == "refuses" else 0
     bad.drop_at = [1000] * 3 if wrong == "is cut" else []
     entry = json.loads(table.read_text())[NAME]

@@ -218,8 +218,13 @@ def test_a_terminal_without_a_sign_shows_another(voice, tmp_path):
     for command in (["models"], ["--help"], ["sync", "--help"]):
         assert run(*command, env=ascii_only).returncode == 0
     code = "import sys; from eval.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    scored = subprocess.run([sys.executable, "-c", code, "score", str(tmp_path / "out.mp4")], cwd=ROOT, env=ascii_only,
-                            capture_output=True, text=True)  # fmt: skip
+    scored = subprocess.run(
+        [sys.executable, "-c", code, "score", str(tmp_path / "out.mp4")],
+        cwd=ROOT,
+        env=ascii_only,
+        capture_output=True,
+        text=True,
+    )
     assert "Traceback" not in scored.stderr and "out.mp4" in scored.stdout
 
 

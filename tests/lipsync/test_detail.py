@@ -152,8 +152,9 @@ def test_agreement_of_pictures():
 
 
 def exemplar(frame: int, traits: float, sharp: float = 1, side: int = 20) -> Exemplar:
-    return Exemplar(frame, np.zeros((side, side), np.uint8), np.zeros(4), np.zeros((2, 2, 3), np.uint8), sharp,
-                    np.array([traits]))  # fmt: skip
+    return Exemplar(
+        frame, np.zeros((side, side), np.uint8), np.zeros(4), np.zeros((2, 2, 3), np.uint8), sharp, np.array([traits])
+    )
 
 
 def test_exemplars_are_bounded_and_unlike(monkeypatch):
@@ -215,8 +216,9 @@ def test_a_synced_mouth_is_as_sharp_as_the_face_around_it(tmp_path, voice, monke
         Recorder.kept = []
         sync(found, voice, tmp_path / "out.mp4", Options(detail=on, longer="cut", visible_label=False))
         places = [RULE.alignment(b) for b in track.boxes]
-        sharp[on] = np.median([laplacian(f, r, mouth_mask(p, r))
-                               for f, r, p in zip(Recorder.kept, places, track.points, strict=True)])  # fmt: skip
+        sharp[on] = np.median(
+            [laplacian(f, r, mouth_mask(p, r)) for f, r, p in zip(Recorder.kept, places, track.points, strict=True)]
+        )
     assert sharp[True] > 3 * sharp[False]
 
 

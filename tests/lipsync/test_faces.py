@@ -181,9 +181,13 @@ def test_two_faces_and_how_to_choose(pair):
 
 @pytest.mark.parametrize(
     ("face", "voiced", "sentence"),
-    [("7", None, "no face number 7"), ("largest", [3], "no face number 3"), ("5,5@0", None, "no face at 5,5"),
-     ("nose", None, "chosen by largest")],
-)  # fmt: skip
+    [
+        ("7", None, "no face number 7"),
+        ("largest", [3], "no face number 3"),
+        ("5,5@0", None, "no face at 5,5"),
+        ("nose", None, "chosen by largest"),
+    ],
+)
 def test_a_face_that_is_not_there(pair, face, voiced, sentence):
     with pytest.raises(InputError, match=sentence):
         choose(pair, face, voiced, FPS)

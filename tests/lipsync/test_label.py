@@ -802,9 +802,14 @@ def _sign_long_ago(video: Path, out: Path) -> bytes:
 
     def certificate(cn: str, issuer: str, own: ed25519.Ed25519PrivateKey, years: tuple[int, int]) -> x509.Certificate:
         names = [
-            x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, ORGANISATION),
-                       x509.NameAttribute(x509.NameOID.COMMON_NAME, n)]) for n in (issuer, cn)
-        ]  # fmt: skip
+            x509.Name(
+                [
+                    x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, ORGANISATION),
+                    x509.NameAttribute(x509.NameOID.COMMON_NAME, n),
+                ]
+            )
+            for n in (issuer, cn)
+        ]
         ca = own is ca_key
         usage = [not ca, False, False, False, False, ca, ca, False, False]
         builder = (

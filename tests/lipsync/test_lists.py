@@ -64,8 +64,10 @@ def test_lists_of_spreadsheets_are_read(tmp_path, separator, encoding, ends):
     text = ROWS.replace(",", separator).replace("b c", "b é").replace("\n", ends)
     (tmp_path / "list.csv").write_bytes(text.encode(encoding))
     rows = read_list(tmp_path / "list.csv", ("video", "voice"), "list")
-    assert rows == [{"video": "a.mp4", "voice": "v.wav", "out": "sub/x.mp4"},
-                    {"video": "b é.mp4", "voice": "v.wav", "out": ""}]  # fmt: skip
+    assert rows == [
+        {"video": "a.mp4", "voice": "v.wav", "out": "sub/x.mp4"},
+        {"video": "b é.mp4", "voice": "v.wav", "out": ""},
+    ]
 
 
 def test_a_list_that_names_its_separator_and_one_with_commas_in_names(tmp_path):

@@ -44,8 +44,13 @@ with TestClient(app.build(Settings(work=Path(folder, "work"))), base_url="http:/
 
 def python(code, *args, **environment):
     """Another Python with an environment of this alone; returns (exit code, what it said on standard error)."""
-    ran = subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True,
-                         env={"PATH": os.environ["PATH"], **environment})  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], **environment},
+    )
     return ran.returncode, ran.stderr
 
 

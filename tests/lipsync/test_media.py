@@ -126,8 +126,20 @@ def held(fps: Fraction, skipped: range, n: int = 75) -> tuple[list[int], list[in
     return kept, [round(1000 * k / fps) for k in kept]
 
 
-@pytest.mark.parametrize("fps", [Fraction(12), Fraction(15), Fraction(24), Fraction(24000, 1001), Fraction(25),
-                                 NTSC, Fraction(30), Fraction(50), Fraction(60)])  # fmt: skip
+@pytest.mark.parametrize(
+    "fps",
+    [
+        Fraction(12),
+        Fraction(15),
+        Fraction(24),
+        Fraction(24000, 1001),
+        Fraction(25),
+        NTSC,
+        Fraction(30),
+        Fraction(50),
+        Fraction(60),
+    ],
+)
 @pytest.mark.parametrize("skipped", [range(30, 49), range(10, 40), range(3, 60, 3)])
 def test_held_pictures_do_not_lower_the_rate(tmp_path, fps, skipped):
     kept, stamps = held(fps, skipped)
@@ -186,9 +198,22 @@ def photo(path: Path, **how: object) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("name, how", [("a.jpg", {}), ("a.jpg", {"progressive": True}), ("a.jpg", {"subsampling": 0}),
-                                       ("a.gif", {}), ("a.png", {}), ("a.bmp", {}), ("a.tif", {}), ("a.tga", {}),
-                                       ("a.webp", {"lossless": True}), ("a.ppm", {}), ("a.jp2", {})])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, how",
+    [
+        ("a.jpg", {}),
+        ("a.jpg", {"progressive": True}),
+        ("a.jpg", {"subsampling": 0}),
+        ("a.gif", {}),
+        ("a.png", {}),
+        ("a.bmp", {}),
+        ("a.tif", {}),
+        ("a.tga", {}),
+        ("a.webp", {"lossless": True}),
+        ("a.ppm", {}),
+        ("a.jp2", {}),
+    ],
+)
 @pytest.mark.parametrize("share", [0.3, 0.66, 0.95])
 def test_a_still_that_ends_early_is_one_sentence(tmp_path, name, how, share):
     data = photo(tmp_path / name, **how)
@@ -538,8 +563,14 @@ def test_alpha_is_put_on_black_and_said(tmp_path):
     Image.fromarray(clear).save(tmp_path / "a.webp", lossless=True, exact=True)
     frame = av.VideoFrame.from_ndarray(clear, "rgba").reformat(format="yuva420p")
     write_media(tmp_path / "a.webm", [frame] * 3, codec="libvpx-vp9", pixels="yuva420p", options={"crf": "5", "b": "0"})
-    write_media(tmp_path / "tagged.mkv", [frame] * 3, codec="libvpx-vp9", pixels="yuva420p",
-                options={"crf": "5", "b": "0"}, tags={"alpha_mode": "1"})  # fmt: skip
+    write_media(
+        tmp_path / "tagged.mkv",
+        [frame] * 3,
+        codec="libvpx-vp9",
+        pixels="yuva420p",
+        options={"crf": "5", "b": "0"},
+        tags={"alpha_mode": "1"},
+    )
     for name in ("a.png", "a.webp", "a.webm", "tagged.mkv"):
         info = probe(tmp_path / name)
         assert info.alpha and "black" in info.notes[0], name
@@ -743,8 +774,14 @@ def test_a_codec_that_nobody_needs_is_not_decoded(tmp_path, ending, codec, pixel
 @pytest.mark.parametrize("form", ["gxf", "swf", "ffmetadata", "webvtt", "ircam", "voc"])
 def test_a_container_that_nobody_needs_is_not_opened(tmp_path, form):
     path = tmp_path / "c.mp4"
-    starts = {"gxf": b"\0\0\0\0\1\xbc\0\0\0\0\0\0\0\0\xe1\xe2", "swf": b"FWS\x09", "ffmetadata": b";FFMETADATA1\n",
-              "webvtt": b"WEBVTT\n\n", "ircam": b"\x64\xa3\1\0", "voc": b"Creative Voice File\x1a"}  # fmt: skip
+    starts = {
+        "gxf": b"\0\0\0\0\1\xbc\0\0\0\0\0\0\0\0\xe1\xe2",
+        "swf": b"FWS\x09",
+        "ffmetadata": b";FFMETADATA1\n",
+        "webvtt": b"WEBVTT\n\n",
+        "ircam": b"\x64\xa3\1\0",
+        "voc": b"Creative Voice File\x1a",
+    }
     path.write_bytes(starts[form] + bytes(5000))
     with pytest.raises(InputError, match=r"c\.mp4 cannot be read as a video, a picture or a sound"):
         probe(path)
@@ -1076,8 +1113,9 @@ def test_of_two_channels_alike_one_is_kept(tmp_path):
 def with_tracks(path: Path, *tracks: np.ndarray) -> Path:
     """A file of several sound tracks, the first the default one: each (S,) at 16 kHz."""
     with av.open(str(path), "w") as out:
-        streams = [out.add_stream("flac" if path.suffix == ".mkv" else "aac", rate=16_000, layout="mono")
-                   for _ in tracks]  # fmt: skip
+        streams = [
+            out.add_stream("flac" if path.suffix == ".mkv" else "aac", rate=16_000, layout="mono") for _ in tracks
+        ]
         streams[0].disposition = av.stream.Disposition.default
         out.start_encoding()
         for stream, samples in zip(streams, tracks, strict=True):

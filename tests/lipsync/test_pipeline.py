@@ -200,8 +200,9 @@ def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
     part = slice(4, 28)
     bridged = np.zeros(24, bool)
     bridged[6:9] = True
-    short = replace(track, start=4, boxes=track.boxes[part], points=track.points[part], seen=track.seen[part],
-                    bridged=bridged)  # fmt: skip
+    short = replace(
+        track, start=4, boxes=track.boxes[part], points=track.points[part], seen=track.seen[part], bridged=bridged
+    )
     found = replace(whole, faces=replace(whole.faces, tracks=(short,)))
     report = sync(found, voice, tmp_path / "out.mp4", Options(start=0.08, end=1.4))
     assert report.frames_synced == 24 and report.frames_bridged == 3
@@ -360,8 +361,9 @@ def operator(folder, start, years=5.0, purposes=True):
         now = datetime.now(UTC) + timedelta(days=start, hours=-1)
         own = serialization.load_pem_private_key(key, None)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "operator")])
-        leaf = x509.CertificateBuilder(name, name, own.public_key(), x509.random_serial_number(), now,
-                                       now + timedelta(days=9)).sign(own, hashes.SHA256())  # fmt: skip
+        leaf = x509.CertificateBuilder(
+            name, name, own.public_key(), x509.random_serial_number(), now, now + timedelta(days=9)
+        ).sign(own, hashes.SHA256())
         chain = leaf.public_bytes(serialization.Encoding.PEM)
     (folder / "chain.pem").write_bytes(chain)
     return {"LIPSYNC_SIGN_CHAIN": str(folder / "chain.pem"), "LIPSYNC_SIGN_KEY": str(folder / "key.pem")}
@@ -379,8 +381,9 @@ def operator(folder, start, years=5.0, purposes=True):
         ("a timestamp authority that does not answer", "could not be signed.*LIPSYNC_TSA"),
     ],
 )
-def test_what_hinders_the_signature_is_known_before_the_first_frame(case, said, clip, voice, tmp_path, monkeypatch,
-                                                                    no_work):  # fmt: skip
+def test_what_hinders_the_signature_is_known_before_the_first_frame(
+    case, said, clip, voice, tmp_path, monkeypatch, no_work
+):
     (tmp_path / "file").touch()
     settings = {
         "keys that are a file": lambda: {"LIPSYNC_KEYS": str(tmp_path / "file" / "keys")},

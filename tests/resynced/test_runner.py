@@ -233,3 +233,17 @@ def test_what_cannot_be_run_is_said(own, where):
     ):
         with pytest.raises(BenchmarkError, match=match):
             run(chosen, systems, own, where / "work", FakeScoring(), **options)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_rows(own, where, tmp_path):
+    pytest.importorskip("ray", reason="Ray is an extra (cluster): this test is skipped without it")
+    chosen = file_set(where)
+    systems = [FakeSystem("A", deadly=("p02",)), FakeSystem("B", broken=("p04",))]
+    found = run(chosen, systems, own, where / "work", FakeScoring(), workers=2, ray="local")
+    assert (found.made, found.failed) == (12, 2)
+    with Store(tmp_path / "alone.sqlite") as alone:
+        run(chosen, [FakeSystem("A"), FakeSystem("B")], alone, where / "other", FakeScoring())
+        assert [r for r in table(own) if not r[3]] == [
+            r for r in table(alone) if (r[0], r[1]) not in (("A", "p02"), ("B", "p04"))
+        ]

@@ -32,6 +32,7 @@ def derived(tmp_path_factory):
     return folder / "out", derive(sources, folder / "out", height_px=240)
 
 
+@pytest.mark.slow
 def test_all_videos_of_an_item_have_one_size_length_rate_and_number_of_bytes(derived):
     _, found = derived
     infos = [probe(path) for path in found.values()]
@@ -40,6 +41,7 @@ def test_all_videos_of_an_item_have_one_size_length_rate_and_number_of_bytes(der
     assert infos[0].fps == 25 and infos[0].height == 240
 
 
+@pytest.mark.slow
 def test_names_tags_and_labels_name_no_system(derived):
     folder, found = derived
     for stimulus, path in found.items():
@@ -54,6 +56,7 @@ def test_names_tags_and_labels_name_no_system(derived):
     assert read_index(folder) == found
 
 
+@pytest.mark.slow
 def test_sound_has_the_loudness_of_ebu_r128_and_gold_comes_half_a_second_late(derived):
     _, found = derived
     sounds = {key: read_sound(path, RATE)[0] for key, path in found.items()}
@@ -66,6 +69,7 @@ def test_sound_has_the_loudness_of_ebu_r128_and_gold_comes_half_a_second_late(de
     assert not np.allclose(own[:RATE], other[:RATE], atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_same_stamp_stands_on_all_of_them(derived):
     _, found = derived
     corners = [next(FrameReader(probe(path)))[-24:, -80:].astype(int) for path in found.values()]
@@ -84,6 +88,7 @@ def test_the_limiter_keeps_peaks_under_the_ceiling_and_quiet_sound_whole():
     assert level(silence) is silence
 
 
+@pytest.mark.slow
 def test_deriving_again_replaces_what_was_there(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", 30)
     source = {Stimulus("a", "i"): Source(clip, False)}

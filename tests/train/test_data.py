@@ -150,8 +150,9 @@ def test_folder_becomes_speakers_and_splits(tmp_path):
     assert len({s.split for s in found if s.speaker == "ann"}) == 1
 
 
-@pytest.mark.parametrize("names", [("ann/1.mp4", "bob/1.mp4"), ("ann/1.mp4", "ann/2.mp4", "ann/3.mp4"),
-                                   tuple(f"{n}.mp4" for n in range(14))])  # fmt: skip
+@pytest.mark.parametrize(
+    "names", [("ann/1.mp4", "bob/1.mp4"), ("ann/1.mp4", "ann/2.mp4", "ann/3.mp4"), tuple(f"{n}.mp4" for n in range(14))]
+)
 def test_in_a_folder_somebody_always_chooses(tmp_path, names):
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -215,8 +216,10 @@ def test_a_long_video_is_read_in_pieces(shared_data, tmp_path, monkeypatch):
     for name, most in (("whole", 10**9), ("pieces", 40 * info.width * info.height * 3)):
         monkeypatch.setattr("train.data.preprocess.HELD_BYTES", most)
         read_clip(Source(name, path, "s1", "teach", "grid"), tmp_path)
-        found[name] = [(json.loads(sample["json"]), dict(np.load(io.BytesIO(sample["npz"]))))
-                       for _, sample in shards.read_tar(tmp_path / f"{name}.tar")]  # fmt: skip
+        found[name] = [
+            (json.loads(sample["json"]), dict(np.load(io.BytesIO(sample["npz"]))))
+            for _, sample in shards.read_tar(tmp_path / f"{name}.tar")
+        ]
     (row, whole), (early, first), (late, second) = *found["whole"], *found["pieces"]
     assert [r["frames"] for r in (row, early, late)] == [75, 40, 35] and late["start"] == 40
     assert [key for key, _ in shards.read_tar(tmp_path / "pieces.tar")] == ["pieces", "pieces+1"]
@@ -228,8 +231,17 @@ def test_a_long_video_is_read_in_pieces(shared_data, tmp_path, monkeypatch):
 
 
 def test_every_file_has_its_own_key(tmp_path):
-    names = ["анна/1.mp4", "борис/1.mp4", "한국/영상.mp4", "中国/视频.mp4", "ann/1.mp4", "ann/1.mov", "a/b.mp4",
-             "a_b.mp4", "x" * 180 + ".mp4"]  # fmt: skip
+    names = [
+        "анна/1.mp4",
+        "борис/1.mp4",
+        "한국/영상.mp4",
+        "中国/视频.mp4",
+        "ann/1.mp4",
+        "ann/1.mov",
+        "a/b.mp4",
+        "a_b.mp4",
+        "x" * 180 + ".mp4",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -260,9 +272,11 @@ def test_sources_that_are_none_are_sentences(tmp_path, capsys):
             sources(path)
     path.write_text("\ufefffile,split,speaker\na.mp4,teach,ann\n", encoding="utf-8")  # as Excel saves it
     assert sources(path)[0].speaker == "ann"
-    for words in (["preprocess", str(tmp_path / "none"), str(tmp_path / "out")],
-                  ["unpack", str(tmp_path), str(tmp_path / "out")],
-                  ["preprocess", str(path), str(tmp_path / "out"), "--expert", "wav2lip-lab"]):  # fmt: skip
+    for words in (
+        ["preprocess", str(tmp_path / "none"), str(tmp_path / "out")],
+        ["unpack", str(tmp_path), str(tmp_path / "out")],
+        ["preprocess", str(path), str(tmp_path / "out"), "--expert", "wav2lip-lab"],
+    ):
         assert main(words) == 1
     said = capsys.readouterr().err
     assert "neither a manifest" in said and "holds no shards" in said and "wav2lip-lab holds no expert" in said

@@ -163,11 +163,16 @@ def test_not_a_number_stops_and_keeps_the_last_good_state(data, tmp_path, monkey
     assert (run / "last.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize("error", [
-    OSError(28, "No space left on device"),
-    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),  # torch.save on a full disk
-    SafetensorError("I/O error: No space left on device (os error 28)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError(
+            "[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"
+        ),  # torch.save on a full disk
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
 def test_full_disk_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch, error):
     run = tmp_path / "run"
     start("sync_expert", data, run, [*TINY, "steps=4"])
@@ -196,9 +201,17 @@ def test_wrong_words_are_sentences(data, tmp_path):
         start("sync_expert", data, run, [], resume=True)
 
 
-@pytest.mark.parametrize("word, said", [("windows=30", "multiple of 4"), ("window=2", "one of 1, 3, 5"),
-                                        ("recipe=contrast", "contrastive, bce"), ("network=publishd", "published"),
-                                        ("bf16=on", "wants bool"), ("validate_every=0", "1 or more")])  # fmt: skip
+@pytest.mark.parametrize(
+    "word, said",
+    [
+        ("windows=30", "multiple of 4"),
+        ("window=2", "one of 1, 3, 5"),
+        ("recipe=contrast", "contrastive, bce"),
+        ("network=publishd", "published"),
+        ("bf16=on", "wants bool"),
+        ("validate_every=0", "1 or more"),
+    ],
+)
 def test_settings_no_run_can_begin_with(data, tmp_path, word, said):
     with pytest.raises(TrainingError, match=said):
         start("sync_expert", data, tmp_path / "run", [word])

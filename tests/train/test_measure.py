@@ -360,8 +360,14 @@ def test_generator_sheet_and_figures(data, tmp_path, warp):
 def test_the_ablation_is_one_table_and_goes_on_where_it_stopped(data, tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     save_file(Wav2Lip(1).state_dict(), tmp_path / "start.safetensors")
-    words = dict(faces=12, windows=128, judge="syncnet-lab", expert="", generator=str(tmp_path / "start.safetensors"),
-                 settings=["width=1", "batch=2", "singles=2"])  # fmt: skip
+    words = dict(
+        faces=12,
+        windows=128,
+        judge="syncnet-lab",
+        expert="",
+        generator=str(tmp_path / "start.safetensors"),
+        settings=["width=1", "batch=2", "singles=2"],
+    )
     monkeypatch.setattr("train.ablation.WINDOWS", (3,))
     rows = ablation(data, tmp_path / "out", **words)
     assert [(r["window"], r["expert"]) for r in rows] == [(3, "frozen"), (3, "fine-tuned")]

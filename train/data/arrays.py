@@ -97,8 +97,9 @@ class Arrays:
         return self.feature(i, "mfcc")
 
 
-def open_arrays(folder: Path, splits: list[str], drop: set[str] = frozenset(),
-                offsets: dict[str, float] | None = None) -> Arrays:  # fmt: skip
+def open_arrays(
+    folder: Path, splits: list[str], drop: set[str] = frozenset(), offsets: dict[str, float] | None = None
+) -> Arrays:
     """Map the arrays of some splits.
 
     drop     keys of clips to leave out
@@ -180,8 +181,13 @@ class Look:
     def __call__(self, frame: np.ndarray, noise_rng: np.random.Generator | None = None) -> np.ndarray:
         """(160, 160, 3) uint8 -> (96, 96, 3) uint8."""
         if self.bend is None:
-            out = cv2.warpAffine(frame, self.matrix, (FACE_PX, FACE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                                 borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+            out = cv2.warpAffine(
+                frame,
+                self.matrix,
+                (FACE_PX, FACE_PX),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
         else:
             where = (_GRID @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(np.float32) + self.bend
             out = cv2.remap(frame, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -250,8 +256,13 @@ def draw_look(
     return Look(matrix, table, blur, noise, patch, bend)
 
 
-def _matrix(region: np.ndarray, angle: float = 0.0, scale: np.ndarray | float = 1.0, shift: np.ndarray | float = 0.0,
-            flip: bool = False) -> np.ndarray:  # fmt: skip
+def _matrix(
+    region: np.ndarray,
+    angle: float = 0.0,
+    scale: np.ndarray | float = 1.0,
+    shift: np.ndarray | float = 0.0,
+    flip: bool = False,
+) -> np.ndarray:
     """Affine map from output pixels to pixels of the stored crop; pixel centres as in geometry.crop_face."""
     x0, y0, x1, y1 = region
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + shift

@@ -74,8 +74,10 @@ def sources(src: Path) -> list[Source]:
     splits = {d: {0: "tune", 1: "val"}.get(h % 20, "teach") for d, h in hashes.items()}
     if len(splits) > 1 and "tune" not in splits.values():
         splits[min(hashes, key=hashes.get)] = "tune"
-    return [Source(_key(str(name)), path, speaker, splits[draw], "clips")
-            for path, name, speaker, draw in zip(paths, names, speakers, drawn, strict=True)]  # fmt: skip
+    return [
+        Source(_key(str(name)), path, speaker, splits[draw], "clips")
+        for path, name, speaker, draw in zip(paths, names, speakers, drawn, strict=True)
+    ]
 
 
 def _manifest(path: Path) -> list[Source]:
@@ -83,10 +85,15 @@ def _manifest(path: Path) -> list[Source]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         return [
-            Source(_key(r["file"]), path.parent / r["file"], r.get("speaker") or _key(r["file"]), r["split"],
-                   r.get("group") or "clips")
+            Source(
+                _key(r["file"]),
+                path.parent / r["file"],
+                r.get("speaker") or _key(r["file"]),
+                r["split"],
+                r.get("group") or "clips",
+            )
             for r in rows
-        ]  # fmt: skip
+        ]
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(
             f"{path} cannot be read as a manifest ({type(error).__name__}: {error}): it is a CSV in UTF-8 with the "
@@ -94,8 +101,14 @@ def _manifest(path: Path) -> list[Source]:
         ) from error
 
 
-def preprocess(src: Path, out: Path, workers: int = 2, splits: list[str] | None = None, expert: str | None = None,
-               use_ray: bool = False) -> dict:  # fmt: skip
+def preprocess(
+    src: Path,
+    out: Path,
+    workers: int = 2,
+    splits: list[str] | None = None,
+    expert: str | None = None,
+    use_ray: bool = False,
+) -> dict:
     """Read every clip, write OUT/shards/SPLIT-NNN.tar and OUT/index.csv; returns counts of what was kept and dropped.
 
     workers  processes on this machine (with use_ray: Ray's cluster decides; OUT must be reachable from every machine)
@@ -190,8 +203,9 @@ def _clips(path: Path, expert: str | None) -> Iterator[tuple[bytes, dict[str, np
         raise ValueError("silent")
 
 
-def _stretches(frames: list[np.ndarray], picked: list[int], waveform: np.ndarray, fps: Fraction,
-               expert: str | None) -> Iterator[tuple[int, list[np.ndarray], np.ndarray, dict]]:  # fmt: skip
+def _stretches(
+    frames: list[np.ndarray], picked: list[int], waveform: np.ndarray, fps: Fraction, expert: str | None
+) -> Iterator[tuple[int, list[np.ndarray], np.ndarray, dict]]:
     """(first of `picked`, crops, points, facts) of each stretch of some frames in which a face speaks."""
     from lipsync.faces import tracking as faces
 
@@ -224,9 +238,11 @@ def _cut(frames: list[np.ndarray], track, picked: list[int]) -> tuple[list[np.nd
 
 
 def _speaker(tracks: list, frames: list[np.ndarray], waveform: np.ndarray, fps: Fraction, expert: str | None):
-    """The track that speaks: the best synchronised one where an expert is given, else the largest and longest."""
+    """The track that speaks: the best synchronised one where an expert is given, else the main face."""
+    from lipsync.faces.selection import main_track
+
     if len(tracks) == 1 or expert is None:
-        return max(tracks, key=lambda t: t.size_px * len(t.boxes) ** 0.5)
+        return main_track(tracks)
     from ..measure import track_sync
 
     return max(tracks, key=lambda t: track_sync(expert, t, frames, waveform, fps))
@@ -249,8 +265,9 @@ def _encode(crops: list[np.ndarray]) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "crops.mp4"
-        with VideoWriter(path, SIZE_PX, SIZE_PX, Fraction(FPS), quality=27, preset="slow", threads=1,
-                         matrix=Colorspace.ITU601) as writer:  # fmt: skip
+        with VideoWriter(
+            path, SIZE_PX, SIZE_PX, Fraction(FPS), quality=27, preset="slow", threads=1, matrix=Colorspace.ITU601
+        ) as writer:
             for crop in crops:
                 writer.write(crop)
         return path.read_bytes()
@@ -267,8 +284,12 @@ def gather(out: Path, wanted: list[Source], splits: list[str] | None = None) -> 
     for path in sorted((out / "clips").glob("*.tar")):
         source = known.get(path.stem)
         for key, sample in read_tar(path) if source else ():
-            row = json.loads(sample["json"]) | {"key": key, "split": source.split, "speaker": source.speaker,
-                                                "group": source.group}  # fmt: skip
+            row = json.loads(sample["json"]) | {
+                "key": key,
+                "split": source.split,
+                "speaker": source.speaker,
+                "group": source.group,
+            }
             if not row["dropped"]:
                 print_of_sound = hashlib.sha256(sample["npz"]).hexdigest()
                 if print_of_sound in heard:

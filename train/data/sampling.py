@@ -29,8 +29,9 @@ def speaker_weights(arrays: Arrays, group_weights: dict[str, float]) -> Weights:
     return names, weights / weights.sum()
 
 
-def places_of(arrays: Arrays, rng: np.random.Generator, weights: Weights, groups: int, windows: int, frames: int,
-              stretch: float) -> tuple[list[Place], np.ndarray]:  # fmt: skip
+def places_of(
+    arrays: Arrays, rng: np.random.Generator, weights: Weights, groups: int, windows: int, frames: int, stretch: float
+) -> tuple[list[Place], np.ndarray]:
     """Where a batch looks: G W places, and near (G, W, W) bool: pairs that are neither positives nor negatives.
 
     stretch  share of clips whose speech is made faster or slower, sound and picture together
@@ -56,8 +57,15 @@ def places_of(arrays: Arrays, rng: np.random.Generator, weights: Weights, groups
     return places, near
 
 
-def sync_batch(arrays: Arrays, rng: np.random.Generator, weights: Weights, groups: int = 4, windows: int = 32,
-               frames: int = 5, strength: float = 1.0) -> dict[str, np.ndarray]:  # fmt: skip
+def sync_batch(
+    arrays: Arrays,
+    rng: np.random.Generator,
+    weights: Weights,
+    groups: int = 4,
+    windows: int = 32,
+    frames: int = 5,
+    strength: float = 1.0,
+) -> dict[str, np.ndarray]:
     """One batch for an expert; `windows` is a multiple of SIDE_BY_SIDE.
 
     returns  mel (G W, 1, 80, 16) float32; window (G W, 3 frames, 48, 96) uint8, BGR, frame by frame; near, see
@@ -78,8 +86,12 @@ def sync_batch(arrays: Arrays, rng: np.random.Generator, weights: Weights, group
             at = min(t + round(f * rate), len(pictures) - 1)
             picture, shape[k, f] = look(pictures[at], rng), shapes[at]
             faces[k, f] = picture[48:, :, ::-1].transpose(2, 0, 1)
-    return {"mel": mels, "window": faces.reshape(count, frames * 3, 48, 96), "near": near,
-            "shape": shape.reshape(count, -1)}  # fmt: skip
+    return {
+        "mel": mels,
+        "window": faces.reshape(count, frames * 3, 48, 96),
+        "near": near,
+        "shape": shape.reshape(count, -1),
+    }
 
 
 def mouth_shape(points: np.ndarray) -> np.ndarray:

@@ -70,15 +70,21 @@ def correct(data: Path, network: str, splits: list[str], zero: str = "", write: 
     if write:
         path = data / "corrections.json"
         known = json.loads(path.read_text()) if path.exists() else {"offsets": {}, "drop": []}
-        fixes = {"offsets": {k: v for k, v in known["offsets"].items() if k not in keys} | offsets,
-                 "drop": sorted((set(known["drop"]) - keys) | set(drop))}  # fmt: skip
+        fixes = {
+            "offsets": {k: v for k, v in known["offsets"].items() if k not in keys} | offsets,
+            "drop": sorted((set(known["drop"]) - keys) | set(drop)),
+        }
         path.write_text(json.dumps(fixes, indent=1))
     says: dict = {"zero": round(still, 2)}
     for group in sorted(set(groups.values())):
         own = {c.key for c in arrays.clips if c.group == group}
-        says[group] = {"clips": len(own), "shifted": sum(offsets.get(k, 0) != 0 for k in own),
-                       "dropped": len(own & set(drop)), "speakers": sum(g == group for g in groups.values()),
-                       "offsets": {s: v for s, v in people.items() if groups[s] == group}}  # fmt: skip
+        says[group] = {
+            "clips": len(own),
+            "shifted": sum(offsets.get(k, 0) != 0 for k in own),
+            "dropped": len(own & set(drop)),
+            "speakers": sum(g == group for g in groups.values()),
+            "offsets": {s: v for s, v in people.items() if groups[s] == group},
+        }
     return says
 
 

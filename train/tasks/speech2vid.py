@@ -86,9 +86,9 @@ class Content(nn.Module):
     def forward(self, made: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             truth = self.maps(target)
-        return torch.stack([
-            (a - b).abs().mean() / b.abs().mean().clamp(min=1e-4) for a, b in zip(self.maps(made), truth, strict=True)
-        ]).mean()  # fmt: skip
+        return torch.stack(
+            [(a - b).abs().mean() / b.abs().mean().clamp(min=1e-4) for a, b in zip(self.maps(made), truth, strict=True)]
+        ).mean()
 
 
 class Speech2VidTask(Task):
@@ -99,8 +99,12 @@ class Speech2VidTask(Task):
 
     @staticmethod
     def architecture(config: Speech2VidConfig) -> tuple[str, dict]:
-        dimensions = {"width": config.width, "stills": config.stills, "skips": config.skips,
-                      "transposed": config.transposed}  # fmt: skip
+        dimensions = {
+            "width": config.width,
+            "stills": config.stills,
+            "skips": config.skips,
+            "transposed": config.transposed,
+        }
         return "speech2vid-context" if config.context else "speech2vid", dimensions
 
     @staticmethod
@@ -212,8 +216,9 @@ class SharpenerTask(Task):
             at = int(rng.integers(self.teach.clips[i].frames))
             faces.append(aligned(self.teach, i, [at], rng, self.config.aug_strength)[0])
         soft = [_blurred(f, rng.uniform(0.5, self.config.blur)) for f in faces]
-        return {k: np.ascontiguousarray(np.stack(v).transpose(0, 3, 1, 2))
-                for k, v in (("sharp", faces), ("blurred", soft))}  # fmt: skip
+        return {
+            k: np.ascontiguousarray(np.stack(v).transpose(0, 3, 1, 2)) for k, v in (("sharp", faces), ("blurred", soft))
+        }
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
         with loop.autocast():
@@ -234,15 +239,17 @@ class SharpenerTask(Task):
         return {"gain_db": float(np.mean(gains))}
 
 
-def drawn_clips(arrays: Arrays, weights: tuple[list[str], np.ndarray], count: int, rng: np.random.Generator
-                ) -> list[int]:  # fmt: skip
+def drawn_clips(
+    arrays: Arrays, weights: tuple[list[str], np.ndarray], count: int, rng: np.random.Generator
+) -> list[int]:
     """Clips of drawn speakers."""
     names, shares = weights
     return [int(rng.choice(arrays.speakers[names[s]])) for s in rng.choice(len(names), count, p=shares)]
 
 
-def aligned(arrays: Arrays, i: int, frames: list[int], rng: np.random.Generator | None = None, strength: float = 0.0
-            ) -> list[np.ndarray]:  # fmt: skip
+def aligned(
+    arrays: Arrays, i: int, frames: list[int], rng: np.random.Generator | None = None, strength: float = 0.0
+) -> list[np.ndarray]:
     """Faces (112, 112, 3) uint8 RGB of some frames of clip i, aligned by landmarks; with a generator of random numbers
     mirrored and recoloured alike."""
     pictures, points = arrays.frames(i), arrays.points(i)

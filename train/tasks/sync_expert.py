@@ -75,8 +75,9 @@ class Shapes(nn.Module):
         """audio, face (B, D) of length 1; shape (B, 4 frames), from sync_batches.mouth_shape."""
         scale = audio.shape[1] ** 0.5
         seen = functional.smooth_l1_loss(self.of_face(face * scale), shape)
-        guessed = functional.smooth_l1_loss(self.of_sound(audio * scale).unflatten(1, (-1, 4))[..., 2:],
-                                            shape.unflatten(1, (-1, 4))[..., 2:])  # fmt: skip
+        guessed = functional.smooth_l1_loss(
+            self.of_sound(audio * scale).unflatten(1, (-1, 4))[..., 2:], shape.unflatten(1, (-1, 4))[..., 2:]
+        )
         return seen + guessed
 
 
@@ -110,9 +111,11 @@ class ExpertTask(Task):
         self.networks["shapes"] = Shapes(width, config.window)
         decayed = [p for p in self.networks["expert"].parameters() if p.ndim > 1]
         others = [p for n in self.networks.values() for p in n.parameters() if p.ndim <= 1]
-        self.optimisers = {"expert": torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], config.lr
-        )}  # fmt: skip
+        self.optimisers = {
+            "expert": torch.optim.AdamW(
+                [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], config.lr
+            )
+        }
         self.weights = speaker_weights(teach, {"misc": config.misc})
         self.per_step = config.speakers * config.windows
         step = max(1, len(tune.clips) // choose_from)
@@ -135,8 +138,13 @@ class ExpertTask(Task):
         loss_of = contrast if c.recipe == "contrastive" else published
         loss, right = loss_of(audio, face, batch["near"], self.networks["temperature"]())
         norm = loop.learn("expert", min(1.0, 0.03 + loop.step / max(c.ramp, 1)) * loss + c.shapes * shapes)
-        return {"loss": float(loss.detach()), "sync_acc": float(right), "shapes": float(shapes.detach()), "norm": norm,
-                "scale": float(self.networks["temperature"]().detach())}  # fmt: skip
+        return {
+            "loss": float(loss.detach()),
+            "sync_acc": float(right),
+            "shapes": float(shapes.detach()),
+            "norm": norm,
+            "scale": float(self.networks["temperature"]().detach()),
+        }
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Off-sync accuracy and offsets on speakers never trained on."""

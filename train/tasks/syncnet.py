@@ -87,9 +87,11 @@ class SyncNetTask(Task):
         self.networks = {"judge": judge, "temperature": Temperature(), "shapes": Shapes(1024, 5)}
         decayed = [p for p in self.networks["judge"].parameters() if p.ndim > 1]
         others = [p for n in self.networks.values() for p in n.parameters() if p.ndim <= 1]
-        self.optimisers = {"judge": torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], config.lr
-        )}  # fmt: skip
+        self.optimisers = {
+            "judge": torch.optim.AdamW(
+                [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], config.lr
+            )
+        }
         self.weights = speaker_weights(teach, {"misc": config.misc})
         self.per_step = config.speakers * config.windows
         self.chosen = list(range(0, len(tune.clips), max(1, len(tune.clips) // choose_from)))
@@ -244,8 +246,13 @@ def lip_frames(frames: np.ndarray, look: Look | None, rng: np.random.Generator |
     linear = linear * unit
     matrix = np.concatenate([linear, (middle - linear @ np.full(2, (HALF_PX - 1) / 2))[:, None]], 1)
     for f, frame in enumerate(frames):
-        picture = cv2.warpAffine(frame, matrix, (HALF_PX, HALF_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                                 borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+        picture = cv2.warpAffine(
+            frame,
+            matrix,
+            (HALF_PX, HALF_PX),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         if look is not None:
             picture = look.coloured(picture, rng)
         out[:, f] = picture[..., ::-1].transpose(2, 0, 1)

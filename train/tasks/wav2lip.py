@@ -376,8 +376,10 @@ def matched(made: list[Tensor], truth: list[Tensor]) -> Tensor:
     Where L1 on pixels answers doubt with blur, this asks for the textures by which the discriminator tells real faces
     (Wang et al., arXiv 1711.11585, section 3.3).
     """
-    each = [(a.float() - b.float()).abs().mean() / b.float().abs().mean().clamp(min=1e-4)
-            for a, b in zip(made, truth, strict=True)]  # fmt: skip
+    each = [
+        (a.float() - b.float()).abs().mean() / b.float().abs().mean().clamp(min=1e-4)
+        for a, b in zip(made, truth, strict=True)
+    ]
     return torch.stack(each).mean()
 
 

@@ -1,0 +1,239 @@
+"""Gate in front of gradio: the hosts, origins, routes, sizes and paths that are let through, and no others.
+
+Gradio serves more than this page needs (a recorder that runs the system's ffmpeg, a proxy, component servers, code
+editing) and takes paths and addresses in any file input. So nothing reaches it but the routes below, and every file
+that a request names has been resolved to a regular file inside the upload folder before gradio sees the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lipsync.errors import InputError
+
+from .uploads import ALIAS, unaliased, uploaded
+
+BODY_BYTES = 1_000_000  # of any request that carries no file
+DEEPEST = 20  # levels of a JSON body
+BODY_S = 30.0  # a body that brings nothing for so long is given up
+NAMED = "sync|faces|verify"  # endpoints of docs/api.md
+ROUTES = {
+    "GET": [
+        r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz",
+        r"/(assets|static)/[\w@.,+/-]+",
+        r"/jobs/[\w-]{32}/[\w.-]{1,100}",
+        r"/gradio_api/(info|startup-events|upload_progress|queue/data)",
+        r"/gradio_api/heartbeat/[\w-]{1,64}",
+        rf"/gradio_api/call/({NAMED})/[\w-]{{1,64}}",
+        r"/gradio_api/file=.+",
+    ],
+    "POST": [
+        r"/gradio_api/(queue/join|upload|cancel|reset)",
+        rf"/gradio_api/call/({NAMED})",
+    ],
+}  # fmt: skip
+_ALLOWED = {method: re.compile("|".join(f"(?:{route})" for route in routes)) for method, routes in ROUTES.items()}
+_ALLOWED["HEAD"] = _ALLOWED["GET"]
+_FILE = "/gradio_api/file="
+_UPLOAD = "/gradio_api/upload"
+
+# Gradio's page starts from an inline script and compiles the page's own (`js_on_load`) from text.
+PAGE_POLICY = "; ".join((
+    "default-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:", "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data: blob:", "media-src 'self' data: blob:", "font-src 'self' data:", "connect-src 'self' blob:",
+    "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'", "frame-ancestors 'none'",
+))  # fmt: skip
+FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"  # a visitor's file is never a page
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(self), geolocation=()",
+}
+
+
+class Refused(Exception):
+    """A request that ends here: HTTP status and a sentence."""
+
+    def __init__(self, status: int, sentence: str):
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+class Gate:
+    """ASGI application around the page's.
+
+    app           what answers the requests that are let through
+    uploads       gradio's upload folder
+    hosts         host names, without port, by which the page may be called; "*" takes any
+    upload_bytes  most that one upload request may bring, all its files together
+    room          called with the bytes that an upload announces; raises InputError where they do not fit
+    """
+
+    def __init__(
+        self, app: ASGIApp, uploads: Path, hosts: Iterable[str], upload_bytes: int, room: Callable[[int], None]
+    ):
+        self._app, self._uploads = app, uploads.resolve()
+        self._hosts = {host.lower() for host in hosts}
+        self._upload_bytes, self._room = upload_bytes, room
+        folder = str(self._uploads)
+        forms = dict.fromkeys((folder, json.dumps(folder)[1:-1], quote(folder)))
+        self._names = [form.encode() for form in forms]  # the folder's name, as answers may write it
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with a sentence."""
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":  # there is no websocket here
+            return await send({"type": "websocket.close", "code": 1000})
+        is_file = scope["path"].startswith((_FILE, "/jobs/"))
+        sealed = _sealed(send, FILE_POLICY if is_file else PAGE_POLICY, self._names)
+        try:
+            receive = await self._checked(scope, receive)
+        except Refused as refused:
+            return await PlainTextResponse(refused.sentence, refused.status)(scope, receive, sealed)
+        await self._app(scope, receive, sealed)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        """What the application is to read the body from. Raises Refused."""
+        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+        host = _name(headers.get("host", ""))
+        if "*" not in self._hosts and host not in self._hosts:
+            raise Refused(400, f"This page does not answer to the host name {host[:100]!r}; see LIPSYNC_HOSTS.")
+        if method not in _ALLOWED or not _ALLOWED[method].fullmatch(path) or ".." in path.split("/"):
+            raise Refused(404, "There is nothing here.")
+        if method != "POST":
+            return receive
+        if (origin := headers.get("origin")) is not None and urlsplit(origin).netloc != headers.get("host"):
+            raise Refused(403, "This page takes no requests that another site sends.")
+        announced = headers.get("content-length", "")
+        size = int(announced) if announced.isdecimal() else 0
+        if path == _UPLOAD:
+            if size > self._upload_bytes:
+                raise Refused(413, f"At most {self._upload_bytes / 1e6:.0f} MB can be uploaded at once.")
+            try:
+                self._room(size or self._upload_bytes)
+            except InputError as full:
+                raise Refused(507, str(full)) from full
+            return _bounded(receive, self._upload_bytes)
+        if size > BODY_BYTES:
+            raise Refused(413, f"At most {BODY_BYTES // 1000} kB are taken in a request without files.")
+        body = b"".join([part async for part in _parts(receive, BODY_BYTES)])
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Refused(400, "This is not a JSON request.") from error
+        return _from_bytes(json.dumps(self._inside(content)).encode(), scope, receive)
+
+    def _inside(self, value: Any, level: int = 0) -> Any:
+        """A JSON value whose files all lie in the upload folder; addresses beside them are left out."""
+        if level > DEEPEST:
+            raise Refused(400, f"This request is nested more than {DEEPEST} levels deep.")
+        if isinstance(value, list):
+            return [self._inside(item, level + 1) for item in value]
+        if not isinstance(value, dict):
+            return value
+        inside = {key: self._inside(item, level + 1) for key, item in value.items() if key not in ("url", "path")}
+        if value.get("path") is not None:
+            try:
+                inside["path"] = str(uploaded(unaliased(value["path"], self._uploads), self._uploads))
+            except InputError as error:
+                raise Refused(403, str(error)) from error
+        return inside
+
+
+def _name(host: str) -> str:
+    """A Host header without its port: "[::1]:7860" -> "[::1]"."""
+    return re.sub(r":\d*$", "", host.strip()).lower()
+
+
+def _sealed(send: Send, policy: str, names: list[bytes]) -> Send:
+    """`send` that puts the headers of this page on every answer, and calls the upload folder by its alias."""
+    text = False
+
+    async def sealed(message: Message) -> None:
+        nonlocal text
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            headers["Content-Security-Policy"] = policy
+            text = headers.get("content-type", "").startswith(("application/json", "text/"))
+            if text and "content-length" in headers:
+                del headers["content-length"]  # which the alias changes
+        elif text and message.get("body"):
+            for name in names:
+                message["body"] = message["body"].replace(name, ALIAS.encode())
+        await send(message)
+
+    return sealed
+
+
+async def _next(receive: Receive) -> Message:
+    try:
+        return await asyncio.wait_for(receive(), BODY_S)
+    except TimeoutError as error:
+        raise Refused(408, f"Nothing came for {BODY_S:g} s, so the request was given up.") from error
+
+
+async def _parts(receive: Receive, most: int) -> Any:
+    """The parts of a body of at most so many bytes."""
+    count = 0
+    while True:
+        message = await _next(receive)
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "The request was broken off.")
+        part = message.get("body", b"")
+        count += len(part)
+        if count > most:
+            raise Refused(413, f"At most {most // 1000} kB are taken in a request without files.")
+        yield part
+        if not message.get("more_body"):
+            return
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """`receive` that takes a body for broken off when it grows beyond `most` bytes or stands still."""
+    count, over = 0, False
+
+    async def bounded() -> Message:
+        nonlocal count, over
+        if over:
+            return await receive()
+        try:
+            message = await _next(receive)
+        except Refused:
+            return {"type": "http.disconnect"}
+        count += len(message.get("body", b""))
+        over = message["type"] != "http.request" or not message.get("more_body")
+        return {"type": "http.disconnect"} if count > most else message
+
+    return bounded
+
+
+def _from_bytes(body: bytes, scope: Scope, receive: Receive) -> Receive:
+    """`receive` that gives these bytes as the body; later it tells when the visitor leaves."""
+    headers = MutableHeaders(scope=scope)
+    headers["content-length"] = str(len(body))
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

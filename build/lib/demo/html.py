@@ -1,0 +1,196 @@
+"""HTML of a job as its visitor sees it. Everything that a visitor named is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+
+from lipsync.records import Progress
+
+from .jobs import Job
+
+Words = dict[str, str]  # sentences of one language by key
+
+
+def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> str:
+    """One line on how a job stands, with a bar while it runs; empty where there is nothing to say."""
+    if job is None or job.state == "new" or job.task == "judge":
+        return ""  # how the measuring goes is said beside the video
+    if job.busy:
+        return _line(*state(job, ahead, progress, t))
+    if job.state == "failed":
+        return _line(job.error, kind="bad")
+    if job.state in ("cancelled", "interrupted"):
+        return _line(t[job.state], kind="quiet")
+    return ""
+
+
+def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[str, float]:
+    """What a busy job is doing, and which share of it is done, 0..1."""
+    if job.state == "waiting":
+        said = t["waiting"].format(n=ahead) if ahead else t["waiting_next"]
+        return t["judge_running"] if job.task == "judge" else said, 0.0
+    if progress is None:
+        names = {"faces": "faces_running", "judge": "judge_running"}
+        return t[names.get(job.task, "load_running")], 0.0
+    said = t.get(f"{progress.stage}_running", progress.stage)
+    if progress.total > 1:
+        said += f" · {progress.done} / {progress.total}"
+    if progress.seconds_left is not None and progress.seconds_left >= 1:
+        said += " · " + t["left"].format(n=round(progress.seconds_left))
+    return said, min(progress.done / max(progress.total, 1), 1.0)
+
+
+def sentence(said: str, kind: str = "bad") -> str:
+    """One line on its own: bad | warn | good | quiet."""
+    return _line(said, kind=kind)
+
+
+def sentence_live(said: tuple[str, float]) -> str:
+    """A line with a bar, of a text and a share, that static/watch.js keeps up to date."""
+    return _line(*said)
+
+
+def _line(said: str, share: float | None = None, kind: str = "") -> str:
+    bar = live = ""
+    if share is not None:  # static/watch.js keeps it moving
+        width = f"{100 * share:.1f}%"
+        bar = f'<div class="bar" role="progressbar" aria-label="{escape(said)}"><i style="width:{width}"></i></div>'
+        live = " data-live"
+    role = "alert" if kind == "bad" else "status"
+    return f'<div class="say {kind}" role="{role}"{live}><p>{escape(said)}</p>{bar}</div>'
+
+
+def preview(job: Job | None, picked: str, t: Words) -> str:
+    """The frame with its faces as buttons; picked: an `Options.face`, of which `tasks.pick` has noted who speaks."""
+    shown = job.facts.get("preview") if job else None
+    if not shown:
+        return ""
+    width, height, second = shown["width"], shown["height"], shown["second"]
+    noted = job.facts.get("picked", {})
+    speaking = noted["numbers"] if noted.get("point") == picked else []
+    buttons = []
+    for number, (x0, y0, x1, y1) in shown["boxes"].items():
+        mark = " picked" if int(number) in speaking else ""
+        place = (
+            f"left:{100 * x0 / width:.2f}%;top:{100 * y0 / height:.2f}%;"
+            f"width:{100 * (x1 - x0) / width:.2f}%;height:{100 * (y1 - y0) / height:.2f}%"
+        )
+        point = f"{(x0 + x1) / 2:.1f},{(y0 + y1) / 2:.1f}@{second:.3f}"
+        name = t["face_number"].format(n=number)
+        buttons.append(
+            f'<button type="button" class="face{mark}" style="{place}" data-face="{point}" '
+            f'aria-label="{name}" title="{name}"><b>{number}</b></button>'
+        )
+    here, shots = len(shown["boxes"]), job.facts.get("shots", 1)
+    if not job.facts.get("faces"):
+        said = t["faces_none"]
+    elif not here:
+        said = t["faces_unshown"]
+    else:
+        said = t["faces_one"] if here == 1 else t["faces_many"].format(n=here)
+        said += " " + t["faces_shots"].format(n=shots) if shots > 1 else ""
+    picture = f"jobs/{job.view}/preview.jpg?v={shown['version']}"
+    return f'<div class="frame"><img alt="" src="{picture}">{"".join(buttons)}</div><p class="note">{escape(said)}</p>'
+
+
+def results(job: Job | None, t: Words) -> str:
+    """The original beside what was made of it, with their controls."""
+    made = job.facts.get("results") if job else None
+    if not made:
+        return ""
+    base = f"jobs/{job.view}"
+    if job.facts.get("still"):
+        original = f'<img alt="" src="{base}/source">'
+    else:
+        original = (
+            f'<video src="{base}/source" poster="{base}/preview.jpg" controls muted playsinline preload="metadata" '
+            "onerror=\"this.closest('figure').classList.add('broken')\"></video>"
+        )
+    figures = [_figure(t["original"], original + f'<p class="unplayable">{escape(t["unplayable"])}</p>')]
+    for n, one in enumerate(made):
+        name = t["result"] if len(made) == 1 else f"{t['result']} · {one['model']}"
+        link = f"{base}/{one['file']}"
+        sound = "" if n == 0 else "muted"
+        video = f'<video src="{link}" controls playsinline preload="auto" {sound}></video>'
+        figures.append(
+            _figure(name, video, f'<a class="plain" href="{link}?download=1" download>{escape(t["download"])}</a>')
+        )
+    both = (
+        f'<button type="button" class="both" data-play="{escape(t["both"])}" data-pause="{escape(t["stop_both"])}">'
+        + (f"▶ {escape(t['both'])}</button>")
+    )
+    return f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
+
+
+def facts(job: Job | None, busy: str, t: Words) -> str:
+    """What is said of a job's results: sync, report, label. busy: a line while the sync is being measured."""
+    made = job.facts.get("results") if job else None
+    if not made:
+        return ""
+    words = "".join(f"<p>{escape(one['words'])}</p>" for one in made)
+    fits = busy or "".join(fit(one["sync"], t) for one in made if "sync" in one)
+    fits = f"<dt>{escape(t['fit_title'])}</dt><dd>{fits}</dd>" if fits else ""
+    labels = "".join(f"<p>{escape(label(one['label']))}</p>" for one in made)
+    return (
+        f'<dl class="facts">{fits}<dt>{escape(t["report"])}</dt><dd>{words}</dd>'
+        f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
+        f'<p class="note">{escape(t["link"])}</p>'
+    )
+
+
+def fit(row: dict, t: Words) -> str:
+    """How well mouth and sound fit: a sentence, the curve of distances, and the numbers for those who know them."""
+    if row["error"]:
+        return f"<p>{escape(t['fit_none'].format(why=row['error']))}</p>"
+    offset = row["offset"]
+    if offset is None:
+        said = t["fit_unsure"]
+    elif abs(offset) <= 1:
+        said = t["fit_good"]
+    else:
+        said = t["fit_early" if offset > 0 else "fit_late"].format(ms=40 * abs(offset))
+    numbers = t["fit_numbers"].format(
+        judge=row["judge"], sha=row["judge_sha256"][:8], d=row["lse_d"], c=row["lse_c"], protocol=row["protocol"],
+        offset="–" if offset is None else offset, sure=f"{row['certainty']:.0%}",
+    )  # fmt: skip
+    if row["judge"] != "syncnet-v2":
+        numbers += " " + t["fit_standard"]
+    return f'<p>{escape(said)}</p>{_curve(row["curve"], t)}<p class="note">{escape(numbers)}</p>'
+
+
+def _curve(values: list[float | None], t: Words) -> str:
+    """The distance of mouth and sound as a small drawing: from left to right the sound comes later, as in `nudge`.
+
+    A row's curve runs the other way: at its column k the sound is taken k - v frames further on, which is earlier.
+    """
+    known = [(k, v) for k, v in enumerate(reversed(values)) if v is not None]
+    if len(known) < 3:
+        return ""
+    low, high = min(v for _, v in known), max(v for _, v in known)
+    middle, step = len(values) // 2, 280 / (len(values) - 1)
+    at = [(10 + step * k, 8 + 54 * (high - v) / max(high - low, 1e-9)) for k, v in known]
+    best = min(known, key=lambda p: p[1])[0]
+    x, y = next(p for p, (k, _) in zip(at, known, strict=True) if k == best)
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in at)
+    name = escape(t["curve"].format(ms=40 * middle))
+    return (
+        f'<figure class="curve"><svg viewBox="0 0 300 70" role="img" aria-label="{name}">'
+        f'<line x1="150" y1="0" x2="150" y2="70"/><polyline points="{line}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+        f"</svg><figcaption><span>−{40 * middle} ms</span><span>0</span><span>+{40 * middle} ms</span></figcaption>"
+        f"</figure>"
+    )
+
+
+def label(found: dict) -> str:
+    """What `tasks.verdict` found, with its sign: a lack of a label is no alarm."""
+    return {"good": "✓ ", "warn": "! ", "quiet": "– ", "bad": ""}[label_kind(found)] + found["words"]
+
+
+def label_kind(found: dict) -> str:
+    """How `tasks.verdict` looks: good (labelled), warn (altered, unknown, lost), quiet (no label), bad (no media)."""
+    kinds = {"not labelled": "quiet", "unreadable": "bad"}
+    return "good" if found["labelled"] else kinds.get(found.get("status", ""), "warn")
+
+
+def _figure(name: str, inner: str, link: str = "") -> str:
+    return f"<figure><figcaption><span>{escape(name)}</span>{link}</figcaption>{inner}</figure>"

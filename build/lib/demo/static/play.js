@@ -1,0 +1,18 @@
+// Original and results start together; only the first result is heard. The original, often longer, ends with it.
+watch('value', () => {
+  if (element.querySelector('video')) element.scrollIntoView({behavior: 'smooth', block: 'nearest'});
+});
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('.both');
+  if (!button) return;
+  const videos = [...element.querySelectorAll('video')];
+  const shown = () => videos.some((v) => !v.paused);
+  const name = () => { button.textContent = shown() ? '❚❚ ' + button.dataset.pause : '▶ ' + button.dataset.play; };
+  for (const v of videos) v.onplay = v.onpause = v.onended = name;
+  if (shown()) return videos.forEach((v) => v.pause());
+  const result = element.querySelector('figure:nth-child(2) video');
+  result.muted = false;
+  videos.forEach((v) => { v.currentTime = 0; if (v !== result) v.muted = true; });
+  videos.forEach((v) => v.play().catch(() => {}));
+  result.onpause = () => { videos.forEach((v) => v.pause()); name(); };
+});

@@ -1,0 +1,31 @@
+// Asks how the job stands that the value names ("VIEW TASK"), shows it in every live line, and tells the server when
+// that task has ended.
+let name = '', task = '', timer = 0;
+const show = (state) => {
+  for (const line of document.querySelectorAll('.say[data-live]')) {
+    const said = line.querySelector('p'), bar = line.querySelector('.bar');
+    if (said.textContent !== state.text) said.textContent = state.text;
+    bar.setAttribute('aria-valuenow', Math.round(100 * state.share));
+    bar.firstElementChild.style.width = `${100 * state.share}%`;
+  }
+};
+const ask = async () => {
+  const asked = name;
+  let pause = document.hidden ? 3000 : 400, state = null;
+  try {
+    const answer = await fetch(`jobs/${asked}/status`, {cache: 'no-store'});
+    state = answer.status === 404 ? {busy: false} : answer.ok ? await answer.json() : null;
+  } catch { /* the server is out of reach: ask again, later */ }
+  if (asked !== name) return;
+  if (state === null) pause = 5000;
+  else if (state.busy && state.task === task) show(state);
+  else return trigger('settled');
+  timer = setTimeout(ask, pause);
+};
+const start = () => {
+  clearTimeout(timer);
+  [name, task] = (props.value || ' ').split(' ');
+  if (name) timer = setTimeout(ask, 300);
+};
+watch('value', start);
+start();

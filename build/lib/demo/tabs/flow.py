@@ -1,0 +1,163 @@
+"""Handlers of the first tab: what happens to a visitor's job between two clicks, without any layout.
+
+Each answers at once with updates by component name. While a job is busy, `watch` carries its view and task, and
+static/watch.js asks for its progress (`Flow.progress`) outside gradio's queue, then comes back through `settled`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gradio as gr
+
+from lipsync.errors import LipsyncError
+from lipsync.records import Options
+
+from .. import html, tasks
+from ..context import Context
+from ..jobs import Job
+from ..uploads import delete
+
+View = dict[str, Any]
+# What belongs to one clip, consent to use its face included, does not go over to the next.
+AFRESH: View = {"face": "largest", "which": "largest", "start": 0, "end": 0, "nudge": 0, "consent": False}
+Texts = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The context, and how a job is shown."""
+
+    context: Context
+
+    def shown(self, job: Job | None, point: str, t: Texts) -> View:
+        """Everything that the page shows of a job, the videos of its results excepted."""
+        jobs = self.context.jobs
+        busy, measuring = job is not None and job.busy, job is not None and job.task == "judge"
+        making = job is not None and (busy and job.task == "sync" or jobs.pending(job.id))
+        said = "" if job is None else html.status(job, jobs.ahead(job.id), jobs.progress(job.id), t)
+        looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
+        facts = job.facts if job else {}
+        moves = bool(facts.get("preview")) and not facts.get("still")
+        line = html.sentence_live(html.state(job, 0, jobs.progress(job.id), t)) if busy and measuring else ""
+        return {
+            "giving": gr.update(visible=job is None),
+            "given": gr.update(visible=job is not None),
+            "preview": (said if looking else "") + html.preview(job, point, t),
+            "second": gr.update(
+                visible=moves,
+                maximum=max(facts.get("seconds", 0.0), 0.1),
+                value=facts["preview"]["second"] if moves else 0,
+            ),
+            "status": "" if looking else said,
+            "facts": html.facts(job, line, t),
+            "after": gr.update(visible=bool(facts.get("results"))),
+            "go": gr.update(interactive=not making),
+            "again": gr.update(interactive=not making),
+            "cancel": gr.update(visible=making or busy and not measuring),
+            "watch": f"{job.view} {job.task}" if busy else "",
+        }
+
+    def whole(self, job: Job | None, point: str, t: Texts) -> View:
+        """As `shown`, with the videos."""
+        return self.shown(job, point, t) | {"results": html.results(job, t)}
+
+    def empty(self, t: Texts, sentence: str = "") -> View:
+        """The page without a job, and a sentence (HTML) in its status."""
+        return self.whole(None, "", t) | AFRESH | {"job": "", "status": sentence}
+
+    def said(self, sentence: str) -> View:
+        """A sentence for the status; all else stays."""
+        return {"status": html.sentence(sentence)}
+
+    def progress(self, view: str, t: Texts) -> dict[str, Any] | None:
+        """How the job of a view stands, for static/watch.js; None where there is none."""
+        jobs = self.context.jobs
+        job = jobs.viewed(view)
+        if job is None:
+            return None
+        if not job.busy:
+            return {"busy": False, "task": job.task}
+        text, share = html.state(job, jobs.ahead(job.id), jobs.progress(job.id), t)
+        return {"busy": True, "task": job.task, "text": text, "share": round(share, 3)}
+
+    def settled(self, job_id: str, point: str, t: Texts) -> View:
+        """A job's task ended or changed. Once its video is there, whoever asked for it, its sync is measured."""
+        jobs = self.context.jobs
+        job = jobs.get(job_id)
+        if job is None:
+            return {"watch": ""}
+        if job.task == "judge" and not job.busy and job.state != "interrupted":
+            return self.shown(job, point, t)  # the videos stay, and may be playing
+        if (job.task, job.state) in (("sync", "done"), ("judge", "interrupted")):
+            jobs.submit(job_id, "judge", tasks.measure(jobs))
+        return self.whole(job, point, t)
+
+    def leave(self, job_id: str) -> None:
+        """The visitor takes another face: what is unfinished goes, a finished video keeps its link."""
+        jobs = self.context.jobs
+        job = jobs.get(job_id)
+        if job is None:
+            return
+        if job.facts.get("results"):
+            jobs.cancel(job_id)
+        else:
+            # not the voice: it is in its field still, for the next face
+            delete([job.facts["given"]["source"]], jobs.named_by_others(job.id))
+            jobs.delete(job_id)
+
+    async def take(self, path: str | None, old: str, address: str, t: Texts) -> View:
+        """A face was given (or taken away): look for faces in it."""
+        jobs = self.context.jobs
+        if not path:
+            self.leave(old)
+            return self.empty(t)
+        job = None
+        try:  # at once, and before `leave`: the same file may lie at the same path for the old job or another visitor
+            job = jobs.create()
+            await asyncio.to_thread(tasks.store_upload, jobs, job, "source", path)
+            jobs.submit(job.id, "faces", tasks.look(jobs, self.context.settings), address)
+        except LipsyncError as error:
+            if job is not None:
+                jobs.delete(job.id)
+            return self.said(str(error))
+        self.leave(old)
+        jobs.update(job.id, uploads=[path])
+        return self.whole(job, "", t) | {"job": job.id} | AFRESH
+
+    async def show(self, job_id: str, second: float, point: str, address: str, t: Texts) -> View:
+        """Show another frame of a job's source; its faces are looked for again where they were forgotten."""
+        jobs = self.context.jobs
+        job, known = jobs.get(job_id), jobs.memory.get(job_id)
+        if job is None or (job.busy and job.task != "judge"):
+            return {}
+        try:
+            if known is None:
+                jobs.submit(job.id, "faces", tasks.look(jobs, self.context.settings, second), address)
+                return self.shown(job, point, t)
+            await asyncio.to_thread(tasks.show, jobs, job, known, second)
+        except LipsyncError as error:
+            return self.said(str(error))
+        return {"preview": html.preview(job, point, t)}
+
+    def start(
+        self, job_id: str, voice: str | None, options: Options, second_model: str | None, address: str, t: Texts
+    ) -> View:
+        """Make the video of a job, now or once its faces are found."""
+        jobs = self.context.jobs
+        job = jobs.get(job_id)
+        if job is None:
+            return self.said(t["need_source"])
+        if not job.busy and job.state == "failed" and "preview" not in job.facts:
+            return {}  # why nothing can be made of this clip is on the screen
+        uploads = {*job.facts.get("uploads", []), *([voice] if voice else [])}
+        asked = {"options": asdict(options), "compare": second_model or ""}  # for a page that opens the link
+        try:
+            jobs.update(job_id, uploads=sorted(uploads), **asked)
+            work = tasks.make(jobs, self.context.settings, options, second_model, voice)
+            jobs.submit(job_id, "sync", work, address)
+        except LipsyncError as error:
+            return self.said(str(error))
+        return self.shown(job, options.face, t)

@@ -1,0 +1,24 @@
+"""Footer: what becomes of a visitor's files, on what terms, within which limits."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from .. import tasks
+from ..context import Context
+from ..i18n import texts_for
+
+
+def build(page: gr.Blocks, context: Context) -> None:
+    """One line, in the visitor's language."""
+    line, settings = gr.Markdown(elem_classes="small"), context.settings
+
+    def words(request: gr.Request) -> str:
+        t = texts_for(request)
+        said = t["privacy"].format(minutes=f"{settings.keep_minutes:g}")
+        said += " " + t["limits"].format(seconds=f"{settings.max_seconds:g}", megabytes=f"{settings.max_megabytes:g}")
+        for name, card in tasks.models().items():
+            said += " " + t["licence"].format(model=name, licence=card.licence)
+        return said
+
+    page.load(words, None, line, show_progress="hidden", api_visibility="private")

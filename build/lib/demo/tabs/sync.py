@@ -1,0 +1,314 @@
+"""First tab: a face and a voice in, a labelled video out. Layout first, wiring after it.
+
+A visitor's job id is the only thing that the page itself remembers; it stands behind # in the address, so that a reload
+finds the job again. What happens to a job is in flow.py, how it looks in html.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import soundfile
+
+from lipsync import tts as voices
+from lipsync.errors import LipsyncError
+from lipsync.media.reader import read_waveform
+from lipsync.records import ENGINES, LONGER, SHORTER, Options
+
+from .. import html, tasks
+from ..context import Context
+from ..i18n import text, texts_for
+from ..jobs import Job, JobQueue
+from ..theme import static
+from ..uploads import delete, new_path, serve_copy, uploaded
+from .flow import Flow, View
+
+KEY = "tab_sync"
+ASSETS = Path(__file__).parent.parent / "assets"
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+DEFAULT = Options()
+# Gradio asks a camera for the most it can give, which is slow to film and more than a video here may have.
+CAMERA = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 1280}, "height": {"ideal": 720}}})
+OPTIONS = ("model", "engine", "longer", "shorter", "start", "background", "pad", "softness", "quality", "nudge")
+
+
+def build(page: gr.Blocks, context: Context) -> None:
+    """Lay the tab out and wire it."""
+    flow, jobs = Flow(context), context.jobs
+    models = list(tasks.models())
+    face, example_path = gr.State("largest"), gr.State("")
+    job_id = gr.Textbox(visible="hidden", elem_id="job")
+
+    with gr.Row():
+        with gr.Column(elem_classes="step"):
+            gr.Markdown(text("step_face"))
+            with gr.Column(elem_id="giving") as giving:
+                with gr.Tabs():
+                    with gr.Tab(text("video")):
+                        video = gr.Video(
+                            show_label=False, sources=["upload", "webcam"], include_audio=True, elem_id="video",
+                            webcam_options=CAMERA,
+                        )  # fmt: skip
+                    with gr.Tab(text("picture")):
+                        picture = gr.Image(
+                            show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath",
+                            image_mode=None, elem_id="picture", webcam_options=CAMERA,
+                        )  # fmt: skip
+                        picture.preprocess = lambda given: given and given.path  # gradio would open it, in this process
+                with gr.Row(elem_classes="examples"):
+                    gr.Markdown(text("examples"), elem_classes="small", container=False)
+                    example_picture = gr.Button(
+                        text("example_picture"), size="sm", min_width=90, elem_id="example-picture"
+                    )
+                    example_video = gr.Button(text("example_video"), size="sm", min_width=90, elem_id="example-video")
+            with gr.Column(visible=False, elem_id="given") as given:
+                preview = gr.HTML(js_on_load=static("pick.js"), elem_id="preview")
+                second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
+                another = gr.Button(text("another"), size="sm", elem_id="another")
+        with gr.Column(elem_classes="step"):
+            gr.Markdown(text("step_voice"))
+            voice = gr.Audio(
+                show_label=False,
+                sources=["upload", "microphone"],
+                type="filepath",
+                editable=False,
+                elem_id="voice",
+                buttons=["download"],
+            )
+            with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
+                if voices.can_speak():
+                    words = gr.Textbox(
+                        show_label=False, placeholder=text("words_hint"), lines=2, max_length=voices.MAX_LETTERS,
+                        elem_id="words",
+                    )  # fmt: skip
+                    with gr.Row():
+                        language = gr.Dropdown(list(voices.LANGUAGES.items()), label=text("language"), min_width=120)
+                        kind = gr.Dropdown([(text(k), k) for k in voices.KINDS], label=text("kind"), min_width=90)
+                    speak = gr.Button(text("speak"), size="md", elem_id="speak")
+                else:
+                    gr.Markdown(text("no_espeak"), elem_classes="small")
+                from_video = gr.UploadButton(
+                    text("voice_video"), file_types=["video"], size="sm", elem_id="voice-video"
+                )
+
+    with gr.Column(elem_classes="step"):
+        gr.Markdown(text("step_make"))
+        consent = gr.Checkbox(label=text("consent"), show_label=False, elem_id="consent")
+        with gr.Accordion(text("options"), open=False, elem_id="options"):
+            with gr.Row():
+                which = gr.Radio(
+                    [(text(k), k) for k in ("largest", "all", "picked")], value="largest", label=text("which")
+                )
+                model = gr.Dropdown(models, value=models[0] if models else None, label=text("model"))
+                compare = gr.Dropdown(
+                    [(text("none"), ""), *models], value="", label=text("compare"), visible=len(models) > 1,
+                    elem_id="compare",
+                )  # fmt: skip
+                engine = gr.Dropdown([(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine"))
+            with gr.Row():
+                longer = gr.Dropdown([(text(k), k) for k in LONGER], value=DEFAULT.longer, label=text("longer"))
+                names = {"cut": "cut_video", "keep": "keep"}
+                shorter = gr.Dropdown(
+                    [(text(names[k]), k) for k in SHORTER], value=DEFAULT.shorter, label=text("shorter")
+                )
+            with gr.Row():
+                start = gr.Number(0, label=text("start"), step=0.1)
+                end = gr.Number(0, label=text("end"), step=0.1)
+                background = gr.Slider(0, 1, DEFAULT.background, step=0.05, label=text("background"))
+            with gr.Row():
+                pad = gr.Slider(-0.2, 0.5, DEFAULT.pad, step=0.01, label=text("pad"))
+                softness = gr.Slider(0, 0.2, DEFAULT.softness, step=0.01, label=text("softness"))
+                quality = gr.Slider(10, 40, DEFAULT.quality, step=1, label=text("quality"))
+        go = gr.Button(text("go"), variant="primary", elem_id="go")
+        status = gr.HTML(elem_id="status")
+        cancel = gr.Button(text("cancel"), size="sm", visible=False, elem_id="cancel")
+
+    results = gr.HTML(js_on_load=static("play.js"), elem_id="results")
+    facts = gr.HTML(elem_id="facts")
+    with gr.Row(visible=False, equal_height=True, elem_id="after") as after:
+        nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3, min_width=280)
+        again = gr.Button(text("again"), elem_id="again", scale=1, size="md")
+        remove = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1, size="md")
+    watch = gr.HTML(js_on_load=static("watch.js"), elem_id="watch", visible="hidden")
+
+    controls = dict(zip(OPTIONS, (model, engine, longer, shorter, start, background, pad, softness, quality, nudge),
+                        strict=True))  # fmt: skip
+    parts = {
+        "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
+        "second": second, "status": status, "results": results, "facts": facts, "after": after, "go": go,
+        "again": again, "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
+        "compare": compare, "end": end, "consent": consent, "example": example_path, **controls,
+    }  # fmt: skip
+
+    # handlers: each returns updates by the names in `parts`
+
+    async def take(path: str | None, old: str, request: gr.Request) -> View:
+        return await flow.take(path, old, _address(request), texts_for(request))
+
+    async def take_video(path: str | None, old: str, request: gr.Request) -> View:
+        return await take(path, old, request) | {"picture": None}
+
+    async def take_picture(path: str | None, old: str, request: gr.Request) -> View:
+        return await take(path, old, request) | {"video": None}
+
+    async def take_none(old: str, request: gr.Request) -> View:
+        return await take(None, old, request) | {"video": None, "picture": None}
+
+    def example(kind: str, voice_name: str) -> Callable[[], View]:
+        def fill() -> View:
+            path = serve_copy(ASSETS / ("moving.mp4" if kind == "video" else "portrait.jpg"))
+            fields = {"video": None, "picture": None, kind: path}
+            return {**fields, "voice": serve_copy(ASSETS / voice_name), "example": path}
+
+        return fill
+
+    async def show_second(at: float, job: str, point: str, request: gr.Request) -> View:
+        return await flow.show(job, at, point, _address(request), texts_for(request))
+
+    def pick(event: gr.EventData, job: str, request: gr.Request) -> View:
+        point = str(event.face)
+        try:
+            tasks.pick(jobs, job, point)
+        except LipsyncError as error:
+            return flow.said(str(error))
+        return {"face": point, "which": "picked", "preview": html.preview(jobs.get(job), point, texts_for(request))}
+
+    def unpick(choice: str, job: str, chosen: str, request: gr.Request) -> View:
+        return {"preview": html.preview(jobs.get(job), chosen if choice == "picked" else "", texts_for(request))}
+
+    async def say(words: str, tongue: str, sort: str) -> str:
+        return await _or_toast(context, lambda: voices.speak(words, tongue, sort, new_path("spoken.wav")))
+
+    async def sound_of(path: str) -> str:
+        def extract() -> Path:
+            film = uploaded(path)
+            tasks.check_voice(film, context.settings)
+            out = new_path(f"{film.stem}.wav")
+            soundfile.write(out, read_waveform(film, 48_000), 48_000)
+            return out
+
+        try:
+            return await _or_toast(context, extract)
+        finally:
+            delete([path])
+
+    def make(
+        job: str, sound: str | None, agreed: bool, choice: str, point: str, second_model: str, until: float | None,
+        request: gr.Request, *values: Any,
+    ) -> View:  # fmt: skip
+        t = texts_for(request)
+        found = jobs.get(job)
+        problem = (
+            "need_source" if found is None
+            else "need_voice" if not sound and not found.facts.get("voice")
+            else "need_consent" if not agreed
+            else "need_pick" if choice == "picked" and "@" not in point
+            else None
+        )  # fmt: skip
+        if problem:
+            return flow.said(t[problem])
+        chosen = {name: value for name, value in zip(OPTIONS, values, strict=True) if value is not None}
+        try:
+            options = Options(face=point if choice == "picked" else choice, end=until or None, **chosen)
+        except (LipsyncError, TypeError) as error:
+            return flow.said(str(error) if isinstance(error, LipsyncError) else t["need_numbers"])
+        return flow.start(job, sound, options, second_model or None, _address(request), t)
+
+    def delete_all(job: str, film: str | None, still: str | None, sound: str | None, request: gr.Request) -> View:
+        found = jobs.get(job)
+        mine = [film, still, sound, *(found.facts.get("uploads", []) if found else [])]
+        delete([path for path in mine if path], jobs.named_by_others(job))
+        jobs.delete(job)
+        t = texts_for(request)
+        sentence = html.sentence(t["deleted"].format(minutes=f"{context.settings.keep_minutes:g}"), "quiet")
+        return flow.empty(t, sentence) | {"video": None, "picture": None, "voice": None}
+
+    def reopen(wanted: str, request: gr.Request) -> View:
+        t, found = texts_for(request), jobs.get(wanted)
+        if found is None:
+            return flow.empty(t, html.sentence(t["gone"], "quiet") if wanted else "")
+        asked = asked_before(found)
+        view = flow.settled(found.id, asked["face"], t) | flow.whole(found, asked["face"], t)
+        return view | asked | {"job": found.id, "voice": served_voice(jobs, found)}
+
+    def settled(job: str, point: str, request: gr.Request) -> View:
+        return flow.settled(job, point, texts_for(request))
+
+    # wiring
+
+    def named(handler: Callable) -> Callable:
+        """A handler of gradio's kind, whose updates are keyed by component."""
+
+        @functools.wraps(handler)
+        async def answer(*given: Any) -> dict[Any, Any]:
+            view = handler(*given)
+            return {parts[name]: value for name, value in (await view if inspect.isawaitable(view) else view).items()}
+
+        return answer
+
+    everything = list(parts.values())
+
+    def on(event: Callable, handler: Callable, inputs: Any = None) -> Any:
+        return event(named(handler), inputs, everything, **PRIVATE)
+
+    on(functools.partial(gr.on, [video.input, video.stop_recording]), take_video, [video, job_id])
+    on(picture.input, take_picture, [picture, job_id])
+    for button, kind_given, spoken in (
+        (example_video, "video", "voice-two.mp3"),
+        (example_picture, "picture", "voice-one.mp3"),
+    ):
+        on(on(button.click, example(kind_given, spoken)).then, take, [example_path, job_id])
+    job_id.change(fn=None, inputs=job_id, js=static("link.js"), api_visibility="private")
+    on(another.click, take_none, job_id)
+    on(second.release, show_second, [second, job_id, face])
+    on(preview.pick, pick, job_id)
+    on(which.input, unpick, [which, job_id, face])
+    if voices.can_speak():
+        speak.click(say, [words, language, kind], voice, api_visibility="private")
+    from_video.upload(sound_of, from_video, voice, api_visibility="private")
+    asking = [job_id, voice, consent, which, face, compare, end, *controls.values()]
+    on(functools.partial(gr.on, [go.click, again.click]), make, asking)
+    cancel.click(jobs.cancel, job_id, None, **PRIVATE)
+    on(remove.click, delete_all, [job_id, video, picture, voice])
+    on(watch.settled, settled, [job_id, face])
+    on(functools.partial(page.load, js=static("opened.js")), reopen, job_id)
+
+
+def _address(request: gr.Request | None) -> str:
+    """Where a visitor's request comes from; a proxy in front is asked to say it (docs/security.md)."""
+    return request.client.host if request is not None and request.client else ""
+
+
+def asked_before(job: Job) -> View:
+    """How a job's video was asked for, as the page's fields take it."""
+    asked = job.facts.get("options", {})
+    point = asked.get("face", "largest")
+    fields = {name: asked[name] for name in OPTIONS if name in asked}
+    choice = "picked" if "@" in point else point
+    return {"face": point, "which": choice, "compare": job.facts.get("compare", ""), "end": asked.get("end") or 0,
+            **fields}  # fmt: skip
+
+
+def served_voice(jobs: JobQueue, job: Job) -> str | None:
+    """A job's voice for its field: what gradio still has of it, else a second name of the kept one."""
+    kept = tasks.input_file(jobs, job, "voice")
+    if kept is None:
+        return None
+    given = job.facts["given"]
+    if not Path(given["voice"]).is_file():
+        given = given | {"voice": serve_copy(kept)}
+        jobs.update(job.id, given=given, uploads=[*job.facts.get("uploads", []), given["voice"]])
+    return given["voice"]
+
+
+async def _or_toast(context: Context, do: Callable[[], Path]) -> str:
+    """The path that `do` gives; its sentence as a message on the page where it cannot."""
+    try:
+        return str(await context.voices.run(do))
+    except LipsyncError as error:
+        raise gr.Error(str(error), print_exception=False) from error

@@ -1,0 +1,338 @@
+"""Tasks of the job queue: find faces, make the video, measure its sync; and the limits on what visitors bring."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from lipsync import sandbox
+from lipsync.checkpoints import registry
+from lipsync.errors import InputError, LipsyncError
+from lipsync.faces.selection import choose
+from lipsync.faces.tracking import FaceMap
+from lipsync.label import manifest as label
+from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
+from lipsync.models.base import MODELS
+from lipsync.pipeline import find, preview, sync
+from lipsync.progress import Monitor
+from lipsync.records import Options, Progress
+
+from .jobs import Job, JobQueue
+from .settings import Settings
+from .uploads import link_or_copy, uploaded
+
+_log = logging.getLogger(__name__)
+PREVIEW_PX = 960  # longest side of the picture on which a face is picked
+Found = tuple[VideoInfo, FaceMap]  # of a job's source
+_BUILDING = threading.Lock()  # `cache` by itself lets two threads build a judge each
+LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
+MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
+
+
+def models() -> dict[str, registry.Card]:
+    """The lip-sync models whose files are here, by name; the default first."""
+    here = {n: c for n, c in registry.cards().items() if c.path is not None and c.architecture in MODELS}
+    return dict(sorted(here.items(), key=lambda item: item[0] != Options.model))
+
+
+def store_upload(jobs: JobQueue, job: Job, kind: str, given: str | Path) -> Path:
+    """Put a visitor's file into the job's folder under a tame form of its own name; kind: source | voice.
+
+    The file kept before stays until the new one is whole. Gradio never gives two contents one path, so a path that was
+    kept already is not kept again, and may be gone. Raises InputError where the path is no upload.
+    """
+    kept = input_file(jobs, job, kind)
+    if kept is not None and job.facts.get("given", {}).get(kind) == str(given):
+        return kept
+    given = uploaded(given)
+    folder = jobs.folder(job.id) / kind
+    coming = folder.with_name(f"{kind}.new")
+    shutil.rmtree(coming, ignore_errors=True)
+    coming.mkdir()
+    name = re.sub(r"[^\w.-]+", "_", given.name)[-80:].lstrip(".") or kind
+    try:
+        link_or_copy(given, coming / name)
+    except OSError as error:
+        shutil.rmtree(coming, ignore_errors=True)
+        raise InputError(f"{given.name} is no longer here; give it once more.") from error
+    shutil.rmtree(folder, ignore_errors=True)
+    coming.rename(folder)
+    jobs.update(job.id, **{kind: f"{kind}/{name}"}, given=job.facts.get("given", {}) | {kind: str(given)})
+    return folder / name
+
+
+def input_file(jobs: JobQueue, job: Job, kind: str) -> Path | None:
+    """The file that `store_upload` put away; None where there is none."""
+    path = jobs.folder(job.id) / job.facts.get(kind, "")
+    return path if path.is_file() else None
+
+
+def _need(jobs: JobQueue, job: Job, kind: str) -> Path:
+    path = input_file(jobs, job, kind)
+    if path is None:
+        raise InputError(f"The {'face' if kind == 'source' else 'voice'} is no longer here; give it once more.")
+    return path
+
+
+def check_source(path: Path, settings: Settings) -> VideoInfo:
+    """Probe a visitor's video or picture against the limits. Raises InputError, a sentence for the visitor."""
+    _check_size(path, settings)
+    info = probe(path)
+    if not info.has_video:
+        raise InputError(f"{path.name} holds no picture: a video or an image is needed. A voice goes beside it.")
+    if not info.is_still:
+        _check_length(path, info.duration_s, settings)
+    too_large = info.width * info.height > MAX_PIXELS if info.is_still else _shorter(info) > settings.max_height
+    if too_large:
+        raise InputError(
+            f"{path.name} is {info.width} × {info.height}; here the shorter side may have {settings.max_height} "
+            "pixels. Make it smaller and try again."
+        )
+    return info
+
+
+def _shorter(info: VideoInfo) -> int:
+    return min(info.width, info.height)
+
+
+def smaller_picture(jobs: JobQueue, job: Job, info: VideoInfo, settings: Settings) -> VideoInfo:
+    """Bring a still picture, which cameras make larger than any video here may be, to the largest allowed size."""
+    with FrameReader(info) as reader:
+        frame = next(reader)
+    scale = settings.max_height / _shorter(info)
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    made = info.path.with_suffix(".png")
+    cv2.imwrite(str(made), small[:, :, ::-1])
+    note = (
+        f"{info.path.name} was made smaller, from {info.width} × {info.height} to {small.shape[1]} × {small.shape[0]}."
+    )
+    jobs.update(job.id, source=f"source/{made.name}", notes=[note])
+    if made != info.path:
+        info.path.unlink()
+    return probe(made)
+
+
+def check_voice(path: Path, settings: Settings) -> VideoInfo:
+    """Probe a visitor's voice against the limits. Raises InputError."""
+    _check_size(path, settings)
+    info = probe(path)
+    if not info.has_audio:
+        raise InputError(f"{path.name} holds no sound: a voice is needed.")
+    _check_length(path, info.duration_s, settings)
+    _check_sound(path, settings)
+    return info
+
+
+def _check_sound(path: Path, settings: Settings) -> None:
+    """Hear a voice as far as the limit: a browser's recording states no length, and a sound may outlast its picture."""
+    heard_s = 0.0
+    with SoundReader(path, 16_000, 1) as reader:
+        for samples in reader:
+            heard_s += len(samples) / 16_000
+            if heard_s > settings.max_seconds + 0.5:
+                raise InputError(
+                    f"The sound of {path.name} is longer than the {settings.max_seconds:g} s that this page takes. "
+                    "Cut it and try again."
+                )
+
+
+def _check_size(path: Path, settings: Settings) -> None:
+    megabytes = path.stat().st_size / 1e6
+    if megabytes > settings.max_megabytes:
+        raise InputError(f"{path.name} has {megabytes:.0f} MB; this page takes up to {settings.max_megabytes:g} MB.")
+
+
+def _check_length(path: Path, seconds: float, settings: Settings) -> None:
+    if seconds > settings.max_seconds + 0.5:
+        raise InputError(
+            f"{path.name} is {seconds:.0f} s long; this page takes up to {settings.max_seconds:g} s. "
+            "Cut it and try again."
+        )
+
+
+def look(
+    jobs: JobQueue, settings: Settings, second: float | None = None, options: Options | None = None
+) -> Callable[..., None]:
+    """Work that finds the faces of a job's source and shows one frame.
+
+    second   of the frame to show; None: one with faces
+    options  how faces are followed
+    """
+
+    def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        _look(jobs, job, settings, second, options, progress, cancelled)
+
+    return work
+
+
+def _look(
+    jobs: JobQueue,
+    job: Job,
+    settings: Settings,
+    second: float | None,
+    options: Options | None,
+    progress: Callable[[Progress], None],
+    cancelled: Callable[[], bool],
+) -> Found:
+    info = check_source(_need(jobs, job, "source"), settings)
+    if info.is_still and _shorter(info) > settings.max_height:
+        info = smaller_picture(jobs, job, info, settings)
+    faces = find(info.path, options, progress=progress, cancelled=cancelled)
+    jobs.memory.put(job.id, (info, faces))
+    show(jobs, job, (info, faces), first_face(faces) if second is None else second)
+    jobs.update(
+        job.id,
+        still=info.is_still,
+        seconds=0.0 if info.is_still else float(faces.frames / info.fps),
+        faces=len(faces.tracks),
+        shots=len(faces.shots),
+    )
+    return info, faces
+
+
+def first_face(faces: FaceMap) -> float:
+    """The second at which the most faces of the beginning are seen."""
+    early = range(0, min(faces.frames, int(10 * faces.fps) + 1), 5)
+    best = max(early, key=lambda i: sum(t.has(i) for t in faces.tracks))
+    return float(best / faces.fps)
+
+
+def show(jobs: JobQueue, job: Job, found: Found, second: float) -> None:
+    """Write the frame at `second` as a picture and note where its faces are."""
+    info, faces = found
+    frame = preview(info, second, replace(faces, tracks=()))  # the page draws the boxes itself, as buttons
+    index = min(max(round(second * info.fps), 0), faces.frames - 1)
+    scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+    cv2.imwrite(str(jobs.folder(job.id) / "preview.jpg"), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    boxes = {
+        str(t.number): [round(float(v), 1) for v in t.boxes[index - t.start]] for t in faces.tracks if t.has(index)
+    }
+    jobs.update(
+        job.id,
+        preview={"second": float(index / info.fps), "width": info.width, "height": info.height, "boxes": boxes,
+                 "version": secrets.token_hex(4)},
+    )  # fmt: skip
+
+
+def pick(jobs: JobQueue, job_id: str, point: str) -> None:
+    """Note which faces a click makes speak, as the engine takes it, so that they are marked in every frame."""
+    job = jobs.get(job_id)
+    if job is None or "preview" not in job.facts:
+        return
+    if len(point) > LONGEST_POINT:
+        raise InputError("That is no point of the picture: click the face once more.")
+    if (known := jobs.memory.get(job_id)) is not None:
+        info, faces = known
+        numbers = [t.number for t in choose(faces, point, None, info.fps)]
+    else:  # after a restart
+        x, y = map(float, point.split("@")[0].split(","))
+        boxes = job.facts["preview"]["boxes"].items()
+        numbers = [int(n) for n, (x0, y0, x1, y1) in boxes if x0 <= x <= x1 and y0 <= y <= y1]
+    jobs.update(job_id, picked={"point": point, "numbers": numbers})
+
+
+def make(
+    jobs: JobQueue,
+    settings: Settings,
+    options: Options,
+    second_model: str | None = None,
+    given: str | Path | None = None,
+) -> Callable[..., None]:
+    """Work that makes a job's video, with one model or with two; `given` is the voice, where it is a new one."""
+    options = replace(options, visible_label=settings.visible_label, watermark=settings.watermark)
+
+    def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        voice = store_upload(jobs, job, "voice", given) if given else _need(jobs, job, "voice")
+        check_voice(voice, settings)
+        known = jobs.memory.get(job.id)
+        if known is None:  # a request of the API, or after a restart
+            second = job.facts.get("preview", {}).get("second")
+            known = _look(jobs, job, settings, second, options, progress, cancelled)
+        source = _need(jobs, job, "source")  # not before `_look`, which may put a smaller picture in its place
+        _, faces = known
+        old, results = job.facts.get("results", []), []
+        try:
+            for model in [options.model, *([second_model] if second_model else [])]:
+                out = jobs.folder(job.id) / f"result-{secrets.token_hex(4)}.mp4"
+                chosen = replace(options, model=model)
+                report = sync(source, voice, out, chosen, faces=faces, progress=progress, cancelled=cancelled)
+                report = replace(report, warnings=[*job.facts.get("notes", []), *report.warnings])
+                results.append({"file": out.name, "model": model, "report": asdict(report) | {"out": out.name},
+                                "words": report.words(), "label": verdict(out)})  # fmt: skip
+        except BaseException:
+            old, results = results, old  # the results of before stay
+            raise
+        finally:
+            for gone in old:
+                (jobs.folder(job.id) / gone["file"]).unlink(missing_ok=True)
+        jobs.update(job.id, results=results)
+
+    return work
+
+
+def measure(jobs: JobQueue) -> Callable[..., None]:
+    """Work that asks the judge about a job's videos and writes each one's ScoreRow beside it, under `sync`."""
+
+    def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        from eval.protocols import PROTOCOLS
+        from eval.score import score_file
+
+        monitor = Monitor(lambda p: progress(replace(p, stage="judge")), cancelled)
+        for one in job.facts["results"]:
+            row = score_file(jobs.folder(job.id) / one["file"], _judge(), PROTOCOLS["short"], monitor=monitor)
+            one["sync"] = row.record() | {"file": one["file"]}
+        jobs.update(job.id, results=job.facts["results"])
+
+    return work
+
+
+def _judge() -> Any:
+    with _BUILDING:
+        return _built_judge()
+
+
+@cache
+def _built_judge() -> Any:
+    from eval.syncnet import Judge
+
+    return Judge(fast=True)
+
+
+def verdict(path: str | Path) -> dict[str, Any]:
+    """What a file's label says: {"labelled": bool, "status": label.Status or "unreadable", "words": str}."""
+    try:
+        found = label.verify(path)
+        return {"labelled": found.exit_code == 0, "status": str(found.status), "words": label.describe(found)}
+    except LipsyncError as error:
+        return {"labelled": False, "status": "unreadable", "words": str(error)}
+
+
+def warm_up() -> None:
+    """Load what the first visitor would wait for: the server of sandboxed children, the detector, the default model.
+
+    The log says what children are held to on this machine.
+    """
+    from fractions import Fraction
+
+    import numpy as np
+    from skimage.data import astronaut
+
+    from lipsync.faces.tracking import find_faces
+    from lipsync.models.base import open_model
+
+    sandbox.warm()
+    for sentence in sandbox.in_force():
+        _log.info("%s", sentence)
+    find_faces(iter([np.ascontiguousarray(astronaut())] * 2), Fraction(25))
+    open_model(next(iter(models()), Options.model))

@@ -1,0 +1,211 @@
+"""The command line.
+
+    python -m lipsync sync clip.mp4 voice.wav --out result.mp4
+    python -m lipsync sync clip.mp4 --voice 0=anna.wav --voice 1=ben.wav --out result.mp4
+    python -m lipsync sync clips/ voice.wav --out results/        a folder, or a CSV of video,voice[,out] rows
+    python -m lipsync models | fetch NAME [--from PATH] | verify FILE
+
+Exit codes: 0 done, 1 a file, a checkpoint or a label is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C,
+141 nobody read the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .console import SYNC_STAGES, Bar, guarded, plain_signs
+from .errors import InputError
+from .files import refuse_overwriting
+from .records import ENGINES, LONGER, SHORTER, SMOOTHING, Options, Progress
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    plain_signs()
+    args = _parser().parse_args(argv)
+    return guarded("lipsync", lambda: args.run(args), args.stopped)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lipsync", description="Make a mouth follow a voice.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(stopped="Stopped; nothing was left behind.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _sync_arguments(commands.add_parser("sync", help="sync a video to a voice"))
+    models = commands.add_parser("models", help="list the checkpoints: licence, origin, whether they are here")
+    models.set_defaults(run=_models)
+    fetch = commands.add_parser("fetch", help="download a published checkpoint, or take a file that you have")
+    fetch.add_argument("name", help="a name from `models`")
+    fetch.add_argument("--from", dest="source", type=Path, metavar="PATH", help="take this file instead of downloading")
+    fetch.add_argument("--any-version", action="store_true", help="accept a file whose sha256 is not the published one")
+    fetch.set_defaults(run=_fetch, stopped="Stopped; what was downloaded so far is kept for the next try.")
+    verify = commands.add_parser("verify", help="read the label of a video: 0 labelled and intact, 1 anything else")
+    verify.add_argument("file", type=Path)
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _sync_arguments(parser: argparse.ArgumentParser) -> None:
+    default = {f.name: f.default for f in fields(Options)}
+    parser.set_defaults(run=_sync, parser=parser)
+    parser.add_argument(
+        "video", type=Path, help="a video or an image; a folder or a CSV of video,voice[,out] for a batch"
+    )
+    parser.add_argument("audio", type=Path, nargs="?", help="the voice: any file with sound")
+    parser.add_argument("--out", type=Path, required=True, help="the MP4 to write; for a batch, a folder")
+    parser.add_argument("--report", type=Path, help="write what was done as JSON; for a batch, a folder")
+    parser.add_argument(
+        "--preview", type=float, metavar="SECOND", help="write that frame, faces numbered, as PNG to --out"
+    )
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", default=default["model"], help="a name from `models` (%(default)s)")
+    group.add_argument("--engine", default=default["engine"], help=f"{', '.join(ENGINES)} (%(default)s)")
+    group = parser.add_argument_group("faces")
+    group.add_argument("--face", default=default["face"], help="largest, all, X,Y@SECOND or numbers 0,2 (%(default)s)")
+    group.add_argument(
+        "--voice", action="append", metavar="N=FILE", help="give face number N of its shot this voice; repeat it"
+    )
+    group.add_argument(
+        "--detector", choices=("mediapipe", "s3fd"), default=default["detector"], help="of faces (%(default)s)"
+    )
+    group.add_argument("--smoothing", choices=SMOOTHING, default=default["smoothing"], help="of the box (%(default)s)")
+    group.add_argument(
+        "--pad", type=float, default=default["pad"], help="enlarge the face box, share a side (%(default)s)"
+    )
+    group.add_argument(
+        "--softness", type=float, default=default["softness"], help="feather, share of the face (%(default)s)"
+    )
+    group.add_argument(
+        "--no-detail", dest="detail", action="store_false", help="no detail from the speaker's own frames"
+    )
+    group = parser.add_argument_group("time and sound")
+    group.add_argument(
+        "--longer", choices=LONGER, default=default["longer"], help="voice longer than video (%(default)s)"
+    )
+    group.add_argument("--shorter", choices=SHORTER, default=default["shorter"], help="voice shorter (%(default)s)")
+    group.add_argument("--start", type=float, default=default["start"], help="seconds: start of the part (%(default)s)")
+    group.add_argument("--end", type=float, help="seconds: end of the part (the end)")
+    group.add_argument("--nudge", type=int, default=default["nudge"], help="delay the sound by frames (%(default)s)")
+    group.add_argument("--track", type=int, metavar="N", help="sound track of the voice's file, from 1 (its usual one)")
+    group.add_argument("--background", type=float, default=default["background"], help="own sound, 0..1 (%(default)s)")
+    group = parser.add_argument_group("result")
+    group.add_argument("--quality", type=int, default=default["quality"], help="x264 crf, 1 best (%(default)s)")
+    group.add_argument(
+        "--no-stamp", dest="visible_label", action="store_false", help="no visible stamp (the signature stays)"
+    )
+    group.add_argument(
+        "--no-watermark", dest="watermark", action="store_false", help="no invisible mark (the signature stays)"
+    )
+
+
+def _sync(args: argparse.Namespace) -> int:
+    try:
+        options = Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
+    except InputError as error:
+        args.parser.error(str(error))
+    if args.preview is not None and not math.isfinite(args.preview):
+        args.parser.error(f"--preview wants a second of the video, as in 1.5, not {args.preview}")
+    if args.preview is not None:
+        return _preview(args, options)
+    if args.audio is None and not args.voice and args.video.suffix.lower() != ".csv":
+        args.parser.error("a voice is needed: a second file, or --voice N=FILE for each face")
+    if args.audio is not None and args.voice:
+        args.parser.error("give one voice, or --voice N=FILE for each face, not both")
+    is_list = args.video.suffix.lower() == ".csv"
+    if args.video.is_dir() or is_list:
+        if args.voice or (is_list and args.audio):
+            args.parser.error("a folder takes one voice, a second file; a CSV names its voices in its column voice")
+        from .batch import run_batch
+
+        return run_batch(args.video, args.audio, args.out, args.report, options)
+    from .pipeline import sync
+
+    voice = _voices(args) if args.voice else args.audio
+    if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
+        raise InputError(f"The report cannot be written to {args.report}: it must be a file in an existing folder.")
+    read = [args.video, *(voice.values() if args.voice else [voice])]
+    refuse_overwriting([("result", args.out), *([("report", args.report)] if args.report else [])], read)
+    with Bar(SYNC_STAGES) as show:
+        report = sync(args.video, voice, args.out, options, progress=show)
+    if args.report:
+        report.save(args.report)
+    print(report.words())
+    return 0
+
+
+def _voices(args: argparse.Namespace) -> dict[int, Path]:
+    pairs = [text.partition("=") for text in args.voice]
+    wrong = next((n + e + f for n, e, f in pairs if not (n.isdecimal() and f)), None)
+    if wrong is not None:
+        args.parser.error(f"--voice wants NUMBER=FILE, as in 0=anna.wav, not {wrong!r}")
+    if len({int(n) for n, _, _ in pairs}) < len(pairs):
+        args.parser.error("--voice names the same face twice")
+    return {int(number): Path(file) for number, _, file in pairs}
+
+
+def _preview(args: argparse.Namespace, options: Options) -> int:
+    import cv2
+
+    from .media.reader import probe
+    from .pipeline import find, preview
+
+    unfit = InputError(f"The preview cannot be written to {args.out}: it must be a .png file in an existing folder.")
+    if args.out.suffix.lower() != ".png" or not args.out.parent.is_dir():
+        raise unfit
+    refuse_overwriting([("preview", args.out)], [args.video])
+    with Bar(SYNC_STAGES) as show:
+        faces = find(args.video, options, progress=show)
+    frame = preview(probe(args.video), args.preview, faces)
+    if not cv2.imwrite(str(args.out), frame[..., ::-1]):
+        raise unfit
+    for track in faces.tracks:
+        begin, end = float(track.start / faces.fps), float(track.stop / faces.fps)
+        print(f"face {track.number}: {begin:.2f} to {end:.2f} s, shot {track.shot}, {track.size_px:.0f} px high")
+    if not faces.tracks:
+        print("no face was found")
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    from .checkpoints.registry import table
+
+    rows = table()
+    shown = Table(*(key.replace("_", " ") for key in rows[0]), box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        shown.add_row(*(str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from .checkpoints.registry import fetch
+
+    with Bar(SYNC_STAGES) as show:
+        path = fetch(
+            args.name,
+            source=args.source,
+            any_version=args.any_version,
+            progress=lambda done, total: show(Progress(f"Fetching {args.name}", done, total)),
+        )
+    print(f"{args.name} is here: {path}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from .label.manifest import describe, verify
+
+    verdict = verify(args.file)
+    print(describe(verdict))
+    return verdict.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

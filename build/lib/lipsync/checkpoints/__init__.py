@@ -1,0 +1,1 @@
+"""Checkpoints: the registry and its cards, downloads, state dicts, quantised storage."""

@@ -1,0 +1,1 @@
+"""Faces: shots, tracks, detectors, landmarks, and which of them speak."""

@@ -1,0 +1,1 @@
+"""Labels for synthetic video: stamp, container tags, Content Credentials (C2PA), watermark."""

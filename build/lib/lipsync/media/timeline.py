@@ -1,0 +1,181 @@
+"""Which frame of the video is shown when, and what is heard: the meeting of a video with a voice of another length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..records import Options
+from .reader import SoundReader
+
+SOUND_RATE = 48_000
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The plan of a result.
+
+    indices      (N,) int64, the source frame that each frame of the result shows
+    first, stop  frames of the result that have the voice: first .. stop - 1
+    """
+
+    indices: np.ndarray
+    first: int
+    stop: int
+
+    def segments(self) -> list[tuple[int, int]]:
+        """The runs in which the source must be read, repeats left out: (0, 10) forward, (10, 0) backward."""
+        if not len(self.indices):
+            return []
+        once = self.indices[np.concatenate([[True], np.diff(self.indices) != 0])]
+        steps = np.diff(once)
+        found, at = [], 0
+        while at < len(once):
+            step = int(np.clip(steps[at], -1, 1)) if at < len(steps) and abs(steps[at]) == 1 else 1
+            end = at
+            while end < len(steps) and steps[end] == step:
+                end += 1
+            a, b = int(once[at]), int(once[end])
+            found.append((a, b + 1) if step > 0 else (a + 1, b))
+            at = end + 1
+        return found
+
+
+def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Options) -> Timeline:
+    """Lay a voice of `voice_seconds` over `source_frames` frames, by the options longer, shorter, start, end.
+
+    Without a part (start, end) the result is as long as the voice, but for longer="cut" and shorter="keep". With a part
+    the rest of the video stays around it; an `end` also ends the voice. Raises InputError where the part is no part.
+    """
+    a = round(options.start * fps)
+    b = source_frames if options.end is None else min(round(options.end * fps), source_frames)
+    if a >= source_frames or b <= a:
+        raise InputError(
+            f"The part to sync, from {options.start:g} s, lies outside the video, which is "
+            f"{float(source_frames / fps):.2f} s long."
+        )
+    part = b - a
+    spoken = max(math.ceil(round(voice_seconds * fps, 3)), 1)
+    if spoken > part and options.end is None and options.longer != "cut":
+        middle = a + _longer(part, spoken, options.longer)
+    else:
+        middle = np.arange(a, b)
+    stop = a + min(spoken, len(middle))
+    whole = options.start == 0 and options.end is None
+    if whole and spoken < part and options.shorter == "cut":
+        middle = middle[:spoken]
+    indices = np.concatenate([np.arange(a), middle, np.arange(b, source_frames)])
+    return Timeline(indices.astype(np.int64), a, stop)
+
+
+def _longer(have: int, need: int, how: str) -> np.ndarray:
+    at = np.arange(need)
+    if how == "pingpong" and have > 1:
+        at = at % (2 * have - 2)
+        return np.where(at < have, at, 2 * have - 2 - at)
+    if how == "loop":
+        return at % have
+    if how == "stretch":
+        return at * have // need
+    return np.minimum(at, have - 1)
+
+
+class _Tap:
+    """Reads a file's sound in pieces of any length, silence after its end."""
+
+    def __init__(self, path: Path, skip: int = 0, track: int | None = None) -> None:
+        self._reader = SoundReader(path, SOUND_RATE, 2, track)
+        self._held = np.zeros((0, 2), np.float32)
+        for at in range(0, skip, SOUND_RATE):  # in pieces: what is skipped may be long
+            self.read(min(SOUND_RATE, skip - at))
+
+    def read(self, count: int) -> np.ndarray:
+        pieces, have = [self._held], len(self._held)
+        while have < count:
+            piece = next(self._reader, None)
+            if piece is None:
+                pieces.append(np.zeros((count - have, 2), np.float32))
+                break
+            pieces.append(piece)
+            have += len(piece)
+        joined = np.concatenate(pieces)
+        self._held = joined[count:].copy()
+        return joined[:count]
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class _Own:
+    """The video's own sound, which begins again with the video when the result goes on for longer.
+
+    stop   samples after which it begins again, at sample `again`
+    """
+
+    def __init__(self, path: Path, again: int, stop: int) -> None:
+        self._path, self._again, self._left = path, again, stop
+        self._turn = stop - again
+        self._tap = _Tap(path)
+
+    def read(self, count: int) -> np.ndarray:
+        pieces = []
+        while count:
+            if not self._left and self._turn < SOUND_RATE:  # under a second it would stutter, with a reader each time
+                pieces.append(np.zeros((count, 2), np.float32))
+                break
+            if not self._left:
+                self._tap.close()
+                self._tap, self._left = _Tap(self._path, self._again), self._turn
+            pieces.append(self._tap.read(min(count, self._left)))
+            count -= len(pieces[-1])
+            self._left -= len(pieces[-1])
+        return np.concatenate(pieces)
+
+    def close(self) -> None:
+        self._tap.close()
+
+
+def sound(
+    timeline: Timeline, fps: Fraction, voices: list[Path], own: Path | None, options: Options
+) -> Iterator[np.ndarray]:
+    """The sound of the result in pieces of a second: (S, 2) float32, 48 kHz, exactly as long as its frames.
+
+    The voices speak in the part, delayed by `nudge` frames; the video's own sound (None: it has none) is heard outside
+    the part, and inside it at the level `background`. Where the video goes there and back, is held or is repeated, its
+    sound begins again.
+    """
+
+    def at(frame: int) -> int:
+        return round(frame * SOUND_RATE / fps)
+
+    total, begin, end = at(len(timeline.indices)), at(timeline.first), at(timeline.stop)
+    shift = begin + at(options.nudge)
+    whole = timeline.first == 0 and timeline.stop == len(timeline.indices)
+    turn = at(int(timeline.indices.max()) + 1)
+    under = None if own is None or (whole and not options.background) else _Own(own, begin, turn)
+    over = [_Tap(path, -min(shift - begin, 0), options.track) for path in voices]
+    starts = max(shift, begin)
+    taps = [*over, under] if under is not None else over
+    fade = SOUND_RATE // 100  # 10 ms, so that no edge clicks
+    try:
+        for first in range(0, total, SOUND_RATE):
+            count = min(SOUND_RATE, total - first)
+            t = np.arange(first, first + count)
+            piece = np.zeros((count, 2), np.float32)
+            inside = np.clip(np.minimum(t - begin, end - t) / fade + 0.5, 0, 1) if not whole else np.ones(count)
+            if under is not None:
+                piece += under.read(count) * (1 - inside * (1 - options.background)).astype(np.float32)[:, None]
+            lead = min(max(starts - first, 0), count)
+            for tap in over:
+                if lead < count:
+                    piece[lead:] += tap.read(count - lead) * inside[lead:, None].astype(np.float32)
+            yield np.clip(piece, -1, 1)
+    finally:
+        for tap in taps:
+            tap.close()

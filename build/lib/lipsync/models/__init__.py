@@ -1,0 +1,1 @@
+"""Lip-sync models: a checkpoint and how to feed it."""

@@ -1,0 +1,1 @@
+"""Training data: from clips to shards, arrays, augmentation, sampling and corrected sync."""

@@ -1,0 +1,167 @@
+"""Final figures on people never trained on: `python -m train finals --data DATA --splits val --judge J --generator G`.
+
+Every share comes with n and Wilson's 95 % interval, by group of clips. The judge (or expert) is first shown to find
+known shifts on the untouched clips of the same sets; output is then asked under a foreign voice, beside the untouched
+original under that voice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import nn
+
+from . import networks
+from .config import TrainingError
+from .data.arrays import Arrays, face_region, open_arrays
+from .data.shards import SIZE_PX
+from .data.sync_correction import SURE, peak, sureness
+from .inference import (
+    crops,
+    foreign,
+    generate,
+    heard,
+    lip_gaps,
+    movement,
+    movements,
+    psnr,
+    references_of,
+    sharpness,
+    ssim,
+)
+from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, told_apart
+from .tasks import syncnet as judges
+
+MOST_FRAMES = 75  # of a clip that are generated: three seconds
+SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the judge's sound is shifted, to see that it says so
+
+
+def share(flags: Iterable[float]) -> str:
+    """'83.3 % (64.1 to 93.3), n = 24'."""
+    hits = [bool(f) for f in flags]
+    if not hits:
+        return "n = 0"
+    low, high = interval(sum(hits), len(hits))
+    return f"{np.mean(hits):.1%} ({low:.1%} to {high:.1%}), n = {len(hits)}"
+
+
+def sync_finals(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | None = None) -> dict[str, str | float]:
+    """An expert or judge on untouched clips: pairs told apart, offsets found, known shifts found.
+
+    sound    clips known by another network to be in sync: the same once more for these alone
+    returns  offsets within a frame of 0, and within a frame of the speaker's own median (sources are late or early by
+             constants), for speakers of three clips or more
+    """
+    apart, found, shifted, speakers = [], [], [], []
+    clips = list(clips)
+    for i in clips:
+        audio, face = embed(i)
+        apart.append(told_apart(audio, face)[0])
+        found.append(int(offset_curve(audio, face).argmax()) - MOST)
+        speakers.append(arrays.clips[i].speaker)
+        hits = []
+        for shift in SHIFTS:
+            pushed = np.roll(audio, shift, axis=0)
+            keep = slice(max(shift, 0), len(audio) + min(shift, 0))
+            got = int(offset_curve(pushed[keep], face[keep]).argmax()) - MOST
+            hits.append(abs(got - shift) <= 1)
+        shifted.append(hits)
+    at, who = np.array(found), np.array(speakers)
+    own = [abs(f - np.median(at[who == s])) <= 1 for f, s in zip(at, who, strict=True) if (who == s).sum() >= 3]
+    out = {"told_apart": round(float(np.mean(apart)), 4), "offset_within_1": share(np.abs(at) <= 1),
+           "offset_within_1_of_speaker": share(own) if own else "", "chance": round(CHANCE, 3),
+           "known_shifts_within_1": share(h for hits in shifted for h in hits)}  # fmt: skip
+    if sound is not None:
+        inside = [k for k, i in enumerate(clips) if i in sound]
+        out |= {"sound_clips_told_apart": round(float(np.mean([apart[k] for k in inside])), 4) if inside else "",
+                "sound_clips_offset_within_1": share(abs(at[k]) <= 1 for k in inside),
+                "sound_clips_known_shifts_within_1": share(h for k in inside for h in shifted[k])}  # fmt: skip
+    return out
+
+
+def in_sync(embed, clips: Iterable[int]) -> set[int]:
+    """Clips whose sync a network believes to be sound: one clear peak, within a frame of 0."""
+    curves = {i: offset_curve(*embed(i)) for i in clips}
+    return {i for i, c in curves.items() if abs(peak(c)) <= 1 and sureness(c) >= SURE}
+
+
+def generator_rows(
+    network: nn.Module, judge: nn.Module, arrays: Arrays, clips: Iterable[int]
+) -> list[dict[str, float]]:
+    """One row a clip: own voice against the truth, foreign voice before the judge, silence."""
+    rows = []
+    for i in clips:
+        faces = crops(arrays, i)[:MOST_FRAMES]
+        shown = references_of(arrays, i, faces, network)
+        mels = heard(arrays, i, len(faces), network.mel_start)
+        own = generate(network, faces, shown, mels)
+        voice = foreign(arrays, i)
+        length = min(len(faces), arrays.clips[voice].frames)
+        other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, network.mel_start))
+        row = {"psnr": psnr(faces, own), "ssim": ssim(faces, own), "psnr_reference": psnr(faces, shown[..., :3]),
+               "ssim_reference": ssim(faces, shown[..., :3]), "sharp": sharpness(own) / sharpness(faces),
+               "moves_truth": movement(faces)}  # fmt: skip
+        row |= movements(network, faces, int(lip_gaps(arrays, i)[: len(faces)].argmin()), mels)
+        for name, lower in (("output", other), ("untouched", faces[:length])):
+            stored = put_back(arrays.frames(i)[:length], lower)
+            audio, face = judges.embed_faces(judge, judges.lip_frames(stored, None), arrays, voice)
+            row[name] = int(offset_curve(audio, face).argmax()) - MOST
+            row[f"{name}_apart"] = told_apart(audio, face)[0]
+        rows.append(row)
+    return rows
+
+
+def put_back(stored: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Stored crops (T, 160, 160, 3) with the lower half of the networks' crop replaced by (T, 96, 96, 3), hard-edged
+    but for four pixels; the judge sees what a viewer would."""
+    x0, y0, x1, y1 = face_region()
+    fx, fy = (x1 - x0) / 96, (y1 - y0) / 96
+    matrix = np.array([[fx, 0, x0 + 0.5 * fx - 0.5], [0, fy, y0 + 0.5 * fy - 0.5]])
+    side = np.clip(np.minimum(np.arange(96), 95 - np.arange(96)), 0, 4)  # columns
+    down = np.clip(np.minimum(np.arange(96) - 46, 95 - np.arange(96)), 0, 4)  # rows
+    ramp = np.minimum(side, down[:, None])
+    mask = cv2.warpAffine((ramp / 4).astype(np.float32), matrix, (SIZE_PX, SIZE_PX))[..., None]
+    out = []
+    for frame, face in zip(stored, lower, strict=True):
+        big = cv2.warpAffine(face, matrix, (SIZE_PX, SIZE_PX), flags=cv2.INTER_CUBIC)
+        out.append((frame * (1 - mask) + big * mask + 0.5).astype(np.uint8))
+    return np.stack(out)
+
+
+def judged(network: nn.Module, judge: str, arrays: Arrays, clips: Iterable[int]) -> dict[str, float]:
+    """Means of generator_rows; `within_1` is the share of outputs whose offset the judge finds within one frame."""
+    rows = generator_rows(network, networks.trained_judge(judge), arrays, clips)
+    means = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("output", "untouched")}
+    return means | {"within_1": float(np.mean([abs(r["output"]) <= 1 for r in rows])), "clips": len(rows)}
+
+
+def finals(
+    data: Path, splits: list[str], judge: str, expert: str = "", generators: Sequence[str] = (), most: int = 1000
+) -> dict:
+    """All final figures of some splits, by group of clips; at most `most` clips a group, evenly taken."""
+    if generators and not judge:
+        raise TrainingError("Generators are asked before a judge: name one.")
+    arrays = open_arrays(data, splits)
+    judging = networks.trained_judge(judge) if judge else None
+    teaching = networks.teacher(expert) if expert else None
+    out: dict[str, dict] = {}
+    for group in sorted({c.group for c in arrays.clips}):
+        ids = [i for i, c in enumerate(arrays.clips) if c.group == group]
+        ids = ids[:: max(1, -(-len(ids) // most))]
+        found = out[group] = {"clips": len(ids), "speakers": len({arrays.clips[i].speaker for i in ids})}
+        if teaching is not None:
+            found[expert] = sync_finals(lambda i: embed_clip(teaching, arrays, i, teaching.window), arrays, ids)
+        if judging is not None:
+            sound = in_sync(lambda i: embed_clip(teaching, arrays, i, teaching.window), ids) if teaching else None
+            found[judge] = sync_finals(lambda i: judges.embed_clip(judging, arrays, i), arrays, ids, sound)
+        for name in generators:
+            rows = generator_rows(networks.trained_generator(name), judging, arrays, ids)
+            means = {
+                k: round(float(np.mean([r[k] for r in rows])), 4) for k in rows[0] if k not in ("output", "untouched")
+            }
+            found[name] = means | {"output_within_1": share([abs(r["output"]) <= 1 for r in rows]),
+                                   "untouched_within_1": share([abs(r["untouched"]) <= 1 for r in rows])}  # fmt: skip
+    return out

@@ -1,0 +1,132 @@
+"""A run's best weights as a registered checkpoint: packed safetensors, a card, and what packing cost."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lipsync.checkpoints import quantize as packing
+from lipsync.checkpoints import registry
+from lipsync.checkpoints import state_dict as fitting
+
+from . import networks
+from .config import Config, TrainingError
+from .data.shards import FPS
+from .loop import read_log
+from .run import build, pools
+
+ARCHITECTURES = {"generator": "wav2lip", "judge": "syncnet"}
+CROP = {
+    "box": "steady face box from mesh points that do not move with speech (lipsync.faces), smoothed over time; "
+    "centre (cx, cy), s = side",
+    "x": ["cx - 0.5 s", "cx + 0.5 s"],
+    "y": ["cy - 0.575 s", "cy + 0.545 s"],
+    "size_px": 96,
+    "resize": "bilinear after a box blur where the scale is 2 or more; edges replicated",
+}
+JUDGE_CROP = CROP | {"x": ["cx - 0.7 s", "cx + 0.7 s"], "y": ["cy - 0.5 s", "cy + 0.9 s"], "size_px": 224}
+
+
+def export(run: Path, data: Path, name: str, form: str, folder: Path, licence: str = "research use only",
+           note: str = "", source: str = "the trainer's own clips") -> dict:  # fmt: skip
+    """Write folder/NAME.safetensors and its card from run/best.safetensors; returns the card.
+
+    form   bf16 or int8 (packing.pack); the best weights are validated before and after, and the card says both
+    source where the faces come from, a sentence for the card
+    """
+    config = Config.load(run)
+    if not (run / "best.safetensors").exists():
+        raise TrainingError(f"{run} has no best.safetensors yet: it is written at the first validation.")
+    plain = fitting.read(run / "best.safetensors")
+    packed = packing.pack(plain, form)
+    task = build(config, data)
+    network = task.networks[task.kept]
+    figures = [_validated(task, network, state) for state in (plain, packing.unpack(packed))]
+    learn, choose = pools(config.task, data)
+    checks = [line for line in read_log(run) if "validation" in line]
+    best = max(checks, key=lambda line: line["validation"][task.measure])  # the first of the best: that was kept
+    seen = best["step"] * task.per_step * best.get("processes", 1)
+    card = {
+        "architecture": _architecture(config),
+        "base": None if config.network == "published" and config.task == "expert" else config.base,
+        "parameters": sum(v.numel() for v in plain.values()),
+        "dtype": f"weights of two or more axes {form}, the rest float32",
+        "licence": licence,
+        "origin": f"trained for this project by `python -m train {config.task}`",
+        "input": _inputs(config),
+        "crop": JUDGE_CROP if config.task == "judge" else CROP,
+        "data": {
+            "learnt from": _people(learn), "chosen on": _people(choose),
+            "note": source,
+        },
+        "training": {"steps": best["step"], "seen": f"{seen} {task.unit}",
+                     "started from": _named(config.start) or "random weights",
+                     "commit": _commit(), "config": {k: _named(v) for k, v in asdict(config).items()}},
+        "metrics": {"chosen on": figures[0], "as stored": figures[1]},
+        "note": note,
+    }  # fmt: skip
+    weights = run / f"{name}.safetensors"
+    save_file({k: v.contiguous() for k, v in packed.items()}, weights)
+    registry.register(weights, card, folder)
+    return card
+
+
+def _validated(task, network: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, float]:
+    network.load_state_dict(state)
+    network.eval()
+    with torch.no_grad():
+        return {k: round(v, 4) for k, v in task.validate(network).items()}
+
+
+def _architecture(config: Config) -> str:
+    if config.task == "expert":
+        compact = "compact-expert" if config.window == 5 else f"compact-expert-{config.window}"
+        return "expert" if config.network == "published" else compact
+    return "wav2lip-warp" if config.warp else ARCHITECTURES[config.task]
+
+
+def _inputs(config: Config) -> dict:
+    if config.task == "generator":
+        return {"mel": "(B,1,80,16), protocol.md section 1", "mel_start_frames": networks.MEL_START,
+                "face": f"(B,{15 if config.warp else 6},96,96) BGR 0..1, masked target (rows 48.. = 0) first, "
+                + ("then four references: at rest, widest open, widest, narrowest" if config.warp
+                   else "reference second")}  # fmt: skip
+    if config.task == "judge":
+        from .tasks.syncnet import HALF_PX
+
+        return {
+            "lip": "(B,3,5,224,224) BGR 0..255",
+            "lip_px": HALF_PX,
+            "compare": "unit length",
+            "mfcc": "(B,1,13,20), protocol.md section 1",
+            "mel_start_frames": 0,
+        }
+    return {"mel": "(B,1,80,16), from the window's first frame", "mel_start_frames": 0,
+            "window": f"(B,{3 * config.window},48,96) BGR 0..1, lower halves, frame by frame"}  # fmt: skip
+
+
+def _people(arrays) -> dict:
+    minutes = sum(c.frames for c in arrays.clips) / FPS / 60
+    return {"clips": len(arrays.clips), "speakers": len(arrays.speakers), "minutes": round(minutes, 1)}
+
+
+def _named(value: object) -> object:
+    """A file's name in place of its path, which says something about this machine alone; a run's name for its best."""
+    if isinstance(value, str) and value.endswith((".safetensors", ".pth", ".pt")):
+        path = Path(value)
+        return path.parent.name if path.stem in ("best", "last") else path.stem
+    return value
+
+
+def _commit() -> str:
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

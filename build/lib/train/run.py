@@ -1,0 +1,88 @@
+"""Start or resume a run from its folder: `python -m train expert|generator|judge --data OUT --run DIR [--resume]`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from .config import Config, TrainingError
+from .data.arrays import Arrays, open_arrays
+from .loop import Loop, Task
+
+POOLS = {"expert": ("teach", "tune"), "generator": ("teach", "tune"), "judge": ("judge", "judge")}
+
+
+def corrected(data: Path, splits: list[str]) -> Arrays:
+    """The arrays of some splits; data/corrections.json, where there is one, says which clips to leave out and which
+    offsets to read. Raises TrainingError where nothing is left."""
+    fixes = json.loads((data / "corrections.json").read_text()) if (data / "corrections.json").exists() else {}
+    arrays = open_arrays(data, splits, set(fixes.get("drop", [])), fixes.get("offsets", {}))
+    if not arrays.clips:
+        raise TrainingError(f"{data} has no clips left in {', '.join(splits)}: corrections.json drops them all.")
+    return arrays
+
+
+def pools(task: str, data: Path) -> tuple[Arrays, Arrays]:
+    """The arrays to learn from and those that choose. The judge learns from its own split, of which every tenth person
+    chooses."""
+    learn, choose = POOLS[task]
+    if learn != choose:
+        return corrected(data, [learn]), corrected(data, [choose])
+    both = corrected(data, [learn])
+    people = sorted(both.speakers, key=lambda s: -len(both.speakers[s]))
+    if len(people) < 2:
+        raise TrainingError(f"The split {learn!r} of {data} has one speaker: have another, who chooses checkpoints.")
+    chosen = set(people[4::10] or people[-1:])  # every tenth, by number of clips: some with many, some with few
+    return both.only(lambda c: c.speaker not in chosen), both.only(lambda c: c.speaker in chosen)
+
+
+def build(config: Config, data: Path) -> Task:
+    """The task of a configuration."""
+    learn, choose = pools(config.task, data)
+    if config.task == "expert":
+        from .tasks.sync_expert import ExpertTask
+
+        return ExpertTask(config, learn, choose)
+    if config.task == "generator":
+        from .tasks.wav2lip import GeneratorTask
+
+        return GeneratorTask(config, learn, choose)
+    from .tasks.syncnet import JudgeTask
+
+    return JudgeTask(config, learn, choose)
+
+
+def start(task: str, data: Path, run: Path, words: list[str], resume: bool = False, minutes: float | None = None,
+          threads: int = 0) -> dict:  # fmt: skip
+    """Train in this process, as one of several where torchrun started them; returns the last validation's figures."""
+    if threads:
+        torch.set_num_threads(threads)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if (run / "last.pt").exists() and not resume:
+        raise TrainingError(f"{run} holds a run already: give --resume to go on, or another folder.")
+    known = Config.load(run) if resume else None
+    if known and known.task != task:
+        raise TrainingError(f"{run} holds a run of the {known.task}: resume it with `python -m train {known.task}`.")
+    config = Config.with_words(task, words, known)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    made = build(config, data)
+    both = sorted(set(made.teach.speakers) & set(made.tune.speakers))
+    if both and rank == 0:
+        print(f"{', '.join(both)} both learn and choose: the figures say little of people never seen.", file=sys.stderr)
+    loop = Loop(made, config, run, rank, world)
+    if resume:
+        loop.resume()
+    if rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        config.save(run)
+    try:
+        return loop.go(minutes)
+    finally:
+        if world > 1:
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,1 @@
+"""Tasks: what is trained, each with its losses, batches and validation."""

@@ -1,0 +1,359 @@
+"""The generator: a masked face, a reference and a sound to a face that says it, taught by a frozen expert.
+
+Loss: L1, weighted to the mouth; L1 between the picture's gradients, since plain L1 answers doubt with blur; the
+expert's contrast (which of these sounds do these lips say?), by schedule; L1 between the expert's maps of the made and
+of the true lips: pixels say what a mouth looks like, these say what it is doing; with `quality` > 0 a discriminator of
+lower halves, which may hear.
+- The reference comes from the same clip, at least `FAR` frames from the window, often the one that the engine would
+  choose: like in pose, mouth closed. It cannot leak the answer.
+- The face box does not follow the jaw (lipsync.faces), so neither can the crop.
+- Rest is learnt: windows of silence, and pictures of closed mouths under digital silence.
+- Sound is heard as models.Wav2LipModel.hear gives it (silence between words), and in half of the windows as it is.
+Source: arXiv 2008.10010; protocol.md section 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lipsync.crop import unlike, upper
+from lipsync.faces.landmarks import INNER_LIPS
+from lipsync.faces.references import role_costs
+from lipsync.networks.compact import CompactQuality
+from lipsync.networks.warp import REFERENCES
+from lipsync.networks.wav2lip import Conv, Quality
+
+from .. import networks
+from ..config import Config
+from ..data.arrays import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
+from ..data.sampling import speaker_weights
+from ..inference import lip_gaps, lip_widths, revoice_figures
+from ..loop import Loop
+from ..networks import MEL_START
+
+FRAMES = 5
+FAR = 6  # frames between the window and its reference
+CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
+MISSING = 0.05  # share of windows in which a warping generator has one picture for all roles
+FINE_TUNED = 0.1  # rate of an expert that goes on learning, against the generator's
+OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
+
+
+class GeneratorTask:
+    """What loop.Loop trains; arrays to learn from and arrays that choose."""
+
+    kept, measure, unit = "generator", "choice", "faces"
+
+    def __init__(self, config: Config, teach: Arrays, tune: Arrays) -> None:
+        networks.seeded(config)
+        self.config, self.teach, self.tune = config, teach, tune
+        self.networks = {"generator": networks.warm(networks.generator(config), config)}
+        generator = self.networks["generator"]
+        betas = (0.5, 0.999) if config.quality else (0.9, 0.999)
+        self.optimisers = {"generator": torch.optim.Adam(generator.parameters(), config.lr, betas)}
+        self.expert = networks.teacher(config.expert) if config.expert else None
+        if config.quality:
+            self.networks["quality"] = networks.discriminator(config, self.expert)
+            self.optimisers["quality"] = torch.optim.Adam(self.networks["quality"].parameters(), config.lr, betas)
+        if self.expert is not None and not config.frozen:
+            self.networks["expert"] = self.expert.requires_grad_(True)
+            self.optimisers["expert"] = torch.optim.Adam(
+                [{"params": list(self.expert.parameters()), "scale": FINE_TUNED}], config.lr
+            )
+        self.weights = speaker_weights(teach, {"misc": config.misc})
+        self.gaps: dict[int, np.ndarray] = {}
+        self.uppers: dict[int, np.ndarray] = {}
+        self.per_step = config.batch * FRAMES + config.singles
+
+    # --- batches ----------------------------------------------------------------------------------------------
+
+    def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+        """`batch` windows of five frames, whose sync can be heard, then `singles` faces of as many other clips.
+
+        The five look nearly alike: of what a face looks like, one from elsewhere says more than four of the same.
+
+        returns  N = 5 batch + singles faces: target, reference (N, 3, 96, 96) uint8 BGR; mel (N, 80, 16) float32; mouth
+                 (N, 2) float32, its place in the crop, pixels; of the windows alone: sounds (B, 1 + OTHERS, 80, 16)
+                 float32, the window's own and wrong ones; spoken (B,)
+        """
+        c, names = self.config, self.weights[0]
+        parts: dict[str, list] = {k: [] for k in ("target", "reference", "mel", "mouth", "sounds", "spoken")}
+        for k, s in enumerate(rng.choice(len(names), c.batch + c.singles, p=self.weights[1])):
+            ids = self.teach.speakers[names[s]]
+            lengths = np.array([self.teach.clips[i].frames for i in ids], float)
+            self._window(int(rng.choice(ids, p=lengths / lengths.sum())), rng, parts, FRAMES if k < c.batch else 1)
+        faces = {k: np.concatenate(parts[k]) for k in ("target", "reference", "mel", "mouth")}
+        return faces | {k: np.stack(parts[k]) for k in ("sounds", "spoken")}
+
+    def _window(self, i: int, rng: np.random.Generator, parts: dict[str, list], frames: int) -> None:
+        clip, gaps = self.teach.clips[i], self._gap(i)
+        quiet = rng.random() < self.config.silence
+        wide = np.convolve(gaps, np.ones(frames) / frames, "valid")
+        often = 1 + self.config.opening * wide / max(wide.mean(), 1e-6)
+        at = int(rng.choice(len(often), p=often / often.sum()))
+        times = np.arange(at, at + frames)
+        closed = np.flatnonzero(gaps < CLOSED)
+        still = quiet and len(closed) >= frames
+        if still:  # closed mouths under digital silence
+            times = np.sort(rng.choice(closed, frames, replace=False))
+        elif quiet and not self.teach.speech(i).all():  # a real pause
+            pause = np.flatnonzero(~self.teach.speech(i)[: clip.frames - frames + 1])
+            if len(pause):
+                at = int(rng.choice(pause))
+                times = np.arange(at, at + frames)
+        far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
+        far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
+        references = self._references(i, int(times[len(times) // 2]), far, rng)
+        look = draw_look(rng, self.config.strength, patches=False, degrade=False)
+        pictures = self.teach.frames(i)
+        parts["target"].append(np.stack([_network(look(pictures[t], rng)) for t in times]))
+        # At inference a reference is not cut from the very same place.
+        seen = [_network(look.moved(rng.normal(0, 0.8, 2))(pictures[k], rng)) for k in references]
+        parts["reference"].append(np.stack([np.concatenate(seen)] * frames))
+        heard = change_sound(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
+        mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
+        parts["mel"].append(np.full_like(mel, SILENCE) if still else mel)
+        mouth = look.place(self.teach.points(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32)
+        parts["mouth"].append(np.stack([mouth] * frames))
+        if frames == 1:
+            return
+        plain = self.teach.mel(i)
+        wrong = np.flatnonzero(np.abs(np.arange(clip.frames - frames + 1) - at) >= 3)
+        picked = [at, *rng.choice(wrong, OTHERS, replace=len(wrong) < OTHERS)]
+        parts["sounds"].append(np.stack([mel_window(plain, column(clip, int(t))) for t in picked]))
+        parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
+
+    def _references(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> list[int]:
+        """Those of the frames `far` that the generator sees beside frame `frame` of clip i."""
+        if not self.config.warp:
+            return [self._reference(i, frame, far, rng)]
+        if rng.random() < MISSING:  # a still, a clip too short: one picture for all roles
+            return [self._reference(i, frame, far, rng)] * REFERENCES
+        apart = np.abs(self._upper(i)[far].astype(np.float32) - self._upper(i)[frame]).mean((1, 2, 3))
+        return [
+            int(far[cost.argmin()]) for cost in role_costs(apart, self._gap(i)[far], lip_widths(self.teach, i)[far])
+        ]
+
+    def _reference(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> int:
+        """One of the frames `far`: as the engine chooses (40 %), the widest mouth (25 %: a portrait may only ever
+        smile), the most closed (15 %), any (20 %)."""
+        gaps, draw = self._gap(i)[far], rng.random()
+        if draw < 0.4:
+            uppers = self._upper(i)
+            return int(far[unlike(uppers[far], uppers[frame].astype(np.float32), gaps).argmin()])
+        if draw < 0.8:
+            return int(far[gaps.argmax() if draw < 0.65 else gaps.argmin()])
+        return int(rng.choice(far))
+
+    def _upper(self, i: int) -> np.ndarray:
+        """(T, 12, 24, 3) uint8: a clip's frames above the mouth, coarse."""
+        if i not in self.uppers:
+            look = plain_look()
+            self.uppers[i] = np.stack([upper(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
+        return self.uppers[i]
+
+    def _gap(self, i: int) -> np.ndarray:
+        if i not in self.gaps:
+            self.gaps[i] = lip_gaps(self.teach, i)
+        return self.gaps[i]
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
+        """One update of the generator, and of the discriminator where there is one."""
+        c = self.config
+        target, reference = batch["target"].float() / 255, batch["reference"].float() / 255  # (N, 3, 96, 96)
+        masked = target.clone()
+        masked[:, :, 48:] = 0
+        face = torch.cat((masked, reference), 1).contiguous(memory_format=torch.channels_last)
+        with loop.autocast():
+            made = self.networks["generator"](batch["mel"][:, None], face).float()
+        weight = mouth_weight(batch["mouth"], c.mouth)
+        l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
+        edge = edge_difference(made[:, :, 48:], target[:, :, 48:], weight[:, :, 48:])
+        loss = l1 + c.edges * edge
+        numbers = {"l1": float(l1.detach()), "edge": float(edge.detach())}
+        if c.warp:
+            folds, mixing, own = flow_penalties(self.networks["generator"].maps)
+            loss = loss + c.folds * folds + c.mixing * mixing
+            numbers |= {"folds": float(folds.detach()), "mixing": float(mixing.detach()), "painted": own}
+        share = c.sync * min(1.0, max(0.0, (loop.step - c.sync_from) / max(c.sync_over, 1)))
+        if self.expert is not None and (share > 0 or c.lips):
+            self.expert.to(made.device)
+            spoken = c.batch * FRAMES  # of the windows
+            sync, right, alike = self._sync(made[:spoken], target[:spoken], batch, loop)
+            loss = loss + share * sync + c.lips * alike
+            numbers |= {
+                "sync": float(sync.detach()),
+                "right": right,
+                "sync_weight": share,
+                "lips": float(alike.detach()),
+            }
+        if c.quality:
+            quality = self.networks["quality"].requires_grad_(False)
+            said = self.expert.eval().to(made.device).audio(batch["mel"][:, None]).detach() if c.hears else None
+            with loop.autocast():
+                seen, answer = verdict(quality, made, said)
+                with torch.no_grad():
+                    truth, _ = verdict(quality, target, said)
+            fool = functional.softplus(-answer).mean()
+            alike = matched(seen, truth)
+            ramp = min(1.0, loop.step / max(c.ramp, 1))  # it must have learnt to see first
+            loss = loss + ramp * (c.quality * fool + c.matching * alike)
+            numbers |= {"fool": float(fool.detach()), "alike": float(alike.detach())}
+        numbers["norm"] = loop.learn("generator", loss)
+        if c.quality:
+            quality.requires_grad_(True)
+            with loop.autocast():
+                maps, on_real = verdict(quality, target, said)
+                _, on_fake = verdict(quality, made.detach(), said)
+            told = (functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()) / 2
+            numbers |= {"told": float(told.detach()), "told_apart": _share(on_real, on_fake)}
+            if c.hears:  # the same face under another clip's sound: as in LipGAN, that is false too
+                on_wrong = quality.judge(maps[-1], said.roll(FRAMES, 0))
+                told = told + functional.softplus(on_wrong - on_real).mean() / 2
+                numbers |= {"heard": _share(on_real, on_wrong)}
+            loop.learn("quality", told)
+        if "expert" in self.networks:
+            spoken = c.batch * FRAMES
+            numbers["unmasked"] = self._teach_expert(made[:spoken].detach(), target[:spoken], batch, loop)
+        return numbers
+
+    def _sync(self, made: Tensor, target: Tensor, batch: dict[str, Tensor], loop: Loop) -> tuple[Tensor, float, Tensor]:
+        """What the expert says of made faces (B 5, 3, 96, 96).
+
+        returns  contrast of each window's lips with its own sound, wrong sounds of its clip, and the other windows'
+                 sounds; share of windows whose own sound beats the wrong ones of its clip; how unlike its maps of made
+                 and of true lips are (`matched`)
+        """
+        n, count = self.expert.window, len(batch["sounds"])
+        self.expert.eval()
+        with loop.autocast():
+            lips, seen = face_maps(self.expert, _lips(made, count, n))  # (B, D)
+            with torch.no_grad():
+                _, truth = face_maps(self.expert, _lips(target, count, n))
+            sounds = self.expert.audio(batch["sounds"].flatten(0, 1)[:, None]).float()
+        sounds = sounds.view(len(lips), 1 + OTHERS, -1)
+        own = torch.einsum("bd,bkd->bk", lips, sounds)  # the true one first
+        across = (lips @ sounds[:, 0].T).masked_fill(torch.eye(len(lips), dtype=torch.bool, device=lips.device), -1e4)
+        logits = 15 * torch.cat((own, across), 1)
+        each = functional.cross_entropy(
+            logits, torch.zeros(len(lips), dtype=torch.long, device=lips.device), reduction="none"
+        )
+        spoken = batch["spoken"].float()
+        right = ((own.argmax(1) == 0).float() * spoken).sum() / spoken.sum().clamp(min=1)
+        return (each * spoken).sum() / spoken.sum().clamp(min=1), float(right), matched(seen, truth)
+
+    def _teach_expert(self, made: Tensor, real: Tensor, batch: dict[str, Tensor], loop: Loop) -> float:
+        """The ablation's arm: the expert goes on learning, with generated faces as false ones beside real faces under
+        wrong sounds, as LipGAN's discriminator does. Its normalisation stays as trained: made and real faces go through
+        it apart, and in few. Returns the share of windows whose real face fits better than the made one."""
+        n, count = self.expert.window, len(batch["sounds"])
+        self.expert.eval()
+        with loop.autocast():
+            sounds = self.expert.audio(batch["sounds"][:, :2].flatten(0, 1)[:, None]).float().unflatten(0, (count, 2))
+            seen, drawn = (self.expert.face(_lips(f, count, n)).float() for f in (real, made))
+        true, wrong, fake = (
+            (face * sound).sum(1).clamp(1e-6, 1 - 1e-6)
+            for face, sound in ((seen, sounds[:, 0]), (seen, sounds[:, 1]), (drawn, sounds[:, 0]))
+        )
+        loop.learn("expert", -(true.log() + ((1 - wrong).log() + (1 - fake).log()) / 2).mean() / 2)
+        return float((true > fake).float().mean())
+
+    def validate(self, network: torch.nn.Module) -> dict[str, float]:
+        """On speakers never trained on: likeness of the lower half to the truth, and sync under a foreign voice."""
+        n = len(self.tune.clips)
+        figures = revoice_figures(network, self.expert, self.tune, range(0, n, -(-n // 16)))
+        return figures | {
+            "choice": figures["psnr"] + 10 * figures.get("told_apart", 0.0) + 5 * min(figures["sharp"], 1.0)
+        }
+
+
+def flow_penalties(maps: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Of a warping generator's maps (B, 16, 96, 96): mean L1 between neighbouring displacements, mean entropy of the
+    choice between references in the lower half, and the share of pixels that are painted, not moved."""
+    flow, weights = maps[:, 3 : 3 + 2 * REFERENCES], maps[:, 3 + 2 * REFERENCES :, 48:]
+    folds = 2 * (flow.diff(dim=2).abs().mean() + flow.diff(dim=3).abs().mean())
+    mixing = -(weights * (weights + 1e-6).log()).sum(1).mean()
+    return folds, mixing, float(weights[:, -1].mean().detach())
+
+
+def _network(picture: np.ndarray) -> np.ndarray:
+    """(96, 96, 3) RGB -> (3, 96, 96) BGR."""
+    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))
+
+
+def verdict(
+    quality: Quality | CompactQuality, faces: Tensor, said: Tensor | None = None
+) -> tuple[list[Tensor], Tensor]:
+    """The discriminator's maps, and its answers before any sigmoid, whose gradient never dies.
+
+    faces    (B, 3, 96, 96)
+    said     for one that hears: (B, D), the expert's embeddings of the faces' sounds
+    returns  maps of its blocks (of the published one: the first five); answers (B, 1 or 18)
+    """
+    if isinstance(quality, CompactQuality):
+        return quality(faces, said)
+    maps, x = [], faces[:, :, 48:]
+    for block in quality.face_encoder_blocks:
+        x = block(x)
+        maps.append(x)
+    last = quality.binary_pred[0]
+    with torch.autocast(x.device.type, enabled=False):
+        return maps[:5], functional.linear(x.flatten(1).float(), last.weight.flatten(1), last.bias)
+
+
+def _share(real: Tensor, false: Tensor) -> float:
+    return float((real.mean(1) > false.mean(1)).float().mean())
+
+
+def face_maps(expert: torch.nn.Module, window: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """An expert's embedding (B, D) float32 of a window of lower halves, and the maps of all its layers on the way."""
+    maps: list[Tensor] = []
+    layers = [m for m in expert.face_encoder if isinstance(m, Conv)]
+    hooks = [layer.register_forward_hook(lambda _, __, out: maps.append(out)) for layer in layers]
+    try:
+        return expert.face(window).float(), maps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def matched(made: list[Tensor], truth: list[Tensor]) -> Tensor:
+    """Mean over maps of the L1 between them, each against the truth's own mean size: 0 where the faces are the same.
+
+    Where L1 on pixels answers doubt with blur, this asks for the textures by which the discriminator tells real faces
+    (Wang et al., arXiv 1711.11585, section 3.3).
+    """
+    each = [(a.float() - b.float()).abs().mean() / b.float().abs().mean().clamp(min=1e-4)
+            for a, b in zip(made, truth, strict=True)]  # fmt: skip
+    return torch.stack(each).mean()
+
+
+def _lips(faces: Tensor, count: int, window: int) -> Tensor:
+    """(count 5, 3, 96, 96) -> lower halves of the first `window` frames, (count, 3 window, 48, 96)."""
+    halves = faces.view(count, FRAMES, 3, 96, 96)[:, :window, :, 48:]
+    return halves.reshape(count, 3 * window, 48, 96).contiguous(memory_format=torch.channels_last)
+
+
+def mouth_weight(mouth: Tensor, more: float) -> Tensor:
+    """(B, 2) places of mouths -> (B, 1, 96, 96) weights: a tenth above (it is copied), 1 below, 1 + more at the
+    mouth."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    y, x = y.to(mouth.device), x.to(mouth.device)
+    far = ((x - mouth[:, 0, None, None]) / 18) ** 2 + ((y - mouth[:, 1, None, None]) / 13) ** 2
+    half = torch.where(y < 48, 0.1, 1.0)
+    return (half + more * torch.exp(-far) * (y >= 48))[:, None]
+
+
+def edge_difference(made: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 between neighbouring differences, rows and columns."""
+    total = torch.zeros((), device=made.device)
+    for axis in (2, 3):
+        gap = (made.diff(dim=axis) - target.diff(dim=axis)).abs()
+        w = weight.narrow(axis, 1, weight.shape[axis] - 1)
+        total = total + (gap * w).sum() / (3 * w.sum())
+    return total
