@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from .jobs import JobQueue
 from .lanes import Lane
+from .operator import Operator
 from .settings import Settings
+from .studies import Studies
+
+if TYPE_CHECKING:
+    from resynced.store import Store
 
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, job queue, and the lanes of short work outside it."""
+    """Settings, job queue, who may change things, studies, and the lanes of short work outside the queue."""
 
     settings: Settings
     jobs: JobQueue
+    operator: Operator = field(default_factory=Operator)
+    studies: Studies = field(default_factory=Studies)
     labels: Lane = field(default_factory=lambda: Lane("having labels checked", at_once=1))
     voices: Lane = field(default_factory=lambda: Lane("making voices"))
+
+    @cached_property
+    def store(self) -> Store:
+        """The benchmark's store, opened when it is first asked for. Raises BenchmarkError where it cannot be."""
+        from resynced.store import Store
+
+        return Store()

@@ -27,6 +27,7 @@ BODY_BYTES = 1_000_000  # of any request that carries no file
 DEEPEST = 20  # levels of a JSON body
 BODY_S = 30.0  # a body that brings nothing for so long is given up
 NAMED = "sync|faces|verify"  # endpoints of docs/api.md
+STUDY = "[a-z0-9][a-z0-9-]{0,62}"
 ROUTES = {
     "GET": [
         r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz",
@@ -36,9 +37,17 @@ ROUTES = {
         r"/gradio_api/heartbeat/[\w-]{1,64}",
         rf"/gradio_api/call/({NAMED})/[\w-]{{1,64}}",
         r"/gradio_api/file=.+",
+        r"/operator/login", r"/pages/[\w.-]{1,60}",
+        rf"/rate/{STUDY}(/(next|end|sound/[\w-]{{1,64}}|video/[\w.-]{{20,500}}))?",
+        rf"/studies(/{STUDY}(/(results|export))?)?",
+        r"/leaderboard(\.json|\.csv|/clips\.csv)?", r"/leaderboard/row/[0-9a-f]{12}/[0-9a-f]{8,64}(\.json)?",
+        r"/leaderboard/score/[0-9a-f]{8,64}\.json", r"/benchmark/video/[0-9a-f]{12}/[0-9a-f]{8,64}/[\w.-]{1,100}",
     ],
     "POST": [
         r"/gradio_api/(queue/join|upload|cancel|reset)",
+        r"/operator/(login|logout)",
+        rf"/rate/{STUDY}/(join|sound|back|answer|pause|withdraw)",
+        rf"/studies/(new|{STUDY}/(open|close|publish|unpublish|prepare))",
         rf"/gradio_api/call/({NAMED})",
     ],
 }  # fmt: skip
@@ -46,6 +55,7 @@ _ALLOWED = {method: re.compile("|".join(f"(?:{route})" for route in routes)) for
 _ALLOWED["HEAD"] = _ALLOWED["GET"]
 _FILE = "/gradio_api/file="
 _UPLOAD = "/gradio_api/upload"
+_FORMS = {"/operator/": 10_000, "/studies/": 400_000}  # below these a POST is an HTML form of at most so many bytes
 
 # Gradio's page starts from an inline script and compiles the page's own (`js_on_load`) from text.
 PAGE_POLICY = "; ".join((
@@ -54,6 +64,11 @@ PAGE_POLICY = "; ".join((
     "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'", "frame-ancestors 'none'",
 ))  # fmt: skip
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"  # a visitor's file is never a page
+OWN = ("/operator/", "/pages/", "/leaderboard", "/rate/", "/studies")  # rendered here, without inline scripts
+OWN_POLICY = "; ".join((
+    "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "media-src 'self' blob:",
+    "connect-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'",
+))  # fmt: skip
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -98,8 +113,13 @@ class Gate:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":  # there is no websocket here
             return await send({"type": "websocket.close", "code": 1000})
-        is_file = scope["path"].startswith((_FILE, "/jobs/"))
-        sealed = _sealed(send, FILE_POLICY if is_file else PAGE_POLICY, self._names)
+        is_file, is_own = (
+            scope["path"].startswith((_FILE, "/jobs/", "/benchmark/video/")),
+            scope["path"].startswith(OWN),
+        )
+        policy = FILE_POLICY if is_file else OWN_POLICY if is_own else PAGE_POLICY
+        # A form without any referrer has "null" as its origin, which nothing could be told from.
+        sealed = _sealed(send, policy, self._names, {"Referrer-Policy": "same-origin"} if is_own else {})
         try:
             receive = await self._checked(scope, receive)
         except Refused as refused:
@@ -128,6 +148,11 @@ class Gate:
             except InputError as full:
                 raise Refused(507, str(full)) from full
             return _bounded(receive, self._upload_bytes)
+        if (most := next((most for begin, most in _FORMS.items() if path.startswith(begin)), None)) is not None:
+            if origin is None:
+                raise Refused(403, "This form is sent by a browser, from its own page.")
+            form = b"".join([part async for part in _parts(receive, most)])
+            return _from_bytes(form, scope, receive)
         if size > BODY_BYTES:
             raise Refused(413, f"At most {BODY_BYTES // 1000} kB are taken in a request without files.")
         body = b"".join([part async for part in _parts(receive, BODY_BYTES)])
@@ -159,7 +184,7 @@ def _name(host: str) -> str:
     return re.sub(r":\d*$", "", host.strip()).lower()
 
 
-def _sealed(send: Send, policy: str, names: list[bytes]) -> Send:
+def _sealed(send: Send, policy: str, names: list[bytes], changed: dict[str, str]) -> Send:
     """`send` that puts the headers of this page on every answer, and calls the upload folder by its alias."""
     text = False
 
@@ -167,7 +192,7 @@ def _sealed(send: Send, policy: str, names: list[bytes]) -> Send:
         nonlocal text
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in (HEADERS | changed).items():
                 headers[name] = value
             headers["Content-Security-Policy"] = policy
             text = headers.get("content-type", "").startswith(("application/json", "text/"))

@@ -16,7 +16,7 @@ def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> 
     if job is None or job.state == "new" or job.task == "judge":
         return ""  # how the measuring goes is said beside the video
     if job.busy:
-        return _line(*state(job, ahead, progress, t))
+        return live(job, *state(job, ahead, progress, t))
     if job.state == "failed":
         return _line(job.error, kind="bad")
     if job.state in ("cancelled", "interrupted"):
@@ -30,8 +30,8 @@ def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[st
         said = t["waiting"].format(n=ahead) if ahead else t["waiting_next"]
         return t["judge_running"] if job.task == "judge" else said, 0.0
     if progress is None:
-        names = {"faces": "faces_running", "judge": "judge_running"}
-        return t[names.get(job.task, "load_running")], 0.0
+        own = ("faces", "judge", "benchmark", "submission")
+        return t[f"{job.task}_running" if job.task in own else "load_running"], 0.0
     said = t.get(f"{progress.stage}_running", progress.stage)
     if progress.total > 1:
         said += f" · {progress.done} / {progress.total}"
@@ -45,17 +45,17 @@ def sentence(said: str, kind: str = "bad") -> str:
     return _line(said, kind=kind)
 
 
-def sentence_live(said: tuple[str, float]) -> str:
-    """A line with a bar, of a text and a share, that static/watch.js keeps up to date."""
-    return _line(*said)
+def live(job: Job, said: str, share: float) -> str:
+    """A line with a bar that static/watch.js keeps up to date while the job is busy."""
+    return _line(said, share, view=job.view)
 
 
-def _line(said: str, share: float | None = None, kind: str = "") -> str:
+def _line(said: str, share: float | None = None, kind: str = "", view: str = "") -> str:
     bar = live = ""
     if share is not None:  # static/watch.js keeps it moving
         width = f"{100 * share:.1f}%"
         bar = f'<div class="bar" role="progressbar" aria-label="{escape(said)}"><i style="width:{width}"></i></div>'
-        live = " data-live"
+        live = f' data-live="{view}"'
     role = "alert" if kind == "bad" else "status"
     return f'<div class="say {kind}" role="{role}"{live}><p>{escape(said)}</p>{bar}</div>'
 

@@ -35,7 +35,14 @@ _ID = re.compile(r"[A-Za-z0-9_-]{32}")
 _log = logging.getLogger(__name__)
 
 BUSY = ("waiting", "running")
-LANES = {"faces": ("faces", 0), "sync": ("sync", 0), "judge": ("sync", 1)}  # task -> lane, rank in it (0 first)
+LANES = {  # task -> lane, rank in it (0 first)
+    "faces": ("faces", 0),
+    "sync": ("sync", 0),
+    "judge": ("sync", 1),
+    "benchmark": ("benchmark", 0),  # the operator's, at the lowest priority of the machine
+    "submission": ("submission", 0),
+}
+UNBOUNDED = ("benchmark", "submission")  # tasks that may take as long as they need
 LANE_NAMES = tuple(dict.fromkeys(lane for lane, _ in LANES.values()))
 BROKEN = "Something broke on our side; the operator's log says what."
 UNWRITABLE = "This server's disk is full or cannot be written, so the work was ended. Try again later."
@@ -242,6 +249,12 @@ class JobQueue:
         """The job whose files are served under this name."""
         return self.get(self._views.get(view))
 
+    def latest(self, task: str) -> Job | None:
+        """The job that is busy with a task, else the one that was last."""
+        with self._lock:
+            mine = [job for job in self._jobs.values() if job.task == task]
+        return max(mine, key=lambda job: (job.busy, job.touched), default=None)
+
     def folder(self, job_id: str) -> Path:
         """The folder of a job's files."""
         if not _ID.fullmatch(job_id):
@@ -327,7 +340,8 @@ class JobQueue:
             self._run(entry)
 
     def _run(self, entry: _Entry) -> None:
-        job, stop, until = entry.job, entry.stop, time.monotonic() + self._budget_s
+        job, stop = entry.job, entry.stop
+        until = math.inf if job.task in UNBOUNDED else time.monotonic() + self._budget_s
 
         def over() -> bool:
             return stop.is_set() or time.monotonic() > until

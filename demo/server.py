@@ -55,7 +55,9 @@ def build(settings: Settings) -> Gate:
     from .gate import Gate
     from .i18n import I18N, by_header, text
     from .jobs import FolderSweeper, JobQueue
-    from .tabs import TABS, footer
+    from .operator import Operator
+    from .pages import PAGES
+    from .tabs import TABS, footer, open_when_asked
     from .tabs.flow import Flow
     from .tasks import input_file, warm_up
     from .theme import HEAD, THEME, static
@@ -71,7 +73,7 @@ def build(settings: Settings) -> Gate:
         budget_s=settings.max_minutes * 60,
     )
     context, uploads, sweeper = (
-        Context(settings, jobs),
+        Context(settings, jobs, Operator(settings.operator_password.get_secret_value())),
         Uploads(work / "incoming", upload_bytes),
         FolderSweeper(folder, keep_s),
     )
@@ -101,6 +103,7 @@ def build(settings: Settings) -> Gate:
         yield
         over.set()
         jobs.close()
+        context.studies.close()
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -136,16 +139,20 @@ def build(settings: Settings) -> Gate:
             headers={"Cache-Control": "private, no-store"},
         )
 
+    for own in PAGES:
+        own.add(app, context)
     app.post("/gradio_api/upload")(uploads.receive)  # in place of gradio's own
     app.get("/gradio_api/upload_progress")(uploads.progress)
     app.get("/gradio_api/file={path:path}")(serve)
 
     with gr.Blocks(title="Lip-sync", analytics_enabled=False) as page:
         gr.Markdown(text("header"), elem_classes="lead")
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             for tab in TABS:
-                with gr.Tab(text(tab.KEY), id=tab.KEY):
-                    tab.build(page, context)
+                with gr.Tab(text(tab.KEY), id=tab.KEY) as place:
+                    opened = tab.build(page, context)
+                if opened:
+                    open_when_asked(page, tabs, place, tab.KEY, opened)
         api.build(page, context)
         footer.build(page, context)
     page.state_session_capacity = SESSIONS

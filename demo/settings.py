@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lipsync.errors import InputError
+
+FEWEST_LETTERS = 12  # of a password
 
 
 class Settings(BaseSettings):
@@ -29,6 +31,14 @@ class Settings(BaseSettings):
     keep_free_megabytes: float = Field(500, ge=0)  # of the disk; uploads that would take them are refused
     visible_label: bool = True  # the stamp in the picture; the signature is always made
     watermark: bool = True  # the invisible mark in the picture
+    operator_password: SecretStr = SecretStr("")  # of who starts benchmarks and opens studies; empty: nobody can
+
+    @field_validator("operator_password")
+    @classmethod
+    def _long_enough(cls, given: SecretStr) -> SecretStr:
+        if 0 < len(given.get_secret_value()) < FEWEST_LETTERS:
+            raise ValueError(f"it has fewer than {FEWEST_LETTERS} letters")
+        return given
 
     @property
     def host_names(self) -> set[str]:
@@ -43,4 +53,6 @@ def read_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = f"LIPSYNC_{first['loc'][0]}".upper()
-        raise InputError(f"{name}={str(first['input'])[:80]} cannot be used: {first['msg'].lower()}.") from error
+        value = "…" if name.endswith("PASSWORD") else str(first["input"])[:80]
+        said = first["msg"].removeprefix("Value error, ").lower()
+        raise InputError(f"{name}={value} cannot be used: {said}.") from None

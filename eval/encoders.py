@@ -163,7 +163,7 @@ def _whole(path: Path, every: int, notes: list[str]) -> Iterator[np.ndarray]:
 
 
 def _faces(path: Path, every: int, notes: list[str]) -> Iterator[np.ndarray]:
-    info, faces = probe(path), find(path)
+    info, faces = probe(path), find(path).faces
     tracks = choose(faces, "largest", None, info.fps)
     if not tracks:
         raise NoFaceError(f"No face was found in any of the {faces.frames} frames of {path.name}.")

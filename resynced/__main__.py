@@ -1,11 +1,16 @@
 """The command line.
 
     python -m resynced run --set NAME --system NAME… [--limit N] [--workers N] [--ray ADDRESS]
+    python -m resynced submit FOLDER|ZIP --card CARD.toml [--set NAME]
+    python -m resynced pairs draw FOLDER --name NAME --count CATEGORY=N… [--seed N]
     python -m resynced leaderboard [--set NAME] [--category C] [--csv | --json]
     python -m resynced card ROW
     python -m resynced withdraw score|system KEY --reason WHY
     python -m resynced export FOLDER [--as parquet|csv|every-eval-ever|hugging-face|croissant]
     python -m resynced import FOLDER
+    python -m resynced study create NAME --set NAME --system NAME… [--design D] [--language en|ko] …
+    python -m resynced study prepare|open|close|publish|unpublish|status|export NAME
+    python -m resynced simulate [--raters N] [--votes N] [--repeat N] [--json]
 
 The store is the file of LIPSYNC_DATABASE or the database of DATABASE_URL, else one in the data folder (LIPSYNC_DATA).
 Exit codes: 0 done, 1 something failed or is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C.
@@ -27,7 +32,8 @@ from rich.table import Table
 from lipsync.console import Bar, guarded, plain_signs
 from lipsync.progress import Monitor
 
-from .records import CATEGORIES, BenchmarkError, System
+from . import studies_cli
+from .records import CATEGORIES, BenchmarkError
 
 STAGES = {"check": "Checking the evaluator", "pairs": "Pairs", "distances": "Fréchet distances"}
 SHORT = {  # headings of the terminal's table
@@ -61,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         metavar="NAME",
-        help="a model of `python -m lipsync models`, a folder of outputs, or a TOML block of a command; the "
+        help="a model of `python -m lipsync models`, also as MODEL:detail=false,pad=0.1; a folder of outputs; "
+        "submission:NAME; or a TOML block of a command; the "
         "untouched clips and, where the set has them, real ones are always run too",
     )
     run.add_argument("--limit", type=int, metavar="N", help="pairs of each system, of all categories in turn")
@@ -72,6 +79,30 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--protocol", default="short", help="short, real-video or lrs: see docs/metrics.md (%(default)s)")
     run.add_argument("--judge", default="auto", help="syncnet-v2 where it is here, else syncnet-lab")
     _placed(run)
+
+    submit = commands.add_parser("submit", help="check outputs of a system, keep them, and score them")
+    submit.set_defaults(run=_submit)
+    submit.add_argument("source", type=Path, metavar="FOLDER|ZIP", help="ID.mp4 for each pair of the set")
+    submit.add_argument("--card", required=True, type=Path, metavar="CARD.toml", help="who made them, and with what")
+    submit.add_argument("--set", default="starter", dest="set_name", metavar="NAME", help="(%(default)s)")
+    submit.add_argument("--check", action="store_true", help="only say what is wrong; nothing is kept")
+    submit.add_argument("--no-run", action="store_true", help="keep them, and score them later by `run`")
+    submit.add_argument("--limit", type=int, metavar="N", help="pairs to score, of all categories in turn")
+    submit.add_argument("--workers", type=int, default=1, metavar="N", help="pairs at a time (%(default)s)")
+    submit.set_defaults(ray=None, again=False, no_videos=False, protocol="short", judge="auto")
+    _placed(submit)
+
+    pairs = commands.add_parser("pairs", help="lists of pairs").add_subparsers(required=True, metavar="COMMAND")
+    draw = pairs.add_parser("draw", help="make a set of a folder with media and their clips.csv: draw and freeze pairs")
+    draw.set_defaults(run=_draw)
+    draw.add_argument("folder", type=Path, metavar="FOLDER")
+    draw.add_argument("--name", required=True, metavar="NAME", help="letters, digits, dots and dashes")
+    draw.add_argument("--version", default="1", metavar="V", help="(%(default)s)")
+    draw.add_argument("--title", metavar="TEXT", help="(the name)")
+    draw.add_argument("--licence", default="", metavar="TEXT")
+    draw.add_argument("--footer", default="", metavar="TEXT", help="the credit line under every table")
+    draw.add_argument("--count", nargs="+", required=True, metavar="CATEGORY=N", help=", ".join(CATEGORIES))
+    draw.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
 
     board = commands.add_parser("leaderboard", help="the table of a set")
     board.set_defaults(run=_leaderboard)
@@ -117,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     load.set_defaults(run=_import)
     load.add_argument("folder", type=Path, metavar="FOLDER")
     _placed(load)
+    studies_cli.add(commands, _placed)
     return parser
 
 
@@ -124,14 +156,58 @@ def _placed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="PLACE", help="a path, or postgresql://… (LIPSYNC_DATABASE, DATABASE_URL)")
 
 
+def _submit(args: argparse.Namespace) -> int:
+    from .manifests import load_set
+    from .submissions import SubmissionRefused, check, register
+
+    chosen = load_set(args.set_name)
+    with Bar({"unpack": "Unpacking", "check": "Checking", "frames": "Reading"}) as show:
+        try:
+            if args.check:
+                faults = check(args.source, chosen, args.card, Monitor(show))
+            else:
+                kept, faults = register(args.source, chosen, args.card, Monitor(show)), []
+        except SubmissionRefused as refused:
+            faults = refused.faults
+    if faults:
+        print(*faults, sep="\n")
+        print(f"{len(faults)} faults: nothing was kept." if len(faults) > 1 else "1 fault: nothing was kept.")
+        return 1
+    if args.check:
+        print("Nothing is wrong with it.")
+        return 0
+    print(f"Accepted as submission:{kept.name}")
+    if args.no_run:
+        return 0
+    args.system = [f"submission:{kept.name}"]
+    args.typed = shlex.join(["python", "-m", "resynced", "run", "--set", args.set_name, "--system", *args.system])
+    return _run(args)
+
+
+def _draw(args: argparse.Namespace) -> int:
+    from .pairs import draw_set
+
+    counts = {}
+    for said in args.count:
+        category, _, number = said.partition("=")
+        if category not in CATEGORIES or not number.isdecimal():
+            raise BenchmarkError(f"{said!r} is no count: write CATEGORY=N, with one of {', '.join(CATEGORIES)}.")
+        counts[category] = int(number)
+    facts = {"name": args.name, "version": args.version, "title": args.title or args.name}
+    facts |= {k: v for k, v in {"licence": args.licence, "footer": args.footer}.items() if v}
+    print(f"{sum(counts.values())} pairs, frozen as {draw_set(args.folder, facts, counts, args.seed)}")
+    return 0
+
+
 def _run(args: argparse.Namespace) -> int:
     from .manifests import load_set
     from .runner import run
     from .scoring import Scoring
     from .store import Store, data_folder
+    from .systems import open_system, with_limits
 
     chosen = load_set(args.set_name)
-    systems = _systems(args.system, chosen)
+    systems = with_limits([open_system(word) for word in args.system], chosen)
     scoring = Scoring(judge=args.judge, protocol=args.protocol)
     typed = re.sub(r"--store[ =]\S+", "--store …", args.typed)  # it may hold a password
     with Store(args.store) as store, Bar(STAGES) as show:
@@ -151,17 +227,6 @@ def _run(args: argparse.Namespace) -> int:
         )
     print(done.words())
     return 1 if done.failed else 0
-
-
-def _systems(names: list[str], chosen) -> list[System]:
-    """The systems that were named, and the two that are always there."""
-    from .systems import RealClip, Untouched, open_system
-
-    found = [open_system(name) for name in names]
-    found.append(Untouched())
-    if any(pair.reference for pair in chosen.pairs):
-        found.append(RealClip())
-    return found
 
 
 def _leaderboard(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from lipsync.version import VERSION
 
@@ -472,17 +472,71 @@ def row_card(store: Store, key: str) -> dict[str, Any]:
             select(Withdrawal.reason).where(Withdrawal.target.in_([row.key, row.fingerprint])).limit(1)
         )
     commit = made_by.commit if made_by else ""
-    again = [f"git checkout {commit.removesuffix('+changes')}"] if commit else []
-    if made_by and made_by.command:
-        again.append(made_by.command)
     columns = {c.name: getattr(row, c.name) for c in ScoreFact.__table__.columns if c.name != "id"}
     return {
         "row": columns,
         "system_card": _card_of(store, row.fingerprint),
         "withdrawn": withdrawn,
-        "again": again,
+        "again": _again(made_by),
         "changed_files": commit.endswith("+changes"),
         "commit": commit,
         "environment": made_by.environment if made_by else {},
         "settings": made_by.settings if made_by else {},
     }
+
+
+# ------------------------------------------------------------ one row of the leaderboard
+
+
+def entry_card(store: Store, view: View, fingerprint: str) -> dict[str, Any]:
+    """What makes a leaderboard's row again: the system's card, the runs that made its scores, and their commands.
+
+    fingerprint  of the system, or its first digits (8 or more)
+    system, fingerprint, tier, card, withdrawn (why, or None), scores, and runs, the latest first: key, date, scores,
+    commit, changed_files, command, again (the commands in order), environment, settings
+    Raises BenchmarkError where the view has no such system, or more than one.
+    """
+    if not re.fullmatch(r"[0-9a-f]{8,64}", fingerprint):
+        raise BenchmarkError(f"{fingerprint[:80]!r} is no fingerprint: give 8 to 64 hexadecimal digits.")
+    this = (view.where(), ScoreFact.fingerprint.startswith(fingerprint))
+    names = (ScoreFact.system, ScoreFact.fingerprint, ScoreFact.tier)
+    with store.read() as session:
+        found = session.execute(select(*names, func.count()).where(*this).group_by(*names).limit(50)).all()
+        if len({row[1] for row in found}) != 1:
+            many = "More than one system begins" if found else "No system of this table begins"
+            raise BenchmarkError(f"{many} with {fingerprint}.")
+        system, whole, tier, _ = found[0]
+        scores = dict(session.execute(select(ScoreFact.run, func.count()).where(*this).group_by(ScoreFact.run)).all())
+        made = session.scalars(select(RunFact).where(RunFact.key.in_(scores)).order_by(RunFact.id.desc())).all()
+        gone = select(Withdrawal.reason).where(Withdrawal.kind == "system", Withdrawal.target == whole).limit(1)
+        withdrawn = session.scalar(gone)
+    return {
+        "system": system,
+        "fingerprint": whole,
+        "tier": tier,
+        "card": _card_of(store, whole),
+        "withdrawn": withdrawn,
+        "scores": sum(scores.values()),
+        "runs": [
+            {
+                "key": run.key,
+                "date": run.date,
+                "scores": scores[run.key],
+                "commit": run.commit,
+                "changed_files": run.commit.endswith("+changes"),
+                "command": run.command,
+                "again": _again(run),
+                "environment": run.environment,
+                "settings": run.settings,
+            }
+            for run in made
+        ],
+    }
+
+
+def _again(run: RunFact | None) -> list[str]:
+    """The commands that make a run's rows again, as far as they are known."""
+    if run is None:
+        return []
+    checkout = [f"git checkout {run.commit.removesuffix('+changes')}"] if run.commit else []
+    return checkout + ([run.command] if run.command else [])

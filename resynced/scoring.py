@@ -115,7 +115,8 @@ class _Scorer:
         kept = work / "references" / f"{pair.video.sha256[:32]}-{ENCODING['version']}.mp4"
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            encode(pair.video.path, kept, clip, float("inf"), [], monitor)  # the writer puts it there whole
+            # the writer puts it there whole; a clip needs no sound of its own
+            encode(pair.video.path, kept, clip, float("inf"), [], monitor, silent=True)
         return kept
 
     def distance(self, pairs: Sequence[Pair], made: Sequence[Path], work: Path) -> dict[str, Any] | None:
@@ -216,12 +217,21 @@ def longest(pair: Pair, clip: VideoInfo) -> float:
     return max(clip.duration_s, *voices) + LONGER_S
 
 
-def encode(source: Path, out: Path, clip: VideoInfo, longest_s: float, remarks: list[str], monitor: Monitor) -> Path:
+def encode(
+    source: Path,
+    out: Path,
+    clip: VideoInfo,
+    longest_s: float,
+    remarks: list[str],
+    monitor: Monitor,
+    silent: bool = False,
+) -> Path:
     """Write a video as all are written before they are scored.
 
     clip       whose size it gets
     longest_s  Raises BenchmarkError where it lasts longer
     remarks    gets a sentence for what was changed or damaged
+    silent     a source without sound is written without; else refused
     Raises InputError where it cannot be read, Cancelled.
     """
     import cv2
@@ -232,7 +242,7 @@ def encode(source: Path, out: Path, clip: VideoInfo, longest_s: float, remarks: 
     info = scorable(source)
     if info.is_still:
         raise BenchmarkError(f"{source.name} is a still picture: a video is needed.")
-    if not info.has_audio:
+    if not info.has_audio and not silent:
         raise BenchmarkError(f"{source.name} holds no sound: it must have the voice that it was made with.")
     if info.duration_s > longest_s:
         raise BenchmarkError(f"{source.name} lasts {info.duration_s:.1f} s, where {longest_s:.1f} s are the most.")
@@ -242,17 +252,20 @@ def encode(source: Path, out: Path, clip: VideoInfo, longest_s: float, remarks: 
         remarks.append(f"{info.width} × {info.height} was brought to the clip's {size[0]} × {size[1]}.")
     way = cv2.INTER_AREA if info.width > clip.width else cv2.INTER_CUBIC
     crf, preset = ENCODING["crf"], ENCODING["preset"]
-    with VideoWriter(out, *size, FPS, SOUND_RATE, quality=crf, preset=preset, threads=1, reproducible=True) as writer:
+    rate = SOUND_RATE if info.has_audio else None
+    with VideoWriter(out, *size, FPS, rate, quality=crf, preset=preset, threads=1, reproducible=True) as writer:
         with FrameReader(info) as frames:
             for done, frame in enumerate(frames, 1):
                 writer.write(frame if same else cv2.resize(frame, size, interpolation=way))
                 monitor.step("encode", min(done, info.frames), info.frames)
-        with SoundReader(source) as sound:
-            for samples in sound:
-                writer.write_sound(samples)
+        if info.has_audio:
+            with SoundReader(source) as sound:
+                for samples in sound:
+                    writer.write_sound(samples)
+                remarks += sound.notes
         if not writer.frames:
             raise BenchmarkError(f"{source.name} gives no frame.")
-    remarks += [*frames.notes, *sound.notes]
+    remarks += frames.notes
     if frames.missing > 1:
         remarks.append(f"{frames.missing} of {info.frames} frames were missing.")
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shutil
 import stat
@@ -11,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -21,9 +22,11 @@ from lipsync.errors import InputError
 from lipsync.media.reader import FrameReader, VideoInfo, probe, read_sound
 from lipsync.progress import Monitor
 
-from .manifests import read_toml
+from .manifests import ID, read_toml
 from .published_rules import capped
 from .records import BenchmarkError, BenchmarkSet, Pair
+from .scoring import pair_file
+from .store import data_folder
 from .systems import MOST_NAME, FolderSystem
 
 CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4")
@@ -159,6 +162,64 @@ def _check(
 
 def _video_named(fault: str) -> str:
     return fault.partition(":")[0] if ".mp4:" in fault else ""
+
+
+# --- registered -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An accepted submission, which `python -m resynced run --system submission:NAME` scores.
+
+    name  of its folder; set_name, set_sha256: of the set that it was made for
+    """
+
+    name: str
+    folder: Path
+    card: Card
+    set_name: str
+    set_sha256: str
+
+    def system(self) -> FolderSystem:
+        """Its outputs as a system, with its card."""
+        return FolderSystem(self.folder / "videos", self.card.name, card=asdict(self.card))
+
+
+def register(
+    source: Path, benchmark: BenchmarkSet, card: Path, monitor: Monitor | None = None, root: Path | None = None
+) -> Registered:
+    """Check a submission whole and keep it. The same outputs with the same name are kept once.
+
+    root  folder of all submissions (default: in the data folder)
+    Raises SubmissionRefused with the whole list, BenchmarkError, Cancelled; then nothing of it is kept.
+    """
+    root = root or data_folder() / "submissions"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".coming-", dir=root) as scratch:
+        coming = Path(scratch, "whole")
+        coming.mkdir()
+        system, said = open_submission(source, benchmark, card, coming / "videos", monitor)
+        name = f"{pair_file(said.name)}-{system.fingerprint[:8]}"
+        facts = {"card": asdict(said), "set_name": benchmark.name, "set_sha256": benchmark.sha256}
+        (coming / "submission.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), "utf-8")
+        if not (root / name).exists():
+            coming.rename(root / name)
+    return registered(name, root)
+
+
+def registered(name: str, root: Path | None = None) -> Registered:
+    """An accepted submission by its name. Raises BenchmarkError where there is none."""
+    folder = (root or data_folder() / "submissions") / name
+    if not ID.fullmatch(name) or not (folder / "submission.json").is_file():
+        raise BenchmarkError(f"There is no submission {name[:100]!r} here: `python -m resynced submit` adds one.")
+    facts = json.loads((folder / "submission.json").read_text("utf-8"))
+    return Registered(name, folder, Card(**facts["card"]), facts["set_name"], facts["set_sha256"])
+
+
+def all_registered(root: Path | None = None) -> list[Registered]:
+    """Every accepted submission, by name."""
+    root = root or data_folder() / "submissions"
+    return [registered(p.parent.name, root) for p in sorted(root.glob("[!.]*/submission.json"))]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from lipsync.progress import Monitor
 from lipsync.version import VERSION
 
 from .manifests import inside, read_toml
-from .records import BenchmarkError, Pair, System
+from .records import BenchmarkError, BenchmarkSet, Pair, System
 
 TIERS = ("ours", "reproduced", "self-reported")
 MOST_NAME = 80
@@ -50,6 +50,16 @@ class ModelSystem(System):
         self.options = Options(**fields | ({"model": model} if model else {}))
         self.name = _name(name or self.options.model)
         self.weights_sha256 = registry.sha256(self.options.model)
+        changed = {k: v for k, v in asdict(self.options).items() if v != getattr(LIKE_THE_ENGINE, k) and k != "model"}
+        known = registry.cards()[self.options.model]
+        self.card = {
+            "model": known.name,
+            "architecture": known.architecture,
+            "licence": known.licence,
+            "origin": known.origin,
+            "weights_sha256": self.weights_sha256,
+            "options": changed,
+        }
         self.fingerprint = fingerprint("model", VERSION, self.weights_sha256, asdict(self.options))
 
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
@@ -68,10 +78,15 @@ class ModelSystem(System):
 
 
 class FolderSystem(System):
-    """A folder of finished outputs, ID.mp4 for each pair. What was changed since it was opened is refused."""
+    """A folder of finished outputs, ID.mp4 for each pair. What was changed since it was opened is refused.
 
-    def __init__(self, folder: str | os.PathLike, name: str, tier: str = "self-reported") -> None:
-        self.folder, self.name, self.tier = Path(folder), _name(name), _tier(tier)
+    card  who made them and with what, for the store
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, name: str, tier: str = "self-reported", card: dict[str, str] | None = None
+    ) -> None:
+        self.folder, self.name, self.tier, self.card = Path(folder), _name(name), _tier(tier), card or {}
         if not self.folder.is_dir():
             raise BenchmarkError(f"{self.folder} is no folder: name the folder of the outputs.")
         files = sorted(p for p in self.folder.glob("*.mp4") if p.is_file() and not p.is_symlink())
@@ -230,6 +245,46 @@ def load_command(path: str | os.PathLike) -> CommandSystem:
     return CommandSystem(**facts)
 
 
+def open_system(word: str) -> System:
+    """The system that is meant by a word.
+
+    word  MODEL, or MODEL:detail=false,pad=0.1 with options; submission:NAME of a registered one; a folder of outputs;
+          a TOML block of a command
+    Raises BenchmarkError, InputError, ModelError.
+    """
+    from .submissions import registered
+
+    path, (name, colon, rest) = Path(word), word.partition(":")
+    if name == "submission" and colon:
+        return registered(rest).system()
+    if path.suffix == ".toml":
+        return load_command(path)
+    if path.is_dir():
+        return FolderSystem(path, path.resolve().name)
+    if len(path.parts) > 1:
+        raise BenchmarkError(f"There is no folder {word}: name a model, a folder of outputs, or a .toml of a command.")
+    options = _options(rest) if colon else {}
+    return ModelSystem(name, Options(**options), f"{name} ({rest})" if rest else None)
+
+
+def _options(said: str) -> dict[str, object]:
+    """KEY=VALUE,KEY=VALUE of `lipsync.options.Options`, as its fields take them."""
+    from pydantic import TypeAdapter, ValidationError
+
+    found: dict[str, object] = {}
+    for part in said.split(","):
+        key, equals, value = part.strip().partition("=")
+        if not equals or key == "model" or key not in Options.__dataclass_fields__:
+            raise BenchmarkError(f"{part[:80]!r} is no option of a model: write KEY=VALUE, as in detail=false,pad=0.1.")
+        found[key] = value
+    try:
+        whole = TypeAdapter(Options).validate_python(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BenchmarkError(f"{first['loc'][0]}={first['input']} cannot be used: {first['msg'].lower()}.") from error
+    return {key: getattr(whole, key) for key in found}
+
+
 class Untouched(System):
     """The floor: the clip with the pair's voice laid over it, lengths met as our engine meets them."""
 
@@ -254,6 +309,12 @@ class RealClip(System):
         if pair.reference is None:
             raise BenchmarkError(f"Nobody was filmed saying the words of {pair.id}: it has no really synced clip.")
         return _lay(pair.reference, pair.reference, out, monitor or Monitor(), AS_IT_IS)
+
+
+def with_limits(systems: Sequence[System], chosen: BenchmarkSet) -> list[System]:
+    """The systems, and the two rows that are in every table: untouched, and real where the set has such clips."""
+    real = [RealClip()] if any(pair.reference for pair in chosen.pairs) else []
+    return [*systems, Untouched(), *real]
 
 
 def _lay(video: Path, voice: Path, out: Path, monitor: Monitor, options: Options = LIKE_THE_ENGINE) -> Path:

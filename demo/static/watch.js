@@ -1,8 +1,8 @@
-// Asks how the job stands that the value names ("VIEW TASK"), shows it in every live line, and tells the server when
-// that task has ended.
+// Asks how the job stands that the value names ("VIEW TASK"), shows it in every live line of that job, and tells the
+// server when that task has ended.
 let name = '', task = '', timer = 0;
 const show = (state) => {
-  for (const line of document.querySelectorAll('.say[data-live]')) {
+  for (const line of document.querySelectorAll(`.say[data-live="${name}"]`)) {
     const said = line.querySelector('p'), bar = line.querySelector('.bar');
     if (said.textContent !== state.text) said.textContent = state.text;
     bar.setAttribute('aria-valuenow', Math.round(100 * state.share));

@@ -41,7 +41,7 @@ class Flow:
         looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
         facts = job.facts if job else {}
         moves = bool(facts.get("preview")) and not facts.get("still")
-        line = html.sentence_live(html.state(job, 0, jobs.progress(job.id), t)) if busy and measuring else ""
+        line = html.live(job, *html.state(job, 0, jobs.progress(job.id), t)) if busy and measuring else ""
         return {
             "giving": gr.update(visible=job is None),
             "given": gr.update(visible=job is not None),

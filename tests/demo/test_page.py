@@ -351,8 +351,12 @@ def test_every_text_is_there_and_used():
     asked = set(re.findall(r"""(?:text\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
     choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in ("faces", "load", "sync", "label"))}
-    choices |= {f"picture_{grade}" for grade in ("sharp", "soft", "poor", "restless")}
-    unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices}
+    templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
+    named = set(re.findall(r"\bt\.(\w+)", templates))
+    assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()
+    begins = (*re.findall(r't\["(\w+_)" ~', templates), *re.findall(r't\[f"(\w+_)\{', code))
+    composed = {k for k in i18n.ENGLISH if k.startswith(begins)}
+    unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices | named | composed}
     assert not unused
 
 

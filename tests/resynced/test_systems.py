@@ -291,3 +291,21 @@ def test_a_command_is_one_block_of_toml(pair, tmp_path):
     path = tmp_path / "command.toml"
     path.write_text(f'name = "copy"\nargv = [{sys.executable!r}, "-c", "{COPY}", "{{video}}", "{{audio}}", "{{out}}"]')
     assert probe(load_command(path).make(pair, tmp_path / "a.mp4")).frames == 20
+
+
+def test_a_word_opens_the_system_that_is_meant(tmp_path):
+    from resynced.systems import open_system
+
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "p00.mp4").write_bytes(b"x")
+    block = f'name = "copy"\nargv = ["{sys.executable}", "{{video}}", "{{audio}}", "{{out}}"]\n'
+    (tmp_path / "copy.toml").write_text(block)
+    found = open_system(str(tmp_path / "theirs"))
+    assert isinstance(found, FolderSystem) and found.name == "theirs" and found.tier == "self-reported"
+    assert isinstance(open_system(str(tmp_path / "copy.toml")), CommandSystem)
+    model = open_system("wav2lip-gan-lab")
+    assert isinstance(model, ModelSystem) and model.name == "wav2lip-gan-lab"
+    with pytest.raises(BenchmarkError, match="no folder"):
+        open_system(str(tmp_path / "nothing" / "here"))
+    with pytest.raises(LipsyncError):
+        open_system("no-such-model")

@@ -1,0 +1,111 @@
+"""Plots of the benchmark: sync against picture, sync by category, offsets, failures; figures of plotly."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+Words = Mapping[str, str]
+COLOURS = ("#0d9488", "#d97706", "#7c3aed", "#db2777", "#2563eb", "#65a30d", "#64748b", "#dc2626")
+GREY = "#7b8799"  # readable on both grounds
+MS = 40  # of a frame
+REASON_LETTERS = 48
+
+
+def colours(labels: Sequence[str]) -> dict[str, str]:
+    """A colour for each system, the same in every plot."""
+    return {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(labels)}
+
+
+def plane(table: Mapping[str, Any], t: Words) -> go.Figure | None:
+    """LSE-D with its interval against the Fréchet distance: lower left is better. None where no system has both."""
+    rows = [r for r in table["rows"] if r["distance"] and r["distance"]["frechet"] is not None]
+    rows = [r for r in rows if r["values"]["lse_d"]["mean"] is not None]
+    if not rows:
+        return None
+    figure, colour = go.Figure(), colours([r["label"] for r in table["rows"]])
+    for row in rows:
+        value = row["values"]["lse_d"]
+        low, high = (value["mean"] if value[k] is None else value[k] for k in ("low", "high"))
+        bar = {"type": "data", "array": [high - value["mean"]], "arrayminus": [value["mean"] - low], "thickness": 1.5}
+        figure.add_scatter(
+            x=[row["distance"]["frechet"]], y=[value["mean"]], name=row["label"], mode="markers", error_y=bar,
+            marker={"size": 11, "color": colour[row["label"]]},
+            hovertemplate=f"%{{fullData.name}}<br>{rows[0]['distance']['title']} %{{x:.3f}}"
+            f"<br>LSE-D %{{y:.2f}} ({low:.2f}–{high:.2f})<extra></extra>",
+        )  # fmt: skip
+    return _dressed(figure, t["plot_plane"], f"{rows[0]['distance']['title']} ↓", "LSE-D ↓")
+
+
+def by_category(clips: pd.DataFrame, labels: Mapping[str, str], t: Words) -> go.Figure | None:
+    """LSE-D of every clip, by category. labels: of systems by fingerprint, in order."""
+    known = clips[clips["lse_d"].notna()]
+    if known.empty:
+        return None
+    figure, colour = go.Figure(), colours(list(labels.values()))
+    for fingerprint, label in labels.items():
+        mine = known[known["fingerprint"] == fingerprint]
+        if len(mine):
+            figure.add_box(
+                x=mine["category"].map(lambda c: t.get(f"category_{c}", c)), y=mine["lse_d"], name=label,
+                marker_color=colour[label], boxpoints="all" if len(known) < 2000 else "outliers", jitter=0.4,
+                pointpos=0, marker_size=4, line_width=1.5, text=mine["pair"],
+                hovertemplate="%{text}: %{y:.2f}<extra>%{fullData.name}</extra>",
+            )  # fmt: skip
+    figure.update_layout(boxmode="group")
+    return _dressed(figure, t["plot_category"], "", "LSE-D ↓")
+
+
+def offsets(clips: pd.DataFrame, labels: Mapping[str, str], t: Words) -> go.Figure | None:
+    """How far sound and mouth are apart, in milliseconds: share of each system's clips."""
+    known = clips[clips["offset"].notna()]
+    if known.empty:
+        return None
+    figure, colour = go.Figure(), colours(list(labels.values()))
+    for fingerprint, label in labels.items():
+        mine = known[known["fingerprint"] == fingerprint]
+        if len(mine):
+            counts = mine["offset"].astype(int).value_counts().sort_index()
+            figure.add_bar(
+                x=[int(o) * MS for o in counts.index], y=(counts / len(mine)).tolist(), name=label,
+                marker_color=colour[label], customdata=counts.tolist(),
+                hovertemplate="%{x:+d} ms: %{customdata}<extra>%{fullData.name}</extra>",
+            )  # fmt: skip
+    figure.update_layout(barmode="group", yaxis_tickformat=".0%")
+    return _dressed(figure, t["plot_offsets"], t["plot_ms"], t["plot_share"])
+
+
+def failures(found: pd.DataFrame, t: Words) -> go.Figure | None:
+    """Clips without numbers, by reason. found: `resynced.leaderboard.failures`."""
+    if found.empty:
+        return None
+    figure, colour = go.Figure(), colours(sorted(found["system"].unique()))
+    cut = found["reason"].map(lambda r: "<br>".join(textwrap.wrap(_plain(r), REASON_LETTERS)[:3]))
+    for system, mine in found.assign(cut=cut).groupby("system"):
+        summed = mine.groupby("cut", sort=False)["clips"].sum()
+        figure.add_bar(
+            y=summed.index.tolist(), x=summed.tolist(), name=_plain(system), orientation="h",
+            marker_color=colour[system], hovertemplate="%{x}<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", yaxis_autorange="reversed")
+    return _dressed(figure, t["plot_failures"], t["plot_clips"], "")
+
+
+def _plain(said: str) -> str:
+    """Text that plotly does not take for its markup."""
+    return said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _dressed(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
+    axis = {"gridcolor": "rgba(123,135,153,0.25)", "zerolinecolor": "rgba(123,135,153,0.5)", "automargin": True}
+    return figure.update_layout(
+        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"}, xaxis={**axis, "title": {"text": x}},
+        yaxis={**axis, "title": {"text": y}}, font={"family": "system-ui, sans-serif", "size": 13, "color": GREY},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", height=360, showlegend=True,
+        margin={"l": 8, "r": 8, "t": 44, "b": 8}, legend={"orientation": "h", "y": -0.28, "x": 0},
+        hoverlabel={"font": {"family": "system-ui, sans-serif"}},
+    )  # fmt: skip
