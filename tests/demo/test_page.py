@@ -348,7 +348,7 @@ def test_both_languages_say_the_same():
 
 def test_every_text_is_there_and_used():
     code = "".join(p.read_text() for p in ROOT.glob("demo/**/*.py") if "i18n" not in p.parts)
-    asked = set(re.findall(r"""(?:text\(|\bt\[)["'](\w+)["']""", code))
+    asked = set(re.findall(r"""(?:\btext\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
     choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in ("faces", "load", "sync", "label"))}
     templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
