@@ -48,7 +48,7 @@ def build(settings: Settings) -> Gate:
 
     import gradio as gr
 
-    from . import api
+    from . import api, benchmark
     from .context import Context
     from .gate import Gate
     from .i18n import I18N, by_header, text
@@ -95,6 +95,7 @@ def build(settings: Settings) -> Gate:
         sweep()
         threading.Thread(target=tidy, daemon=True, name="sweeper").start()
         threading.Thread(target=warm_up, daemon=True, name="warm-up").start()
+        threading.Thread(target=benchmark.warm_up, args=(context,), daemon=True, name="warm-up-store").start()
         yield
         over.set()
         jobs.close()
