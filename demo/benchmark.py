@@ -131,7 +131,7 @@ def run_apart(context: Context, asked: Request) -> Callable[..., None]:
     """Work that runs a benchmark in a process of its own, so that visitors' videos come first."""
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        spawn = multiprocessing.get_context("spawn")
+        spawn = multiprocessing.get_context(method="spawn")
         ours, theirs = spawn.Pipe()
         child = spawn.Process(target=_child, args=(theirs, asked), name="benchmark")
         child.start()

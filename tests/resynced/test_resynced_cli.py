@@ -103,7 +103,7 @@ def test_a_submission_is_checked_kept_and_scored_by_its_name(tmp_path, monkeypat
     for pair in made.pairs:
         Untouched().make(pair, folder / f"{pair.id}.mp4")
     assert main([*words, "--check"]) == 0 and "Nothing is wrong" in capsys.readouterr().out
-    assert not (tmp_path / "data" / "submissions").exists()
+    assert not list((tmp_path / "data" / "submissions").iterdir())
     assert main([*words, "--limit", "2"]) == 0
     name = capsys.readouterr().out.splitlines()[0].removeprefix("Accepted as ")
     assert name.startswith("submission:mine-") and asked["limit"] == 2
