@@ -114,7 +114,7 @@ def test_1_a_visitor_cannot_start_anything(visit):
 
 def test_2_a_run_shows_how_far_it_is_is_cancelled_and_goes_on(visit):
     page = visit("/?tab=benchmark", signed_in=True)
-    page.get_by_label("Fake B").check()
+    page.get_by_role("checkbox", name="Fake B").check()
     page.click("#bench-go")
     line = page.locator("#bench-status .say p")
     expect(line).to_contain_text(re.compile(r"Making and scoring clips · [1-9]\d* / 18"), timeout=120_000)
@@ -200,8 +200,8 @@ def test_5_a_faulty_submission_is_refused_with_its_list_and_the_mended_one_ranks
     expect(page.locator("#bench-archive")).to_contain_text(re.compile(r"good\s*\.zip"))
     page.click("#bench-submit-go")
     expect(checked).to_contain_text("Accepted: Theirs")
-    page.get_by_label("Fake A").uncheck()
-    page.get_by_label(re.compile("Theirs")).check()
+    page.get_by_role("checkbox", name="Fake A").uncheck()
+    page.get_by_role("checkbox", name=re.compile("Theirs")).check()
     page.click("#bench-go")
     expect(page.locator("#bench-status")).to_contain_text("Done.", timeout=120_000)
     board = visit("/leaderboard")
