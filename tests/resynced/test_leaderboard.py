@@ -9,7 +9,7 @@ from eval.stats import bootstrap, bootstrap_ratio
 from resynced import leaderboard as board
 from resynced.leaderboard import changes_needed, clips, failures, find_view, flat, groups, leaderboard, views
 from resynced.records import BenchmarkError
-from resynced.store import CheckFact, DistanceFact, ScoreFact
+from resynced.store import CheckFact, DistanceFact, ScoreFact, Store
 from tests.helpers.rows import facts, fill, made_set, sha
 
 SET = sha("made6")
@@ -269,8 +269,6 @@ def test_the_interval_from_sums_is_that_from_values():
 
 
 def test_a_later_run_of_few_pairs_does_not_replace_the_distance_of_the_whole_set(tmp_path):
-    from resynced.store import DistanceFact
-
     with Store(str(tmp_path / "store.sqlite")) as few:
         fill(few, {"A": [6.0, 6.1]})
         same = {"run": "", "set_sha256": sha("made6"), "system": "A", "fingerprint": sha("A"), "category": "",
