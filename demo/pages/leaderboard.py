@@ -72,7 +72,8 @@ def add(app: FastAPI, context: Context) -> None:
                 return render("leaderboard.html", t, state="empty", **shared)
             asked = read(request.query_params, known)
             table = board.leaderboard(context.store, asked.view, asked.category, asked.rank_by)
-            shown = shown_table(table, asked, known, t)
+            fact = benchmark.set_of(context.store, asked.view)
+            shown = shown_table(table, asked, known, t) | {"set_notes": fact.record.get("notes", []) if fact else []}
         except BenchmarkError as error:
             _log.warning("the leaderboard cannot be shown: %s", error)
             return render("leaderboard.html", t, 503, state="failed", running="", last_error="", **common)
@@ -411,5 +412,7 @@ def published_tables(t: Words) -> list[dict[str, Any]]:
             }
             for figure in figures
         ]
-        found.append({"set": name, "columns": [t[f"paper_{c}"] for c in columns], "rows": lines})
+        found.append(
+            {"set": name, "open": name == "LRS2", "columns": [t[f"paper_{c}"] for c in columns], "rows": lines}
+        )
     return found
