@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,25 +43,19 @@ VOICES = {"en": "en-us", "ko": "ko"}
 
 
 class Studies:
-    """What the pages of raters and of the operator share. Raises BenchmarkError where the store cannot be opened."""
+    """What the pages of raters and of the operator share.
 
-    def __init__(self) -> None:
+    store  opens the store, and gives the same one again; may raise BenchmarkError
+    """
+
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._store = store
         self._lock, self._computing = threading.Lock(), threading.Lock()
-        self._opened: tuple[Store, StudyDesk] | None = None
+        self._desk: StudyDesk | None = None
         self._results: dict[str, tuple[int, float, Results]] = {}
         self._indexes: dict[str, tuple[float, dict[Stimulus, Path]]] = {}
         self._making: dict[str, subprocess.Popen] = {}
         self._spoken = secrets.token_bytes(32)
-
-    def _open(self) -> tuple[Store, StudyDesk]:
-        with self._lock:
-            if self._opened is None:
-                from resynced.desk import open_desk
-                from resynced.store import Store
-
-                store = Store()
-                self._opened = store, open_desk(store, self.data)
-            return self._opened
 
     @property
     def data(self) -> Path:
@@ -71,21 +66,22 @@ class Studies:
 
     @property
     def store(self) -> Store:
-        return self._open()[0]
+        return self._store()
 
     @property
     def desk(self) -> StudyDesk:
-        return self._open()[1]
+        with self._lock:
+            if self._desk is None:
+                from resynced.desk import open_desk
+
+                self._desk = open_desk(self._store(), self.data)
+            return self._desk
 
     def close(self) -> None:
-        """Let go of the database, and end the making of videos."""
-        with self._lock:
-            for process in self._making.values():
-                if process.poll() is None:
-                    process.terminate()
-            if self._opened is not None:
-                self._opened[0].close()
-                self._opened = None
+        """End the making of videos; it can be begun again."""
+        for process in self._making.values():
+            if process.poll() is None:
+                process.terminate()
 
     # Videos
 
@@ -160,9 +156,9 @@ class Studies:
 
     def _digits(self, name: str) -> list[int]:
         digest = hmac.new(self._spoken, name.encode(), hashlib.sha256).digest()
-        digits, least = [], list(range(10))
+        digits, others = [], list(range(10))
         for byte in digest[:DIGITS]:
-            digits.append(least.pop(byte % len(least)))
+            digits.append(others.pop(byte % len(others)))
         return digits
 
     def spoken(self, name: str, language: str) -> bytes:
