@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import math
 import re
 import secrets
 import subprocess
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from resynced.ballots import Stimulus
     from resynced.desk import StudyDesk
     from resynced.store import Store
-    from resynced.study_results import Results
+    from resynced.study_results import Agreement, Results, Votes
 
 DIGITS = 3  # spoken in a sound check
 GAP_S = 0.35  # between digits
 RATE = 24_000
 CHECK_S = 600  # a sound check is good for so long
+AGREEMENT_S = 15.0
 RESULTS_S = 60  # results of a running study are computed again after so long at the soonest
 DRAWS = 500
 WORDS = {
@@ -50,9 +52,10 @@ class Studies:
 
     def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
-        self._lock, self._computing = threading.Lock(), threading.Lock()
+        self._lock, self._computing, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
         self._desk: StudyDesk | None = None
         self._results: dict[str, tuple[int, float, Results]] = {}
+        self._votes: dict[str, tuple[float, Votes]] = {}
         self._indexes: dict[str, tuple[float, dict[Stimulus, Path]]] = {}
         self._making: dict[str, subprocess.Popen] = {}
         self._spoken = secrets.token_bytes(32)
@@ -131,20 +134,41 @@ class Studies:
     def results(self, study: str) -> Results:
         """Every statistic, computed anew once there are new votes; one computation at a time."""
         from resynced.ballots_tables import VoteRow
+        from resynced.studies import StudyError
         from resynced.study_media import measures_of
         from resynced.study_results import compute
 
-        made = self.desk.study(study)
-        with self._computing:
+        made, known = self.desk.study(study), self._results.get(study)
+        if not self._computing.acquire(blocking=False):  # who waited here would keep a thread from raters
+            if known:
+                return known[2]
+            raise StudyError("The results are being computed: reload this page in a moment.")
+        try:
             with self.desk.database.read() as connection:
                 there = select(func.count(), func.coalesce(func.max(VoteRow.id), 0)).where(VoteRow.study == study)
                 state = hash(tuple(connection.execute(there).one()))
-            known = self._results.get(study)
             if known and (known[0] == state or time.monotonic() - known[1] < RESULTS_S):
                 return known[2]
             found = compute(made, self.desk.tables(study), measures_of(self.store, made), DRAWS)
             self._results[study] = (state, time.monotonic(), found)
             return found
+        finally:
+            self._computing.release()
+
+    def agreement(self, study: str, token: str) -> Agreement:
+        """How a rater's answers stand to the others', which may be AGREEMENT_S old."""
+        from resynced.raters import rater_id
+        from resynced.study_results import own_agreement, read_votes
+
+        made = self.desk.study(study)
+        with self._reading:
+            read, everybody = self._votes.get(study, (-math.inf, None))
+            if time.monotonic() - read >= AGREEMENT_S:
+                facts = self.desk.tables(study)
+                everybody = read_votes(made, facts["ballots"], facts["votes"])
+                self._votes[study] = (time.monotonic(), everybody)
+        facts = self.desk.tables(study, token)
+        return own_agreement(read_votes(made, facts["ballots"], facts["votes"]), everybody, rater_id(token))
 
     # The sound check: which digits are spoken follows from a random name and a key that no browser has
 

@@ -11,12 +11,13 @@ from resynced.ballots import Stimulus
 from resynced.desk import open_desk
 from resynced.leaderboard import find_view, leaderboard
 from resynced.people import human
+from resynced.raters import rater_id
 from resynced.runner import video_path
 from resynced.stimuli import read_index
 from resynced.store import Store, data_folder
 from resynced.studies import StudyError
 from resynced.study_media import draft, measures_of, prepare, ready, sets_of, stimuli_of
-from resynced.study_results import own_agreement
+from resynced.study_results import own_agreement, read_votes
 from tests.helpers.made_study import SYSTEMS, kept_videos
 from tests.helpers.rows import fill, made_set, sha
 
@@ -136,9 +137,9 @@ def test_people_stand_beside_rows_once_a_study_is_published_and_has_enough_votes
     assert found == human(kept, study.set_sha256) and found[sha("secret-beta")]["share"] == 0.0
     rows = {r["system"]: r["human"] for r in leaderboard(kept, find_view(kept, "made"))["rows"]}
     assert rows["secret-alpha"] == alpha and rows["real"] is None
-    from resynced.raters import rater_id
-
-    own = own_agreement(study, desk.tables("trial"), rater_id(token))
+    alone, everybody = desk.tables("trial", token), desk.tables("trial")
+    votes = [read_votes(study, facts["ballots"], facts["votes"]) for facts in (alone, everybody)]
+    own = own_agreement(*votes, rater_id(token))
     assert (own.share, own.distance, own.ballots) == (1.0, None, 8)
     desk.withdraw(token)
     assert human(kept, study.set_sha256)[sha("secret-alpha")]["n"] == 16 * len(study.items)
