@@ -391,7 +391,7 @@ class StudyDesk:
             if row["withdrawn"]:
                 raise StudyError(WITHDRAWN)
             said = check_answer(study, answer)
-            if age < self._least and "cannot_play" not in said:
+            if age < self._least and "cannot_play" not in said and not again:  # who corrects has watched
                 raise StudyError("Please watch to the end before you answer.")
             if again:
                 last = self._last(connection, rater)
