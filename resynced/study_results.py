@@ -312,13 +312,13 @@ def own_agreement(own: Votes, everybody: Votes, rater: str) -> Agreement:
     shares, distances = [], []
     chosen = _choices([own, everybody], rater)
     for _, same in chosen.groupby(["item", "system"]):
-        own, others = same[same["rater"] == rater], same[same["rater"] != rater]
-        if len(own) and len(others):
-            shares.append((others["said"] == own["said"].iloc[0]).mean())
+        mine, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(mine) and len(others):
+            shares.append((others["said"] == mine["said"].iloc[0]).mean())
     for _, same in _joined([own.scores, everybody.scores], rater).groupby(["item", "system", "question"]):
-        own, others = same[same["rater"] == rater], same[same["rater"] != rater]
-        if len(own) and len(others):
-            distances.append(abs(own["value"].iloc[0] - others["value"].mean()))
+        mine, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(mine) and len(others):
+            distances.append(abs(mine["value"].iloc[0] - others["value"].mean()))
     return Agreement(
         float(np.mean(shares)) if shares else None,
         float(np.mean(distances)) if distances else None,
