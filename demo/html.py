@@ -108,7 +108,7 @@ def results(job: Job | None, t: Words) -> str:
         )
     figures = [_figure(t["original"], original + f'<p class="unplayable">{escape(t["unplayable"])}</p>')]
     for n, one in enumerate(made):
-        name = t["result"] if len(made) == 1 else f"{t['result']} · {one['model']}"
+        name = t["result"] if len(made) == 1 else f"{t['result']} · {model_name(one['model'], t)}"
         link = f"{base}/{one['file']}"
         sound = "" if n == 0 else "muted"
         video = f'<video src="{link}" controls playsinline preload="auto" {sound}></video>'
@@ -119,7 +119,11 @@ def results(job: Job | None, t: Words) -> str:
         f'<button type="button" class="both" data-play="{escape(t["both"])}" data-pause="{escape(t["stop_both"])}">'
         + (f"▶ {escape(t['both'])}</button>")
     )
-    return f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
+    share = (
+        f'<button type="button" class="plain share" data-share="watch/{job.shared}" data-done="{escape(t["copied"])}">'
+        f"{escape(t['share'])}</button>"
+    )
+    return f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}{share}</div>'
 
 
 def facts(job: Job | None, busy: str, t: Words) -> str:
@@ -138,6 +142,11 @@ def facts(job: Job | None, busy: str, t: Words) -> str:
         f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
         f'<p class="note">{escape(t["link"])}</p>'
     )
+
+
+def model_name(model: str, t: Words) -> str:
+    """What people call a model: a word of its strength, or the system that it follows."""
+    return t.get(f"model_{model.replace('-', '_')}", model)
 
 
 def fit(row: dict, t: Words) -> str:

@@ -267,17 +267,37 @@ def make(
                 chosen = replace(options, model=model)
                 report = sync(known, voice, out, chosen, progress=progress, cancelled=cancelled)
                 report = replace(report, warnings=[*job.facts.get("notes", []), *report.warnings])
-                results.append({"file": out.name, "model": model, "report": asdict(report) | {"out": out.name},
+                results.append({"file": out.name, "model": model, "poster": poster(out), "report": asdict(report) | {"out": out.name},
                                 "words": report.words(), "label": verdict(out)})  # fmt: skip
         except BaseException:
             old, results = results, old  # the results of before stay
             raise
         finally:
             for gone in old:
-                (jobs.folder(job.id) / gone["file"]).unlink(missing_ok=True)
+                for name in (gone["file"], gone.get("poster", "")):
+                    if name:
+                        (jobs.folder(job.id) / name).unlink(missing_ok=True)
         jobs.update(job.id, results=results)
 
     return work
+
+
+def poster(video: Path) -> str:
+    """Write a frame from the middle of a result beside it; its name, "" where it cannot be read."""
+    try:
+        info = probe(video)
+        middle = max(info.frames // 2, 0)
+        with FrameReader(info, [(middle, middle + 1)]) as reader:
+            frame = next(iter(reader), None)
+    except LipsyncError:
+        return ""
+    if frame is None:
+        return ""
+    scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+    made = video.with_suffix(".jpg")
+    cv2.imwrite(str(made), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return made.name
 
 
 def measure(jobs: JobQueue) -> Callable[..., None]:

@@ -56,13 +56,14 @@ class Flow:
             "after": gr.update(visible=bool(facts.get("results"))),
             "go": gr.update(interactive=not making),
             "again": gr.update(interactive=not making),
+            "remove": gr.update(interactive=not making, value=t["delete_busy" if making else "delete"]),
             "cancel": gr.update(visible=making or busy and not measuring),
             "watch": f"{job.view} {job.task}" if busy else "",
         }
 
     def whole(self, job: Job | None, point: str, t: Texts) -> View:
         """As `shown`, with the videos."""
-        return self.shown(job, point, t) | {"results": html.results(job, t)}
+        return self.shown(job, point, t) | {"results": html.results(job, t), "sure": gr.update(visible=False)}
 
     def empty(self, t: Texts, sentence: str = "") -> View:
         """The page without a job, and a sentence (HTML) in its status."""
@@ -160,4 +161,4 @@ class Flow:
             jobs.submit(job_id, "sync", work, address)
         except LipsyncError as error:
             return self.said(str(error))
-        return self.shown(job, options.face, t)
+        return self.shown(job, options.face, t) | {"sure": gr.update(visible=False)}

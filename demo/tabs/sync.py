@@ -133,7 +133,11 @@ def build(page: gr.Blocks, context: Context) -> None:
     with gr.Row(visible=False, equal_height=True, elem_id="after") as after:
         nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3, min_width=280)
         again = gr.Button(text("again"), elem_id="again", scale=1, size="md")
-        remove = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1, size="md")
+        remove = gr.Button(text("delete"), elem_id="delete", scale=1, size="md")
+    with gr.Row(visible=False, elem_id="sure") as sure:
+        gr.Markdown(text("delete_sure"), container=False)
+        yes = gr.Button(text("delete_yes"), variant="stop", elem_id="delete-yes", size="md", min_width=90)
+        no = gr.Button(text("delete_no"), elem_id="delete-no", size="md", min_width=90)
     watch = gr.HTML(js_on_load=static("watch.js"), elem_id="watch", visible="hidden")
 
     controls = dict(zip(OPTIONS, (model, engine, longer, shorter, start, background, pad, softness, quality, nudge),
@@ -141,7 +145,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     parts = {
         "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
         "second": second, "status": status, "results": results, "facts": facts, "after": after, "go": go,
-        "again": again, "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
+        "again": again, "remove": remove, "sure": sure, "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
         "compare": compare, "end": end, "consent": consent, "example": example_path, **controls,
     }  # fmt: skip
 
@@ -274,7 +278,9 @@ def build(page: gr.Blocks, context: Context) -> None:
     asking = [job_id, voice, consent, which, face, compare, end, *controls.values()]
     on(functools.partial(gr.on, [go.click, again.click]), make, asking)
     cancel.click(jobs.cancel, job_id, None, **PRIVATE)
-    on(remove.click, delete_all, [job_id, video, picture, voice])
+    on(remove.click, lambda: {"sure": gr.update(visible=True)})
+    on(no.click, lambda: {"sure": gr.update(visible=False)})
+    on(yes.click, delete_all, [job_id, video, picture, voice])
     on(watch.settled, settled, [job_id, face])
     on(functools.partial(page.load, js=static("opened.js")), reopen, job_id)
 

@@ -122,6 +122,32 @@ def test_only_the_link_leads_to_the_files(server):
     assert server.get(f"/jobs/{job.view}/result-1.mp4").status_code == 404
 
 
+def test_the_link_to_share_shows_the_result_and_nothing_else(server):
+    job = server.store.create()
+    folder = server.store.folder(job.id)
+    source = uploaded("clip.mp4", video)
+    tasks.store_upload(server.store, job, "source", source)
+    assert server.get(f"/watch/{job.shared}").status_code == 404  # nothing is finished yet
+    video(folder / "result-1.mp4")
+    assert tasks.poster(folder / "result-1.mp4") == "result-1.jpg"
+    assert tasks.poster(source.with_name("none.mp4")) == ""
+    one = {"file": "result-1.mp4", "poster": "result-1.jpg", "model": "m", "words": "", "report": {},
+           "label": {"labelled": True, "words": "Labelled <b>."}}  # fmt: skip
+    server.store.update(job.id, results=[one])
+    page = server.get(f"/watch/{job.shared}", headers={"Accept-Language": "ko"})
+    assert page.status_code == 200 and "립싱크 영상" in page.text and "Labelled &lt;b&gt;." in page.text
+    assert f'content="http://localhost/watch/{job.shared}/preview.jpg"' in page.text and "og:title" in page.text
+    assert "unsafe" not in page.headers["content-security-policy"] and "<script" not in page.text
+    assert job.id not in page.text and job.view not in page.text and "style=" not in page.text
+    assert server.get(f"/watch/{job.shared}/0.mp4").content == (folder / "result-1.mp4").read_bytes()
+    assert server.get(f"/watch/{job.shared}/preview.jpg").headers["content-type"] == "image/jpeg"
+    for wrong in (f"/watch/{job.shared}/1.mp4", f"/watch/{job.shared}/source", f"/watch/{job.view}", f"/watch/{job.id}",
+                  f"/jobs/{job.shared}/source", f"/jobs/{job.shared}/result-1.mp4", f"/jobs/{job.shared}/status"):  # fmt: skip
+        assert server.get(wrong).status_code == 404, wrong
+    server.store.delete(job.id)
+    assert server.get(f"/watch/{job.shared}").status_code == 404
+
+
 def test_a_page_is_never_served_from_an_upload(server):
     job = server.store.create()
     page = uploaded("page.html", lambda path: path.write_text("<h1>"))
@@ -350,12 +376,12 @@ def test_every_text_is_there_and_used():
     code = "".join(p.read_text() for p in ROOT.glob("demo/**/*.py") if "i18n" not in p.parts)
     asked = set(re.findall(r"""(?:\btext\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
-    choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in ("faces", "load", "sync", "label"))}
+    choices = {*LONGER, *voices.KINDS}
     templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
     named = set(re.findall(r"\bt\.(\w+)", templates)) - {"get"}
     assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()
-    begins = (*re.findall(r't\["(\w+_)" ~', templates), *re.findall(r't\[f"(\w+_)\{', code))
-    composed = {k for k in i18n.ENGLISH if k.startswith(begins)}
+    begins = (*re.findall(r't(?:\[|\.get\()"(\w+_)" ~', templates), *re.findall(r't(?:\[|\.get\()f"(\w+_)\{', code))
+    composed = {k for k in i18n.ENGLISH if k.startswith(begins) or k.endswith("_running")}
     unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices | named | composed}
     assert not unused
 
@@ -512,6 +538,7 @@ def test_the_flow_of_a_visitor(flow, store, monkeypatch):
     assert (state["busy"], state["task"], state["share"]) == (True, "faces", 0.0)
     view = flow.start(job_id, str(voice), Options(), None, "", t)
     assert not view["go"]["interactive"] and view["cancel"]["visible"]
+    assert not view["remove"]["interactive"] and "stop the work first" in view["remove"]["value"]
     ready.set()
     job = settle(store, job_id)
     assert flow.progress(job.view, t) == {"busy": False, "task": "sync"}
@@ -519,6 +546,7 @@ def test_the_flow_of_a_visitor(flow, store, monkeypatch):
     assert "<video" in view["results"] and view["given"]["visible"] and view["go"]["interactive"]
     settle(store, job_id)
     view = flow.settled(job_id, "", t)
+    assert view["remove"]["interactive"] and "sure" not in view  # the question stays while the sync is measured
     assert "results" not in view and view["watch"] == ""  # the videos stay, and may be playing
     assert store.get(job_id).facts["measured"] == 1
 
