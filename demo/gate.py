@@ -30,7 +30,7 @@ NAMED = "sync|faces|verify"  # endpoints of docs/api.md
 STUDY = "[a-z0-9][a-z0-9-]{0,62}"
 ROUTES = {
     "GET": [
-        r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz",
+        r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz", r"/mine",
         r"/(assets|static)/[\w@.,+/-]+",
         r"/jobs/[\w-]{32}/[\w.-]{1,100}",
         r"/watch/[\w-]{32}(/(\d\.mp4|preview\.jpg))?",

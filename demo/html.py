@@ -126,6 +126,15 @@ def results(job: Job | None, t: Words) -> str:
     return f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}{share}</div>'
 
 
+def mine(job: Job | None, t: Words) -> str:
+    """The place of the visitor's own videos, which static/mine.js fills; it notes this one when it is finished."""
+    made = job if job and job.facts.get("results") else None
+    return (
+        f'<div class="mine" hidden data-job="{made.id if made else ""}" data-view="{made.view if made else ""}" '
+        f'data-title="{escape(t["mine"])}" data-note="{escape(t["mine_note"])}" data-name="{escape(t["result"])}"></div>'
+    )
+
+
 def facts(job: Job | None, busy: str, t: Words) -> str:
     """What is said of a job's results: sync, report, label. busy: a line while the sync is being measured."""
     made = job.facts.get("results") if job else None

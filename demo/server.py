@@ -36,6 +36,7 @@ SLOTS = 500  # events of gradio that may be under way; each is short, or waits f
 SESSIONS = 300  # visitors whose page state gradio remembers
 IDLE_S = 20.0  # a connection that asks nothing for so long is closed
 DESCRIPTORS = 4096
+MOST_MINE = 12  # of one visitor's videos that are asked for at once, as in static/mine.js
 WARM_UP_S = 20.0  # that the end of the process waits for what is being loaded
 _log = logging.getLogger("lipsync.page")
 
@@ -111,6 +112,13 @@ def build(settings: Settings) -> Gate:
     def healthz() -> dict[str, str]:
         """For whoever watches the server."""
         return {"status": "ok"}
+
+    @app.get("/mine")
+    def job_views(views: str = "") -> JSONResponse:
+        """Which of these jobs have a finished video still, for static/mine.js."""
+        found = {view: jobs.viewed(view) for view in views.split(",")[:MOST_MINE]}
+        there = [view for view, job in found.items() if job is not None and job.facts.get("results")]
+        return JSONResponse(there, headers={"Cache-Control": "no-store"})
 
     @app.get("/jobs/{view}/status")
     def job_status(view: str, request: Request) -> JSONResponse:

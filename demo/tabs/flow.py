@@ -53,6 +53,7 @@ class Flow:
             ),
             "status": "" if looking else said,
             "facts": html.facts(job, line, t),
+            "mine": html.mine(job, t),
             "after": gr.update(visible=bool(facts.get("results"))),
             "go": gr.update(interactive=not making),
             "again": gr.update(interactive=not making),

@@ -138,6 +138,7 @@ def build(page: gr.Blocks, context: Context) -> None:
         gr.Markdown(text("delete_sure"), container=False)
         yes = gr.Button(text("delete_yes"), variant="stop", elem_id="delete-yes", size="md", min_width=90)
         no = gr.Button(text("delete_no"), elem_id="delete-no", size="md", min_width=90)
+    mine = gr.HTML(js_on_load=static("mine.js"), elem_id="mine")
     watch = gr.HTML(js_on_load=static("watch.js"), elem_id="watch", visible="hidden")
 
     controls = dict(zip(OPTIONS, (model, engine, longer, shorter, start, background, pad, softness, quality, nudge),
@@ -145,7 +146,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     parts = {
         "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
         "second": second, "status": status, "results": results, "facts": facts, "after": after, "go": go,
-        "again": again, "remove": remove, "sure": sure, "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
+        "again": again, "remove": remove, "sure": sure, "mine": mine, "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
         "compare": compare, "end": end, "consent": consent, "example": example_path, **controls,
     }  # fmt: skip
 

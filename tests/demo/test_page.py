@@ -144,8 +144,10 @@ def test_the_link_to_share_shows_the_result_and_nothing_else(server):
     for wrong in (f"/watch/{job.shared}/1.mp4", f"/watch/{job.shared}/source", f"/watch/{job.view}", f"/watch/{job.id}",
                   f"/jobs/{job.shared}/source", f"/jobs/{job.shared}/result-1.mp4", f"/jobs/{job.shared}/status"):  # fmt: skip
         assert server.get(wrong).status_code == 404, wrong
+    ask = f"/mine?views={job.view},{'x' * 32},{server.store.create().view}"
+    assert server.get(ask).json() == [job.view] and server.get("/mine").json() == []
     server.store.delete(job.id)
-    assert server.get(f"/watch/{job.shared}").status_code == 404
+    assert server.get(f"/watch/{job.shared}").status_code == 404 and server.get(ask).json() == []
 
 
 def test_a_page_is_never_served_from_an_upload(server):
