@@ -65,7 +65,7 @@ PAGE_POLICY = "; ".join((
     "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'", "frame-ancestors 'none'",
 ))  # fmt: skip
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"  # a visitor's file is never a page
-OWN = ("/operator/", "/pages/", "/leaderboard", "/rate/", "/studies", "/watch/")  # rendered here, without inline scripts
+OWN = ("/operator/", "/pages/", "/leaderboard", "/rate/", "/studies", "/watch/")  # made here, without inline scripts
 OWN_POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "media-src 'self' blob:",
     "connect-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'",

@@ -2,7 +2,8 @@
 
 A job is a folder `<work>/jobs/<id>/` with `job.json` beside the files. The id is its owner's key: whoever has it finds
 the job again, also while it runs and after a restart of the server. Files and progress are served under `Job.view`,
-and results also under `Job.shared`; both follow from the id but do not give it or each other away. What a lane's work is, only demo/tasks.py knows.
+results for anybody under `Job.shared`; neither gives the id or the other away. What a lane's work is, only
+demo/tasks.py knows.
 """
 
 from __future__ import annotations

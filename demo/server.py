@@ -60,7 +60,7 @@ def build(settings: Settings) -> Gate:
     from .pages import PAGES
     from .tabs import TABS, footer, open_when_asked
     from .tabs.flow import Flow
-    from .tasks import input_file, warm_up
+    from .tasks import input_file, saved_name, warm_up
     from .theme import HEAD, THEME, static
     from .uploads import Uploads, check_room, serve
 
@@ -133,17 +133,19 @@ def build(settings: Settings) -> Gate:
         """A file of a job, to whoever knows the name under which it is viewed."""
         job = jobs.viewed(view)
         path: Path | None = None
+        saved = "lipsync"
         if job is not None:
             if name == "source":
                 path = input_file(jobs, job, "source")
             elif name == "preview.jpg" or name in {one["file"] for one in job.facts.get("results", [])}:
                 path = jobs.folder(job.id) / name
+                saved = saved_name(job, name)
         if path is None or not path.is_file():
             raise HTTPException(404, "There is no such file, or it has been deleted.")
         return FileResponse(
             path,
             media_type=MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream"),
-            filename="lipsync.mp4" if download else None,
+            filename=saved if download else None,
             headers={"Cache-Control": "private, no-store"},
         )
 

@@ -66,4 +66,4 @@ def add(app: FastAPI, context: Context) -> None:
         if not 0 <= number < len(results):
             raise HTTPException(404, "There is no such video, or it has been deleted.")
         file = jobs.folder(job.id) / results[number]["file"]
-        return served(file, "video/mp4", "lipsync.mp4" if download else None)
+        return served(file, "video/mp4", f"lipsync_{results[number]['model']}.mp4" if download else None)
