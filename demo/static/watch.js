@@ -11,7 +11,7 @@ const show = (state) => {
   for (const line of document.querySelectorAll(`.say[data-live="${name}"]`)) {
     const said = line.querySelector('p'), bar = line.querySelector('.bar');
     if (said.textContent !== state.text) said.textContent = state.text;
-    bar.setAttribute('aria-label', state.stage);
+    if (state.stage) bar.setAttribute('aria-label', state.stage);
     bar.setAttribute('aria-valuenow', Math.round(100 * state.share));
     bar.firstElementChild.style.width = `${100 * state.share}%`;
   }

@@ -101,7 +101,7 @@ class Flow:
             ready = job.task == "sync" and job.state == "done"
             return {"busy": False, "task": job.task, "stage": t["ready"] if ready else ""}
         text, share = html.state(job, jobs.ahead(job.id), jobs.progress(job.id), t)
-        stage = text.partition(" · ")[0]  # what a screen reader says, once
+        stage = "" if job.task == "judge" else text.partition(" · ")[0]  # what a screen reader says, once
         return {"busy": True, "task": job.task, "text": text, "stage": stage, "share": round(share, 3)}
 
     def settled(self, job_id: str, point: str, t: Texts) -> View:
