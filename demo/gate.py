@@ -30,9 +30,10 @@ NAMED = "sync|faces|verify"  # endpoints of docs/api.md
 STUDY = "[a-z0-9][a-z0-9-]{0,62}"
 ROUTES = {
     "GET": [
-        r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz",
+        r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz", r"/mine",
         r"/(assets|static)/[\w@.,+/-]+",
         r"/jobs/[\w-]{32}/[\w.-]{1,100}",
+        r"/watch/[\w-]{32}(/(\d\.mp4|preview\.jpg))?",
         r"/gradio_api/(info|startup-events|upload_progress|queue/data)",
         r"/gradio_api/heartbeat/[\w-]{1,64}",
         rf"/gradio_api/call/({NAMED})/[\w-]{{1,64}}",
@@ -64,7 +65,7 @@ PAGE_POLICY = "; ".join((
     "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'", "frame-ancestors 'none'",
 ))  # fmt: skip
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"  # a visitor's file is never a page
-OWN = ("/operator/", "/pages/", "/leaderboard", "/rate/", "/studies")  # rendered here, without inline scripts
+OWN = ("/operator/", "/pages/", "/leaderboard", "/rate/", "/studies", "/watch/")  # made here, without inline scripts
 OWN_POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "media-src 'self' blob:",
     "connect-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'",

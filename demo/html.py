@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from html import escape
 
 from lipsync.progress import Progress
@@ -40,6 +41,19 @@ def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[st
     return said, min(progress.done / max(progress.total, 1), 1.0)
 
 
+def wrong(field: str, said: str) -> str:
+    """What is wrong with a field, by its element id; static/mark.js marks it and brings the focus there."""
+    return _line(said, kind="bad").replace("<div ", f'<div data-for="{field}" data-try="{secrets.token_hex(3)}" ', 1)
+
+
+def meets(voice_s: float, video_s: float, key: str, t: Words) -> str:
+    """What will be done with the lengths of voice and video, with a button to the options; empty for nothing."""
+    if not key:
+        return ""
+    said = t["meet"].format(voice=f"{voice_s:.1f}", video=f"{video_s:.1f}", what=t[f"meet_{key}"])
+    return f'<p class="meets">{escape(said)} <button type="button">{escape(t["change"])}</button></p>'
+
+
 def sentence(said: str, kind: str = "bad") -> str:
     """One line on its own: bad | warn | good | quiet."""
     return _line(said, kind=kind)
@@ -54,32 +68,44 @@ def _line(said: str, share: float | None = None, kind: str = "", view: str = "")
     bar = live = ""
     if share is not None:  # static/watch.js keeps it moving
         width = f"{100 * share:.1f}%"
-        bar = f'<div class="bar" role="progressbar" aria-label="{escape(said)}"><i style="width:{width}"></i></div>'
+        now = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * share:.0f}"'
+        name = escape(said.partition(" · ")[0])
+        bar = f'<div class="bar" role="progressbar" aria-label="{name}" {now}><i style="width:{width}"></i></div>'
         live = f' data-live="{view}"'
-    role = "alert" if kind == "bad" else "status"
-    return f'<div class="say {kind}" role="{role}"{live}><p>{escape(said)}</p>{bar}</div>'
+    role = ' role="alert"' if kind == "bad" else "" if live else ' role="status"'  # static/watch.js speaks live ones
+    return f'<div class="say {kind}"{role}{live}><p>{escape(said)}</p>{bar}</div>'
 
 
 def preview(job: Job | None, picked: str, t: Words) -> str:
-    """The frame with its faces as buttons; picked: an `Options.face`, of which `tasks.pick` has noted who speaks."""
+    """The frame with its faces as buttons, counted from 1; those that will speak are marked.
+
+    picked  an `Options.face`; of a point `tasks.pick` has noted who speaks. "" is the largest.
+    """
     shown = job.facts.get("preview") if job else None
     if not shown:
         return ""
     width, height, second = shown["width"], shown["height"], shown["second"]
     noted = job.facts.get("picked", {})
-    speaking = noted["numbers"] if noted.get("point") == picked else []
+    if picked in ("", "largest"):
+        speaking = shown.get("largest", [])
+    elif picked == "all":
+        speaking = [int(n) for n in shown["boxes"]]
+    else:
+        speaking = noted["numbers"] if noted.get("point") == picked else []
     buttons = []
     for number, (x0, y0, x1, y1) in shown["boxes"].items():
-        mark = " picked" if int(number) in speaking else ""
+        speaks = int(number) in speaking
+        mark = " picked" if speaks else ""
         place = (
             f"left:{100 * x0 / width:.2f}%;top:{100 * y0 / height:.2f}%;"
             f"width:{100 * (x1 - x0) / width:.2f}%;height:{100 * (y1 - y0) / height:.2f}%"
         )
         point = f"{(x0 + x1) / 2:.1f},{(y0 + y1) / 2:.1f}@{second:.3f}"
-        name = t["face_number"].format(n=number)
+        name = t["face_number"].format(n=int(number) + 1)
         buttons.append(
             f'<button type="button" class="face{mark}" style="{place}" data-face="{point}" '
-            f'aria-label="{name}" title="{name}"><b>{number}</b></button>'
+            f'aria-label="{name}" aria-pressed="{"true" if speaks else "false"}" title="{name}">'
+            f"<b>{int(number) + 1}</b></button>"
         )
     here, shots = len(shown["boxes"]), job.facts.get("shots", 1)
     if not job.facts.get("faces"):
@@ -104,22 +130,39 @@ def results(job: Job | None, t: Words) -> str:
     else:
         original = (
             f'<video src="{base}/source" poster="{base}/preview.jpg" controls muted playsinline preload="metadata" '
+            f'aria-label="{escape(t["original"])}" '
             "onerror=\"this.closest('figure').classList.add('broken')\"></video>"
         )
     figures = [_figure(t["original"], original + f'<p class="unplayable">{escape(t["unplayable"])}</p>')]
     for n, one in enumerate(made):
-        name = t["result"] if len(made) == 1 else f"{t['result']} · {one['model']}"
+        plain = model_name(one["model"], t)
+        name = t["result"] if len(made) == 1 else f"{t['result']} · {plain}"
+        id_ = one["model"] if len(made) > 1 and plain != one["model"] else ""
         link = f"{base}/{one['file']}"
         sound = "" if n == 0 else "muted"
-        video = f'<video src="{link}" controls playsinline preload="auto" {sound}></video>'
+        video = f'<video src="{link}" controls playsinline preload="auto" aria-label="{escape(name)}" {sound}></video>'
         figures.append(
-            _figure(name, video, f'<a class="plain" href="{link}?download=1" download>{escape(t["download"])}</a>')
+            _figure(name, video, f'<a class="plain" href="{link}?download=1" download>{escape(t["download"])}</a>', id_)
         )
     both = (
         f'<button type="button" class="both" data-play="{escape(t["both"])}" data-pause="{escape(t["stop_both"])}">'
         + (f"▶ {escape(t['both'])}</button>")
     )
-    return f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}</div>'
+    share = (
+        f'<button type="button" class="plain share" data-share="watch/{job.shared}" data-done="{escape(t["copied"])}">'
+        f"{escape(t['share'])}</button>"
+    )
+    return f'<div class="compare n{len(figures)}">{"".join(figures)}</div><div class="middle">{both}{share}</div>'
+
+
+def mine(job: Job | None, t: Words) -> str:
+    """The place of the visitor's own videos, which static/mine.js fills; it notes this one when it is finished."""
+    made = job if job and job.facts.get("results") else None
+    return (
+        f'<div class="mine" hidden data-job="{made.id if made else ""}" data-view="{made.view if made else ""}" '
+        f'data-title="{escape(t["mine"])}" data-note="{escape(t["mine_note"])}" data-name="{escape(t["result"])}">'
+        "</div>"
+    )
 
 
 def facts(job: Job | None, busy: str, t: Words) -> str:
@@ -138,6 +181,16 @@ def facts(job: Job | None, busy: str, t: Words) -> str:
         f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
         f'<p class="note">{escape(t["link"])}</p>'
     )
+
+
+def model_name(model: str, t: Words) -> str:
+    """What people call a model: a word of its strength, or the system that it follows."""
+    return t.get(model_key(model), model)
+
+
+def model_key(model: str) -> str:
+    """The key of a model's plain name."""
+    return f"model_{model.replace('-', '_')}"
 
 
 def fit(row: dict, t: Words) -> str:
@@ -207,5 +260,6 @@ def label_kind(found: dict) -> str:
     return "good" if found["labelled"] else kinds.get(found.get("status", ""), "warn")
 
 
-def _figure(name: str, inner: str, link: str = "") -> str:
-    return f"<figure><figcaption><span>{escape(name)}</span>{link}</figcaption>{inner}</figure>"
+def _figure(name: str, inner: str, link: str = "", id_: str = "") -> str:
+    small = f" <small>{escape(id_)}</small>" if id_ else ""
+    return f"<figure><figcaption><span>{escape(name)}{small}</span>{link}</figcaption>{inner}</figure>"

@@ -2,7 +2,8 @@
 
 A job is a folder `<work>/jobs/<id>/` with `job.json` beside the files. The id is its owner's key: whoever has it finds
 the job again, also while it runs and after a restart of the server. Files and progress are served under `Job.view`,
-which follows from the id but does not give it away. What a lane's work is, only demo/tasks.py knows.
+results for anybody under `Job.shared`; neither gives the id or the other away. What a lane's work is, only
+demo/tasks.py knows.
 """
 
 from __future__ import annotations
@@ -76,7 +77,15 @@ class Job:
     @property
     def view(self) -> str:
         """The name under which its files and progress are served: gives no right to change or delete them."""
-        return base64.urlsafe_b64encode(hashlib.sha256(f"view {self.id}".encode()).digest()).decode()[:32]
+        return self._name("view")
+
+    @property
+    def shared(self) -> str:
+        """The name under which anybody may be shown its results: gives no right to its source, files or progress."""
+        return self._name("share")
+
+    def _name(self, right: str) -> str:
+        return base64.urlsafe_b64encode(hashlib.sha256(f"{right} {self.id}".encode()).digest()).decode()[:32]
 
 
 Work = Callable[[Job, Callable[[Progress], None], Callable[[], bool]], None]
@@ -213,6 +222,7 @@ class JobQueue:
         self.memory = Memory()  # what is costly to find again and too large for JSON; gone with its job
         self._jobs = self._read_all()
         self._views = {job.view: job.id for job in self._jobs.values()}
+        self._shared = {job.shared: job.id for job in self._jobs.values()}
         self._threads = [
             threading.Thread(target=self._serve, args=(name,), daemon=True, name=f"lane-{name}")
             for name in LANE_NAMES
@@ -236,7 +246,7 @@ class JobQueue:
             raise InputError(UNWRITABLE) from error
         with self._lock:
             self._ages.touch(job.id, now)
-            self._jobs[job.id], self._views[job.view] = job, job.id
+            self._jobs[job.id], self._views[job.view], self._shared[job.shared] = job, job.id, job.id
         return job
 
     def get(self, job_id: object) -> Job | None:
@@ -248,6 +258,10 @@ class JobQueue:
     def viewed(self, view: str) -> Job | None:
         """The job whose files are served under this name."""
         return self.get(self._views.get(view))
+
+    def shared(self, name: str) -> Job | None:
+        """The job whose results are shown to anybody under this name."""
+        return self.get(self._shared.get(name))
 
     def latest(self, task: str) -> Job | None:
         """The job that is busy with a task, else the one that was last."""
@@ -473,6 +487,7 @@ class JobQueue:
         self.memory.pop(job.id)
         self._progress.pop(job.id, None)
         self._views.pop(job.view, None)
+        self._shared.pop(job.shared, None)
         shutil.rmtree(self.folder(job.id), ignore_errors=True)
 
     def _read_all(self) -> dict[str, Job]:

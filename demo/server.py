@@ -36,6 +36,7 @@ SLOTS = 500  # events of gradio that may be under way; each is short, or waits f
 SESSIONS = 300  # visitors whose page state gradio remembers
 IDLE_S = 20.0  # a connection that asks nothing for so long is closed
 DESCRIPTORS = 4096
+MOST_MINE = 12  # of one visitor's videos that are asked for at once, as in static/mine.js
 WARM_UP_S = 20.0  # that the end of the process waits for what is being loaded
 _log = logging.getLogger("lipsync.page")
 
@@ -59,7 +60,7 @@ def build(settings: Settings) -> Gate:
     from .pages import PAGES
     from .tabs import TABS, footer, open_when_asked
     from .tabs.flow import Flow
-    from .tasks import input_file, warm_up
+    from .tasks import input_file, saved_name, warm_up
     from .theme import HEAD, THEME, static
     from .uploads import Uploads, check_room, serve
 
@@ -113,6 +114,13 @@ def build(settings: Settings) -> Gate:
         """For whoever watches the server."""
         return {"status": "ok"}
 
+    @app.get("/mine")
+    def job_views(views: str = "") -> JSONResponse:
+        """Which of these jobs have a finished video still, for static/mine.js."""
+        found = {view: jobs.viewed(view) for view in views.split(",")[:MOST_MINE]}
+        there = [view for view, job in found.items() if job is not None and job.facts.get("results")]
+        return JSONResponse(there, headers={"Cache-Control": "no-store"})
+
     @app.get("/jobs/{view}/status")
     def job_status(view: str, request: Request) -> JSONResponse:
         """How a job stands, for static/watch.js."""
@@ -126,17 +134,19 @@ def build(settings: Settings) -> Gate:
         """A file of a job, to whoever knows the name under which it is viewed."""
         job = jobs.viewed(view)
         path: Path | None = None
+        saved = "lipsync"
         if job is not None:
             if name == "source":
                 path = input_file(jobs, job, "source")
             elif name == "preview.jpg" or name in {one["file"] for one in job.facts.get("results", [])}:
                 path = jobs.folder(job.id) / name
+                saved = saved_name(job, name)
         if path is None or not path.is_file():
             raise HTTPException(404, "There is no such file, or it has been deleted.")
         return FileResponse(
             path,
             media_type=MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream"),
-            filename="lipsync.mp4" if download else None,
+            filename=saved if download else None,
             headers={"Cache-Control": "private, no-store"},
         )
 

@@ -123,18 +123,20 @@ def smaller_picture(jobs: JobQueue, job: Job, info: VideoInfo, settings: Setting
 
 
 def check_voice(path: Path, settings: Settings) -> VideoInfo:
-    """Probe a visitor's voice against the limits. Raises InputError."""
+    """Probe a visitor's voice against the limits; its length is what was heard of it. Raises InputError."""
     _check_size(path, settings)
     info = probe(path)
     if not info.has_audio:
         raise InputError(f"{path.name} holds no sound: a voice is needed.")
     _check_length(path, info.duration_s, settings)
-    _check_sound(path, settings)
-    return info
+    return replace(info, duration_s=_heard(path, settings))
 
 
-def _check_sound(path: Path, settings: Settings) -> None:
-    """Hear a voice as far as the limit: a browser's recording states no length, and a sound may outlast its picture."""
+def _heard(path: Path, settings: Settings) -> float:
+    """Seconds of a voice, heard as far as the limit: a browser's recording states no length.
+
+    A sound may also outlast its picture.
+    """
     heard_s = 0.0
     with SoundReader(path, 16_000, 1) as reader:
         for samples in reader:
@@ -144,6 +146,7 @@ def _check_sound(path: Path, settings: Settings) -> None:
                     f"The sound of {path.name} is longer than the {settings.max_seconds:g} s that this page takes. "
                     "Cut it and try again."
                 )
+    return heard_s
 
 
 def _check_size(path: Path, settings: Settings) -> None:
@@ -222,6 +225,7 @@ def show(jobs: JobQueue, job: Job, clip: Clip, second: float) -> None:
     jobs.update(
         job.id,
         preview={"second": float(index / info.fps), "width": info.width, "height": info.height, "boxes": boxes,
+                 "largest": [t.number for t in choose(faces, "largest", None, info.fps)] if boxes else [],
                  "version": secrets.token_hex(4)},
     )  # fmt: skip
 
@@ -267,17 +271,51 @@ def make(
                 chosen = replace(options, model=model)
                 report = sync(known, voice, out, chosen, progress=progress, cancelled=cancelled)
                 report = replace(report, warnings=[*job.facts.get("notes", []), *report.warnings])
-                results.append({"file": out.name, "model": model, "report": asdict(report) | {"out": out.name},
-                                "words": report.words(), "label": verdict(out)})  # fmt: skip
+                results.append(
+                    {
+                        "file": out.name,
+                        "model": model,
+                        "poster": poster(out),
+                        "report": asdict(report) | {"out": out.name},
+                        "words": report.words(),
+                        "label": verdict(out),
+                    }
+                )
         except BaseException:
             old, results = results, old  # the results of before stay
             raise
         finally:
             for gone in old:
-                (jobs.folder(job.id) / gone["file"]).unlink(missing_ok=True)
+                for name in (gone["file"], gone.get("poster", "")):
+                    if name:
+                        (jobs.folder(job.id) / name).unlink(missing_ok=True)
         jobs.update(job.id, results=results)
 
     return work
+
+
+def saved_name(job: Job, file: str) -> str:
+    """The name under which a job's result is downloaded: CLIP_MODEL.mp4."""
+    model = next((one.get("model", "") for one in job.facts.get("results", []) if one["file"] == file), "")
+    return "_".join(filter(None, [Path(job.facts.get("source", "lipsync")).stem, model])) + Path(file).suffix
+
+
+def poster(video: Path) -> str:
+    """Write a frame from the middle of a result beside it; its name, "" where it cannot be read."""
+    try:
+        info = probe(video)
+        middle = max(info.frames // 2, 0)
+        with FrameReader(info, [(middle, middle + 1)]) as reader:
+            frame = next(iter(reader), None)
+    except LipsyncError:
+        return ""
+    if frame is None:
+        return ""
+    scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+    made = video.with_suffix(".jpg")
+    cv2.imwrite(str(made), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return made.name
 
 
 def measure(jobs: JobQueue) -> Callable[..., None]:

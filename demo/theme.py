@@ -35,12 +35,5 @@ def static(name: str) -> str:
     return (_STATIC / name).read_text(encoding="utf-8")
 
 
-# Gradio moves the rules of @media below its content; what is around that needs a style of its own.
-HEAD = """
-<style>
-@media (max-width: 640px) {
-  .gradio-container { padding: 6px 14px 32px !important; }
-  .gradio-container > .main { padding: 0 !important; }
-}
-</style>
-"""
+# Gradio prefixes the rules of page.css and moves them below its content; what is around that has a style of its own.
+HEAD = f"<style>\n{static('around.css')}</style>"

@@ -89,7 +89,7 @@ class Options:
         refuse="A longer voice can be met by {choices}, not by {value!r}.",
     )
     shorter: str = option(
-        "cut",
+        "keep",
         "voice shorter than the video: cut the video, or keep it to its end",
         "time and sound",
         choices=SHORTER,

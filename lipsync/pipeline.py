@@ -34,7 +34,7 @@ from .label.stamp import Stamp
 from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoWriter, read_sound, sound_notes
 from .media.reader import ahead as frames_ahead
-from .media.timeline import SOUND_RATE, Timeline, plan, sound
+from .media.timeline import SOUND_RATE, Timeline, meeting, plan, sound
 from .models.base import LipSyncModel, open_model
 from .options import Options
 from .progress import Monitor, Progress
@@ -142,6 +142,9 @@ def sync(
         label="visible stamp, " * options.visible_label + "watermark, " * options.watermark + "signature",
         warnings=warnings,
         missed_ranges=runs(missed),
+        voice_seconds=round(seconds, 3),
+        video_seconds=0.0 if info.is_still else round(float(faces.frames / info.fps), 3),
+        meeting="" if info.is_still else meeting(seconds, float(faces.frames / info.fps), options),
         frames_bridged=int((synced & _bridged(chosen, faces.frames)[timeline.indices]).sum()),
     )
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from .media.timeline import MEETINGS
+
 
 @dataclass(frozen=True)
 class Report:
@@ -30,6 +32,9 @@ class Report:
     label: str
     warnings: list[str] = field(default_factory=list)
     missed_ranges: list[tuple[int, int]] = field(default_factory=list)  # of passed_ranges, those that have the voice
+    voice_seconds: float = 0.0
+    video_seconds: float = 0.0  # of the source
+    meeting: str = ""  # how their lengths met: a key of media.timeline.MEETINGS, "" where they are the same
     frames_bridged: int = 0  # of frames_synced, those in which the face was not found but taken from its neighbours
 
     def save(self, path: Path) -> None:
@@ -45,6 +50,8 @@ class Report:
             f"{self.shots} shot{'s' if self.shots != 1 else ''}). It took {self.total_seconds:.1f} s, "
             f"{speed:.0f} frames a second, with {self.model} on {self.engine}."
         )
+        if self.meeting:
+            text += f" Voice {self.voice_seconds:.1f} s, video {self.video_seconds:.1f} s: {MEETINGS[self.meeting]}."
         if self.frames_passed:
             text += f" {self.frames_passed} frames passed through untouched: {self._passed()}."
         if self.frames_bridged:

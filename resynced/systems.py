@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lipsync.checkpoints import registry
@@ -29,7 +29,8 @@ from .records import BenchmarkError, BenchmarkSet, Pair, System
 
 TIERS = ("ours", "reproduced", "self-reported")
 MOST_NAME = 80
-LIKE_THE_ENGINE, AS_IT_IS = Options(), Options(longer="cut", shorter="keep")
+# What is scored is as long as its voice.
+LIKE_THE_ENGINE, AS_IT_IS = Options(shorter="cut"), Options(longer="cut", shorter="keep")
 # What an outside command is not told of: this program's own database, keys and passwords.
 SECRET = ("PASSWORD", "SECRET", "TOKEN", "DATABASE_URL", "_KEY", "KEYS", "CREDENTIAL")
 
@@ -46,7 +47,7 @@ class ModelSystem(System):
     """
 
     def __init__(self, model: str | None = None, options: Options | None = None, name: str | None = None) -> None:
-        fields = asdict(options or Options())
+        fields = asdict(options or LIKE_THE_ENGINE)
         self.options = Options(**fields | ({"model": model} if model else {}))
         self.name = _name(name or self.options.model)
         self.weights_sha256 = registry.sha256(self.options.model)
@@ -265,7 +266,7 @@ def open_system(word: str) -> System:
     if len(path.parts) > 1:
         raise BenchmarkError(f"There is no folder {word}: name a model, a folder of outputs, or a .toml of a command.")
     options = _options(rest) if colon else {}
-    return ModelSystem(name, Options(**options), f"{name} ({rest})" if rest else None)
+    return ModelSystem(name, replace(LIKE_THE_ENGINE, **options), f"{name} ({rest})" if rest else None)
 
 
 def _options(said: str) -> dict[str, object]:

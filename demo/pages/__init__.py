@@ -1,6 +1,6 @@
 """Pages with an address of their own, rendered here without gradio: each a module with add(app, context)."""
 
-from .. import operator
+from .. import operator, watch
 from . import frame, leaderboard, rating, studies
 
-PAGES = (frame, operator, leaderboard, rating, studies)
+PAGES = (frame, operator, leaderboard, rating, studies, watch)

@@ -23,6 +23,7 @@ FILES = {
     "rate.css": "text/css",
     "rate.js": "text/javascript",
     "studies.css": "text/css",
+    "watch.css": "text/css",
 }  # of static/, as /pages/NAME
 
 

@@ -3,6 +3,13 @@ watch('value', () => {
   if (element.querySelector('video')) element.scrollIntoView({behavior: 'smooth', block: 'nearest'});
 });
 element.addEventListener('click', (event) => {
+  const share = event.target.closest('.share');
+  if (share) {
+    const address = new URL(share.dataset.share, location.origin + location.pathname).href;
+    const copied = navigator.clipboard ? navigator.clipboard.writeText(address) : Promise.reject();
+    copied.then(() => { share.textContent = share.dataset.done; }, () => window.prompt(share.textContent, address));
+    return;
+  }
   const button = event.target.closest('.both');
   if (!button) return;
   const videos = [...element.querySelectorAll('video')];

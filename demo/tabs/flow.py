@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from lipsync.errors import LipsyncError
+from lipsync.media.timeline import meeting
 from lipsync.options import Options
 
 from .. import html, tasks
@@ -24,6 +25,9 @@ View = dict[str, Any]
 # What belongs to one clip, consent to use its face included, does not go over to the next.
 AFRESH: View = {"face": "largest", "which": "largest", "start": 0, "end": 0, "nudge": 0, "consent": False}
 Texts = dict[str, str]
+# What stands beside each field once it was wrong, by the id of the field that is marked.
+FIELDS = {"face": "giving", "voice": "voice", "consent": "consent", "options": "part", "pick": "preview"}
+MENDED: View = {f"said_{name}": "" for name in FIELDS}
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Flow:
         looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
         facts = job.facts if job else {}
         moves = bool(facts.get("preview")) and not facts.get("still")
+        faceless = job is not None and not busy and (facts.get("faces") == 0 or looking and job.state == "failed")
         line = html.live(job, *html.state(job, 0, jobs.progress(job.id), t)) if busy and measuring else ""
         return {
             "giving": gr.update(visible=job is None),
@@ -53,24 +58,38 @@ class Flow:
             ),
             "status": "" if looking else said,
             "facts": html.facts(job, line, t),
+            "mine": html.mine(job, t),
             "after": gr.update(visible=bool(facts.get("results"))),
-            "go": gr.update(interactive=not making),
-            "again": gr.update(interactive=not making),
+            "go": gr.update(interactive=not (making or faceless), value=t["go_no_face" if faceless else "go"]),
+            "again": gr.update(interactive=not (making or faceless)),
+            "remove": gr.update(interactive=not making, value=t["delete_busy" if making else "delete"]),
             "cancel": gr.update(visible=making or busy and not measuring),
             "watch": f"{job.view} {job.task}" if busy else "",
         }
 
     def whole(self, job: Job | None, point: str, t: Texts) -> View:
         """As `shown`, with the videos."""
-        return self.shown(job, point, t) | {"results": html.results(job, t)}
+        return self.shown(job, point, t) | {"results": html.results(job, t), "sure": gr.update(visible=False)}
 
     def empty(self, t: Texts, sentence: str = "") -> View:
         """The page without a job, and a sentence (HTML) in its status."""
-        return self.whole(None, "", t) | AFRESH | {"job": "", "status": sentence}
+        return self.whole(None, "", t) | AFRESH | MENDED | {"job": "", "status": sentence, "meeting": ""}
 
     def said(self, sentence: str) -> View:
         """A sentence for the status; all else stays."""
         return {"status": html.sentence(sentence)}
+
+    def wrong(self, field: str, sentence: str) -> View:
+        """A sentence beside the field that it is about (a key of FIELDS); what was said of others goes."""
+        return MENDED | {f"said_{field}": html.wrong(FIELDS[field], sentence)}
+
+    def meets(self, job_id: str, heard: View, options: Options, t: Texts) -> View:
+        """What will be done with the lengths of voice and video, once both are known."""
+        job = self.context.jobs.get(job_id)
+        voice_s, video_s = heard.get("seconds", 0.0), job.facts.get("seconds", 0.0) if job else 0.0
+        if not voice_s or not video_s:
+            return {"meeting": ""}
+        return {"meeting": html.meets(voice_s, video_s, meeting(voice_s, video_s, options), t)}
 
     def progress(self, view: str, t: Texts) -> dict[str, Any] | None:
         """How the job of a view stands, for static/watch.js; None where there is none."""
@@ -79,9 +98,11 @@ class Flow:
         if job is None:
             return None
         if not job.busy:
-            return {"busy": False, "task": job.task}
+            ready = job.task == "sync" and job.state == "done"
+            return {"busy": False, "task": job.task, "stage": t["ready"] if ready else ""}
         text, share = html.state(job, jobs.ahead(job.id), jobs.progress(job.id), t)
-        return {"busy": True, "task": job.task, "text": text, "share": round(share, 3)}
+        stage = "" if job.task == "judge" else text.partition(" · ")[0]  # what a screen reader says, once
+        return {"busy": True, "task": job.task, "text": text, "stage": stage, "share": round(share, 3)}
 
     def settled(self, job_id: str, point: str, t: Texts) -> View:
         """A job's task ended or changed. Once its video is there, whoever asked for it, its sync is measured."""
@@ -122,10 +143,10 @@ class Flow:
         except LipsyncError as error:
             if job is not None:
                 jobs.delete(job.id)
-            return self.said(str(error))
+            return self.wrong("face", str(error))
         self.leave(old)
         jobs.update(job.id, uploads=[path])
-        return self.whole(job, "", t) | {"job": job.id} | AFRESH
+        return self.whole(job, "", t) | {"job": job.id, "meeting": "", "said_face": "", "said_pick": ""} | AFRESH
 
     async def show(self, job_id: str, second: float, point: str, address: str, t: Texts) -> View:
         """Show another frame of a job's source; its faces are looked for again where they were forgotten."""
@@ -149,7 +170,7 @@ class Flow:
         jobs = self.context.jobs
         job = jobs.get(job_id)
         if job is None:
-            return self.said(t["need_source"])
+            return self.wrong("face", t["need_source"])
         if not job.busy and job.state == "failed" and "preview" not in job.facts:
             return {}  # why nothing can be made of this clip is on the screen
         uploads = {*job.facts.get("uploads", []), *([voice] if voice else [])}
@@ -160,4 +181,4 @@ class Flow:
             jobs.submit(job_id, "sync", work, address)
         except LipsyncError as error:
             return self.said(str(error))
-        return self.shown(job, options.face, t)
+        return self.shown(job, options.face, t) | MENDED | {"sure": gr.update(visible=False)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from lipsync.options import ENGINES, LONGER, SHORTER, Options, bounds
 
 from .. import html, tasks
 from ..context import Context
-from ..i18n import text, texts_for
+from ..i18n import ENGLISH, text, texts_for
 from ..jobs import Job, JobQueue
 from ..theme import static
 from ..uploads import delete, new_path, serve_copy, uploaded
@@ -34,6 +34,7 @@ PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private
 DEFAULT = Options()
 # Gradio asks a camera for the most it can give, which is slow to film and more than a video here may have.
 CAMERA = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 1280}, "height": {"ideal": 720}}})
+QUALITIES = {"quality_small": 26, "quality_good": DEFAULT.quality, "quality_best": 12}  # x264 crf
 OPTIONS = ("model", "engine", "longer", "shorter", "start", "background", "pad", "softness", "quality", "nudge")
 
 
@@ -41,8 +42,11 @@ def build(page: gr.Blocks, context: Context) -> None:
     """Lay the tab out and wire it."""
     flow, jobs = Flow(context), context.jobs
     models = list(tasks.models())
-    face, example_path = gr.State("largest"), gr.State("")
+    face, example_path, heard = gr.State("largest"), gr.State(""), gr.State({})
     job_id = gr.Textbox(visible="hidden", elem_id="job")
+
+    def said(field: str) -> gr.HTML:
+        return gr.HTML(js_on_load=static("mark.js"), elem_id=f"said-{field}", elem_classes="said")
 
     with gr.Row():
         with gr.Column(elem_classes="step"):
@@ -66,8 +70,10 @@ def build(page: gr.Blocks, context: Context) -> None:
                         text("example_picture"), size="sm", min_width=90, elem_id="example-picture"
                     )
                     example_video = gr.Button(text("example_video"), size="sm", min_width=90, elem_id="example-video")
+            said_face = said("face")
             with gr.Column(visible=False, elem_id="given") as given:
                 preview = gr.HTML(js_on_load=static("pick.js"), elem_id="preview")
+                said_pick = said("pick")
                 second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
                 another = gr.Button(text("another"), size="sm", elem_id="another")
         with gr.Column(elem_classes="step"):
@@ -80,6 +86,7 @@ def build(page: gr.Blocks, context: Context) -> None:
                 elem_id="voice",
                 buttons=["download"],
             )
+            said_voice = said("voice")
             with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
                 if voices.can_speak():
                     words = gr.Textbox(
@@ -98,18 +105,23 @@ def build(page: gr.Blocks, context: Context) -> None:
 
     with gr.Column(elem_classes="step"):
         gr.Markdown(text("step_make"))
+        meeting = gr.HTML(js_on_load=static("change.js"), elem_id="meeting")
         consent = gr.Checkbox(label=text("consent"), show_label=False, elem_id="consent")
-        with gr.Accordion(text("options"), open=False, elem_id="options"):
+        said_consent = said("consent")
+        with gr.Accordion(text("options"), open=False, elem_id="options") as options_fold:
+            gr.Markdown(text("options_who"))
             with gr.Row():
                 which = gr.Radio(
                     [(text(k), k) for k in ("largest", "all", "picked")], value="largest", label=text("which")
                 )
-                model = gr.Dropdown(models, value=models[0] if models else None, label=text("model"))
+                model = gr.Dropdown(
+                    [(_model(m), m) for m in models], value=models[0] if models else None, label=text("model")
+                )
                 compare = gr.Dropdown(
-                    [(text("none"), ""), *models], value="", label=text("compare"), visible=len(models) > 1,
-                    elem_id="compare",
+                    [(text("none"), ""), *((_model(m), m) for m in models[1:])], value="", label=text("compare"),
+                    visible=len(models) > 1, elem_id="compare",
                 )  # fmt: skip
-                engine = gr.Dropdown([(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine"))
+            gr.Markdown(text("options_length"))
             with gr.Row():
                 longer = gr.Dropdown([(text(k), k) for k in LONGER], value=DEFAULT.longer, label=text("longer"))
                 names = {"cut": "cut_video", "keep": "keep"}
@@ -117,13 +129,20 @@ def build(page: gr.Blocks, context: Context) -> None:
                     [(text(names[k]), k) for k in SHORTER], value=DEFAULT.shorter, label=text("shorter")
                 )
             with gr.Row():
-                start = gr.Number(0, label=text("start"), step=0.1)
-                end = gr.Number(0, label=text("end"), step=0.1)
+                with gr.Row(elem_id="part"):
+                    start = gr.Number(0, label=text("start"), step=0.1, min_width=120)
+                    end = gr.Number(0, label=text("end"), step=0.1, min_width=120)
                 background = gr.Slider(*bounds("background"), DEFAULT.background, step=0.05, label=text("background"))
+            gr.Markdown(text("options_expert"))
+            with gr.Row():
+                quality = gr.Dropdown(
+                    [(text(k), v) for k, v in QUALITIES.items()], value=DEFAULT.quality, label=text("quality")
+                )
+                engine = gr.Dropdown([(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine"))
             with gr.Row():
                 pad = gr.Slider(*bounds("pad"), DEFAULT.pad, step=0.01, label=text("pad"))
                 softness = gr.Slider(*bounds("softness"), DEFAULT.softness, step=0.01, label=text("softness"))
-                quality = gr.Slider(10, 40, DEFAULT.quality, step=1, label=text("quality"))
+        said_options = said("options")
         go = gr.Button(text("go"), variant="primary", elem_id="go")
         status = gr.HTML(elem_id="status")
         cancel = gr.Button(text("cancel"), size="sm", visible=False, elem_id="cancel")
@@ -133,7 +152,12 @@ def build(page: gr.Blocks, context: Context) -> None:
     with gr.Row(visible=False, equal_height=True, elem_id="after") as after:
         nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3, min_width=280)
         again = gr.Button(text("again"), elem_id="again", scale=1, size="md")
-        remove = gr.Button(text("delete"), variant="stop", elem_id="delete", scale=1, size="md")
+        remove = gr.Button(text("delete"), elem_id="delete", scale=1, size="md")
+    with gr.Row(visible=False, elem_id="sure") as sure:
+        gr.Markdown(text("delete_sure"), container=False)
+        yes = gr.Button(text("delete_yes"), variant="stop", elem_id="delete-yes", size="md", min_width=90)
+        no = gr.Button(text("delete_no"), elem_id="delete-no", size="md", min_width=90)
+    mine = gr.HTML(js_on_load=static("mine.js"), elem_id="mine")
     watch = gr.HTML(js_on_load=static("watch.js"), elem_id="watch", visible="hidden")
 
     controls = dict(zip(OPTIONS, (model, engine, longer, shorter, start, background, pad, softness, quality, nudge),
@@ -141,8 +165,12 @@ def build(page: gr.Blocks, context: Context) -> None:
     parts = {
         "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
         "second": second, "status": status, "results": results, "facts": facts, "after": after, "go": go,
-        "again": again, "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
-        "compare": compare, "end": end, "consent": consent, "example": example_path, **controls,
+        "again": again, "remove": remove, "sure": sure, "mine": mine,
+        "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
+        "compare": compare, "end": end, "consent": consent, "example": example_path,
+        "heard": heard, "meeting": meeting, "options_fold": options_fold, "said_face": said_face,
+        "said_pick": said_pick, "said_voice": said_voice, "said_consent": said_consent, "said_options": said_options,
+        **controls,
     }  # fmt: skip
 
     # handlers: each returns updates by the names in `parts`
@@ -167,19 +195,21 @@ def build(page: gr.Blocks, context: Context) -> None:
 
         return fill
 
-    async def show_second(at: float, job: str, point: str, request: gr.Request) -> View:
-        return await flow.show(job, at, point, _address(request), texts_for(request))
+    async def show_second(at: float, job: str, choice: str, point: str, request: gr.Request) -> View:
+        return await flow.show(job, at, point if choice == "picked" else choice, _address(request), texts_for(request))
 
     def pick(event: gr.EventData, job: str, request: gr.Request) -> View:
         point = str(event.face)
         try:
             tasks.pick(jobs, job, point)
         except LipsyncError as error:
-            return flow.said(str(error))
-        return {"face": point, "which": "picked", "preview": html.preview(jobs.get(job), point, texts_for(request))}
+            return flow.wrong("pick", str(error))
+        shown = html.preview(jobs.get(job), point, texts_for(request))
+        return {"face": point, "which": "picked", "said_pick": "", "preview": shown}
 
     def unpick(choice: str, job: str, chosen: str, request: gr.Request) -> View:
-        return {"preview": html.preview(jobs.get(job), chosen if choice == "picked" else "", texts_for(request))}
+        shown = html.preview(jobs.get(job), chosen if choice == "picked" else choice, texts_for(request))
+        return {"preview": shown, "said_pick": ""}
 
     async def say(words: str, tongue: str, sort: str) -> str:
         return await _or_toast(context, lambda: voices.speak(words, tongue, sort, new_path("spoken.wav")))
@@ -198,26 +228,49 @@ def build(page: gr.Blocks, context: Context) -> None:
             delete([path])
 
     def make(
-        job: str, sound: str | None, agreed: bool, choice: str, point: str, second_model: str, until: float | None,
-        request: gr.Request, *values: Any,
+        job: str, sound: str | None, known: View, agreed: bool, choice: str, point: str, second_model: str,
+        until: float | None, request: gr.Request, *values: Any,
     ) -> View:  # fmt: skip
         t = texts_for(request)
         found = jobs.get(job)
-        problem = (
-            "need_source" if found is None
-            else "need_voice" if not sound and not found.facts.get("voice")
-            else "need_consent" if not agreed
-            else "need_pick" if choice == "picked" and "@" not in point
-            else None
-        )  # fmt: skip
-        if problem:
-            return flow.said(t[problem])
-        chosen = {name: value for name, value in zip(OPTIONS, values, strict=True) if value is not None}
+        if found is None:
+            return flow.wrong("face", t["need_source"])
+        if not sound and not found.facts.get("voice"):
+            return flow.wrong("voice", t["need_voice"])
+        if sound and known.get("path") == sound and known.get("error"):
+            return flow.wrong("voice", known["error"])
+        if choice == "picked" and "@" not in point:
+            return flow.wrong("pick", t["need_pick"])
         try:
-            options = Options(face=point if choice == "picked" else choice, end=until or None, **chosen)
+            options = asked(point if choice == "picked" else choice, until, values)
         except (LipsyncError, TypeError) as error:
-            return flow.said(str(error) if isinstance(error, LipsyncError) else t["need_numbers"])
+            sentence = str(error) if isinstance(error, LipsyncError) else t["need_numbers"]
+            return flow.wrong("options", sentence) | {"options_fold": gr.update(open=True)}
+        if not agreed:
+            return flow.wrong("consent", t["need_consent"])
         return flow.start(job, sound, options, second_model or None, _address(request), t)
+
+    async def hear(sound: str | None, job: str, until: float | None, request: gr.Request, *values: Any) -> View:
+        """A voice was given or taken away: it is checked at once, as the face is."""
+        known: View = {"path": sound}
+        if sound:
+            try:
+                info = await context.voices.run(lambda: tasks.check_voice(uploaded(sound), context.settings))
+                known["seconds"] = info.duration_s
+            except LipsyncError as error:
+                known["error"] = str(error)
+        view = flow.wrong("voice", known["error"]) if "error" in known else {"said_voice": ""}
+        return {"heard": known} | view | meet(known, job, until, request, *values)
+
+    def meet(known: View, job: str, until: float | None, request: gr.Request, *values: Any) -> View:
+        try:
+            options = asked("largest", until, values)
+        except (LipsyncError, TypeError):
+            return {"meeting": ""}
+        return flow.meets(job, known, options, texts_for(request))
+
+    def others(name: str, second_model: str, request: gr.Request) -> View:
+        return {"compare": _compared(models, name, second_model, texts_for(request))}
 
     def delete_all(job: str, film: str | None, still: str | None, sound: str | None, request: gr.Request) -> View:
         found = jobs.get(job)
@@ -232,12 +285,14 @@ def build(page: gr.Blocks, context: Context) -> None:
         t, found = texts_for(request), jobs.get(wanted)
         if found is None:
             return flow.empty(t, html.sentence(t["gone"], "quiet") if wanted else "")
-        asked = asked_before(found)
-        view = flow.settled(found.id, asked["face"], t) | flow.whole(found, asked["face"], t)
-        return view | asked | {"job": found.id, "voice": served_voice(jobs, found)}
+        before = asked_before(found)
+        view = flow.settled(found.id, before["face"], t) | flow.whole(found, before["face"], t)
+        before["compare"] = _compared(models, before.get("model", DEFAULT.model), before["compare"], t)
+        before["quality"] = min(QUALITIES.values(), key=lambda q: abs(q - before.get("quality", DEFAULT.quality)))
+        return view | before | {"job": found.id, "voice": served_voice(jobs, found)}
 
-    def settled(job: str, point: str, request: gr.Request) -> View:
-        return flow.settled(job, point, texts_for(request))
+    def settled(job: str, choice: str, point: str, request: gr.Request) -> View:
+        return flow.settled(job, point if choice == "picked" else choice, texts_for(request))
 
     # wiring
 
@@ -265,17 +320,26 @@ def build(page: gr.Blocks, context: Context) -> None:
         on(on(button.click, example(kind_given, spoken)).then, take, [example_path, job_id])
     job_id.change(fn=None, inputs=job_id, js=static("link.js"), api_visibility="private")
     on(another.click, take_none, job_id)
-    on(second.release, show_second, [second, job_id, face])
+    on(second.release, show_second, [second, job_id, which, face])
     on(preview.pick, pick, job_id)
     on(which.input, unpick, [which, job_id, face])
     if voices.can_speak():
         speak.click(say, [words, language, kind], voice, api_visibility="private")
     from_video.upload(sound_of, from_video, voice, api_visibility="private")
-    asking = [job_id, voice, consent, which, face, compare, end, *controls.values()]
+    lengths = [job_id, end, *controls.values()]
+    on(voice.change, hear, [voice, *lengths])
+    on(functools.partial(gr.on, [c.change for c in (longer, shorter, start, end)]), meet, [heard, *lengths])
+    on(meeting.pick, lambda: {"options_fold": gr.update(open=True)})
+    on(consent.change, lambda: {"said_consent": ""})
+    on(functools.partial(gr.on, [start.input, end.input]), lambda: {"said_options": ""})
+    on(model.change, others, [model, compare])
+    asking = [job_id, voice, heard, consent, which, face, compare, end, *controls.values()]
     on(functools.partial(gr.on, [go.click, again.click]), make, asking)
     cancel.click(jobs.cancel, job_id, None, **PRIVATE)
-    on(remove.click, delete_all, [job_id, video, picture, voice])
-    on(watch.settled, settled, [job_id, face])
+    on(remove.click, lambda: {"sure": gr.update(visible=True)})
+    on(no.click, lambda: {"sure": gr.update(visible=False)})
+    on(yes.click, delete_all, [job_id, video, picture, voice])
+    on(on(watch.settled, settled, [job_id, which, face]).then, meet, [heard, *lengths])
     on(functools.partial(page.load, js=static("opened.js")), reopen, job_id)
 
 
@@ -284,13 +348,32 @@ def _address(request: gr.Request | None) -> str:
     return request.client.host if request is not None and request.client else ""
 
 
+def asked(face: str, until: float | None, values: Sequence[Any]) -> Options:
+    """The options of the page's fields, `values` by OPTIONS; an empty field is the default. Raises InputError."""
+    chosen = {name: value for name, value in zip(OPTIONS, values, strict=True) if value is not None}
+    return Options(face=face, end=until or None, **chosen)
+
+
+def _model(name: str) -> Any:
+    """What the page calls a model: a word where it has one, else its name."""
+    key = html.model_key(name)
+    return text(key) if key in ENGLISH else name
+
+
+def _compared(models: list[str], first: str, second: str, t: dict[str, str]) -> Any:
+    """The choices of a second model: the first is none of them."""
+    rest = [name for name in models if name != first]
+    choices = [(t["none"], ""), *((html.model_name(name, t), name) for name in rest)]
+    return gr.update(choices=choices, value=second if second in rest else "")
+
+
 def asked_before(job: Job) -> View:
     """How a job's video was asked for, as the page's fields take it."""
-    asked = job.facts.get("options", {})
-    point = asked.get("face", "largest")
-    fields = {name: asked[name] for name in OPTIONS if name in asked}
+    options = job.facts.get("options", {})
+    point = options.get("face", "largest")
+    fields = {name: options[name] for name in OPTIONS if name in options}
     choice = "picked" if "@" in point else point
-    return {"face": point, "which": choice, "compare": job.facts.get("compare", ""), "end": asked.get("end") or 0,
+    return {"face": point, "which": choice, "compare": job.facts.get("compare", ""), "end": options.get("end") or 0,
             **fields}  # fmt: skip
 
 

@@ -50,8 +50,9 @@ class Timeline:
 def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Options) -> Timeline:
     """Lay a voice of `voice_seconds` over `source_frames` frames, by the options longer, shorter, start, end.
 
-    Without a part (start, end) the result is as long as the voice, but for longer="cut" and shorter="keep". With a part
-    the rest of the video stays around it; an `end` also ends the voice. Raises InputError where the part is no part.
+    Without a part (start, end) the result is as long as the longer of the two, but for longer="cut" and shorter="cut".
+    With a part the rest of the video stays around it; an `end` also ends the voice. Raises InputError where the part is
+    no part.
     """
     a = round(options.start * fps)
     b = source_frames if options.end is None else min(round(options.end * fps), source_frames)
@@ -72,6 +73,32 @@ def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Optio
         middle = middle[:spoken]
     indices = np.concatenate([np.arange(a), middle, np.arange(b, source_frames)])
     return Timeline(indices.astype(np.int64), a, stop)
+
+
+MEETINGS = {
+    "pingpong": "the video plays back and forth",
+    "loop": "the video is repeated",
+    "hold": "the last frame is held",
+    "cut": "the voice is cut",
+    "stretch": "the video is slowed down",
+    "cut_video": "the video is cut",
+    "keep": "the rest of the video stays as it is",
+}
+
+
+def meeting(voice_s: float, video_s: float, options: Options) -> str:
+    """What `plan` does where a voice and a video differ in length: a key of MEETINGS, "" where they do not.
+
+    Differences of under a tenth of a second are not worth a word.
+    """
+    stop = video_s if options.end is None else min(options.end, video_s)
+    over = voice_s - max(stop - options.start, 0)
+    if abs(over) < 0.1:
+        return ""
+    if over > 0:
+        return options.longer if options.end is None else "cut"
+    whole = options.start == 0 and options.end is None
+    return "cut_video" if whole and options.shorter == "cut" else "keep"
 
 
 def _longer(have: int, need: int, how: str) -> np.ndarray:

@@ -224,6 +224,10 @@ def test_from_face_to_deleted_files(address, visit, place):
     assert download.value.suggested_filename == "lipsync.mp4"
 
     page.click("#delete")
+    page.click("#delete-no")
+    expect(page.locator("#delete-yes")).to_be_hidden()
+    page.click("#delete")
+    page.click("#delete-yes")
     expect(page.locator("#status")).to_contain_text("Deleted")
     assert page.request.get(f"{address}/{second}").status == 404
     page.wait_for_function("!location.hash.includes('job=')")  # a step after the words

@@ -111,7 +111,9 @@ def test_only_the_link_leads_to_the_files(server):
     assert "sandbox" in whole.headers["content-security-policy"]
     part = server.get(f"/jobs/{job.view}/result-1.mp4", headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content) == (206, b"234")
-    assert "attachment" in server.get(f"/jobs/{job.view}/result-1.mp4?download=1").headers["content-disposition"]
+    server.store.update(job.id, source="source/My clip.mov", results=[{"file": "result-1.mp4", "model": "lab"}])
+    saved = server.get(f"/jobs/{job.view}/result-1.mp4?download=1").headers["content-disposition"]
+    assert "attachment" in saved and "My%20clip_lab.mp4" in saved
 
     other = server.store.create()
     for wrong in (
@@ -125,6 +127,36 @@ def test_only_the_link_leads_to_the_files(server):
     assert by_path.status_code in (403, 404)
     server.store.delete(job.id)
     assert server.get(f"/jobs/{job.view}/result-1.mp4").status_code == 404
+
+
+def test_the_link_to_share_shows_the_result_and_nothing_else(server):
+    job = server.store.create()
+    folder = server.store.folder(job.id)
+    source = uploaded("clip.mp4", video)
+    tasks.store_upload(server.store, job, "source", source)
+    assert server.get(f"/watch/{job.shared}").status_code == 404  # nothing is finished yet
+    video(folder / "result-1.mp4")
+    assert tasks.poster(folder / "result-1.mp4") == "result-1.jpg"
+    assert tasks.poster(source.with_name("none.mp4")) == ""
+    one = {"file": "result-1.mp4", "poster": "result-1.jpg", "model": "m", "words": "", "report": {},
+           "label": {"labelled": True, "words": "Labelled <b>."}}  # fmt: skip
+    server.store.update(job.id, results=[one])
+    page = server.get(f"/watch/{job.shared}", headers={"Accept-Language": "ko"})
+    assert page.status_code == 200 and "립싱크 영상" in page.text and "Labelled &lt;b&gt;." in page.text
+    assert f'content="http://localhost/watch/{job.shared}/preview.jpg"' in page.text and "og:title" in page.text
+    assert "unsafe" not in page.headers["content-security-policy"] and "<script" not in page.text
+    assert job.id not in page.text and job.view not in page.text and "style=" not in page.text
+    assert server.get(f"/watch/{job.shared}/0.mp4").content == (folder / "result-1.mp4").read_bytes()
+    assert server.get(f"/watch/{job.shared}/preview.jpg").headers["content-type"] == "image/jpeg"
+    for wrong in (
+        f"/watch/{job.shared}/1.mp4", f"/watch/{job.shared}/source", f"/watch/{job.view}", f"/watch/{job.id}",
+        f"/jobs/{job.shared}/source", f"/jobs/{job.shared}/result-1.mp4", f"/jobs/{job.shared}/status",
+    ):  # fmt: skip
+        assert server.get(wrong).status_code == 404, wrong
+    ask = f"/mine?views={job.view},{'x' * 32},{server.store.create().view}"
+    assert server.get(ask).json() == [job.view] and server.get("/mine").json() == []
+    server.store.delete(job.id)
+    assert server.get(f"/watch/{job.shared}").status_code == 404 and server.get(ask).json() == []
 
 
 def test_a_page_is_never_served_from_an_upload(server):
@@ -286,6 +318,49 @@ def test_a_click_marks_its_face_and_no_other_at_that_place(store):
     assert job.facts["picked"]["numbers"] == [1]
 
 
+def test_the_lengths_are_said_before_they_meet(flow, store):
+    job, t = store.create(), i18n.ENGLISH
+    store.update(job.id, seconds=4.9)
+
+    def said(heard, **options):
+        return flow.meets(job.id, heard, Options(**options), t)["meeting"]
+
+    assert "Voice 7.0 s, video 4.9 s: the video will play back and forth." in said({"seconds": 7.0})
+    assert "the voice will be cut" in said({"seconds": 7.0}, longer="cut")
+    assert "the rest of the video stays as it is" in said({"seconds": 3.0})
+    assert said({"seconds": 4.92}) == said({}) == flow.meets("", {"seconds": 3.0}, Options(), t)["meeting"] == ""
+
+
+def test_who_will_speak_is_marked_and_counted_from_one(store):
+    job = store.create()
+    boxes = {"0": [10, 20, 30, 40], "1": [50, 20, 90, 60]}
+    shown = {"second": 0.0, "width": 128, "height": 96, "version": "1", "boxes": boxes, "largest": [1]}
+    store.update(job.id, faces=2, preview=shown)
+
+    def pressed(picked):
+        return re.findall(r'aria-pressed="(\w+)"', html.preview(job, picked, i18n.ENGLISH))
+
+    assert pressed("") == pressed("largest") == ["false", "true"] and pressed("all") == ["true", "true"]
+    page = html.preview(job, "", i18n.ENGLISH)
+    assert "<b>1</b>" in page and 'aria-label="Face 2"' in page and "<b>0</b>" not in page
+
+
+def test_a_clip_without_a_face_turns_the_button_off(flow, store):
+    job = store.create()
+    store.update(job.id, faces=0)
+    go = flow.shown(job, "", i18n.ENGLISH)["go"]
+    assert not go["interactive"] and "face is needed" in go["value"]
+    store.update(job.id, faces=1)
+    assert flow.shown(job, "", i18n.ENGLISH)["go"]["interactive"]
+
+
+def test_an_empty_field_is_its_default():
+    values = dict.fromkeys(sync_tab.OPTIONS)
+    assert sync_tab.asked("largest", None, values.values()) == Options()
+    with pytest.raises(InputError, match="ends at 1 s, before it starts at 2"):
+        sync_tab.asked("largest", 1, (values | {"start": 2}).values())
+
+
 def test_the_first_frame_shown_has_the_most_faces():
     assert tasks.first_face(faces(50, ((20, 50),))) == pytest.approx(0.8)
     assert tasks.first_face(faces(50, ((0, 50), (25, 40)))) == pytest.approx(1.0)
@@ -373,8 +448,12 @@ def test_every_text_is_there_and_used():
     templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
     named = set(re.findall(r"\bt\.(\w+)", templates)) - {"get"}
     assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()
-    begins = (*re.findall(r't\["(\w+_)" ~', templates), *re.findall(r't\[f"(\w+_)\{', code))
-    composed = {k for k in i18n.ENGLISH if k.startswith(begins)}
+    begins = (
+        "model_",
+        *re.findall(r't(?:\[|\.get\()"(\w+_)" ~', templates),
+        *re.findall(r't(?:\[|\.get\()f"(\w+_)\{', code),
+    )
+    composed = {k for k in i18n.ENGLISH if k.startswith(begins) or k.endswith("_running")}
     unused = {k for k in i18n.ENGLISH if f'"{k}"' not in code and k not in asked | choices | named | composed}
     assert not unused
 
@@ -531,13 +610,15 @@ def test_the_flow_of_a_visitor(flow, store, monkeypatch):
     assert (state["busy"], state["task"], state["share"]) == (True, "faces", 0.0)
     view = flow.start(job_id, str(voice), Options(), None, "", t)
     assert not view["go"]["interactive"] and view["cancel"]["visible"]
+    assert not view["remove"]["interactive"] and "stop the work first" in view["remove"]["value"]
     ready.set()
     job = settle(store, job_id)
-    assert flow.progress(job.view, t) == {"busy": False, "task": "sync"}
+    assert flow.progress(job.view, t) == {"busy": False, "task": "sync", "stage": "The video is ready."}
     view = flow.settled(job_id, "", t)
     assert "<video" in view["results"] and view["given"]["visible"] and view["go"]["interactive"]
     settle(store, job_id)
     view = flow.settled(job_id, "", t)
+    assert view["remove"]["interactive"] and "sure" not in view  # the question stays while the sync is measured
     assert "results" not in view and view["watch"] == ""  # the videos stay, and may be playing
     assert store.get(job_id).facts["measured"] == 1
 
@@ -557,7 +638,7 @@ def test_an_upload_that_is_gone_leaves_the_face_before_it(flow, store, monkeypat
     fake_engine(monkeypatch)
     first = take(flow, uploaded("clip.mp4", video))["job"]
     view = take(flow, uploads.new_path("gone.mp4"), first)
-    assert "job" not in view and "upload it again" in view["status"]
+    assert "job" not in view and "upload it again" in view["said_face"] and 'data-for="giving"' in view["said_face"]
     assert len(list(store.folder_of_all.iterdir())) == 1
     settle(store, first)
 
@@ -572,7 +653,7 @@ def test_a_full_queue_is_a_sentence_and_leaves_nothing(flow, store, monkeypatch)
         time.sleep(0.005)
     waiting = take(flow, uploaded("b.mp4", video), address="10.0.0.1")["job"]
     view = take(flow, uploaded("c.mp4", video), address="10.0.0.1")
-    assert "wait here already" in view["status"] and "job" not in view
+    assert "wait here already" in view["said_face"] and "job" not in view
     assert len(list(store.folder_of_all.iterdir())) == 2
     ready.set()
     settle(store, waiting)

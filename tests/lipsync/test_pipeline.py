@@ -37,7 +37,7 @@ from tests.helpers.media_maker import write_media
 def done(clip, voice, tmp_path_factory):
     """One sync of the made clip, and its report."""
     out = tmp_path_factory.mktemp("done") / "out.mp4"
-    return lipsync.sync(clip, voice, out), out
+    return lipsync.sync(clip, voice, out, Options(shorter="cut")), out
 
 
 def test_three_lines_make_a_video(done):
@@ -48,7 +48,7 @@ def test_three_lines_make_a_video(done):
     assert (report.frames, report.frames_synced, report.frames_passed) == (40, 40, 0)
     assert report.faces == 1 and report.shots == 1 and report.engine and len(report.checkpoint_sha256) == 64
     assert {"faces", "generate", "paste", "encode", "label"} <= set(report.seconds)
-    assert "40 frames" in report.words()
+    assert "40 frames" in report.words() and "Voice 1.6 s, video 2.0 s: the video is cut." in report.words()
 
 
 def test_the_voice_is_heard_where_it_was_laid(done, voice):
@@ -78,7 +78,7 @@ def written(monkeypatch):
 def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, voice, tmp_path, written):
     found = find(clip)
     faces = found.faces
-    sync(found, voice, tmp_path / "out.mp4", Options(watermark=False))
+    sync(found, voice, tmp_path / "out.mp4", Options(watermark=False, shorter="cut"))
     (track,) = faces.tracks
     stamp = lipsync.label.manifest.Stamp(320, 320).place(track.boxes)
     with FrameReader(probe(clip)) as reader:
@@ -158,9 +158,10 @@ def test_a_longer_voice(clip, tmp_path, options, seconds, synced):
 
 @pytest.mark.slow
 def test_keeping_the_rest_keeps_its_sound(clip, voice, tmp_path):
-    report = sync(clip, voice, tmp_path / "out.mp4", Options(shorter="keep"))
+    report = sync(clip, voice, tmp_path / "out.mp4")
     assert (report.frames, report.frames_synced, report.passed_ranges) == (50, 40, [(40, 50)])
     assert report.missed_ranges == [] and "untouched: 10 outside the part that has the voice." in report.words()
+    assert "the rest of the video stays as it is" in report.words()
     sound = read_waveform(tmp_path / "out.mp4")
     tail = sound[int(1.7 * 16_000) : int(1.95 * 16_000)]
     assert 0.02 < np.abs(tail).max() < 0.08  # the clip's own hum

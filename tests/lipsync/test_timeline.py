@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lipsync.errors import InputError
 from lipsync.media import timeline
-from lipsync.media.timeline import SOUND_RATE, Timeline, plan, sound
+from lipsync.media.timeline import SOUND_RATE, Timeline, meeting, plan, sound
 from lipsync.options import LONGER, SHORTER, Options
 from tests.helpers.media_maker import click_times, clicks
 
@@ -38,9 +38,28 @@ def test_a_longer_voice(how, expected):
 
 
 def test_a_shorter_voice_cuts_or_keeps_the_video():
-    assert plan(10, FPS, 0.16, Options()).indices.tolist() == [0, 1, 2, 3]
-    kept = plan(10, FPS, 0.16, Options(shorter="keep"))
+    assert plan(10, FPS, 0.16, Options(shorter="cut")).indices.tolist() == [0, 1, 2, 3]
+    kept = plan(10, FPS, 0.16, Options())
     assert len(kept.indices) == 10 and (kept.first, kept.stop) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("voice", "options", "said"),
+    [
+        (7.0, Options(), "pingpong"),
+        (7.0, Options(longer="cut"), "cut"),
+        (7.0, Options(end=2.0), "cut"),
+        (7.0, Options(start=2.0, longer="loop"), "loop"),
+        (3.0, Options(), "keep"),
+        (3.0, Options(shorter="cut"), "cut_video"),
+        (3.0, Options(start=1.0, shorter="cut"), "keep"),
+        (4.95, Options(), ""),
+    ],
+)
+def test_what_is_done_with_the_lengths_is_said_as_it_is_planned(voice, options, said):
+    assert meeting(voice, 4.9, options) == said
+    frames = len(plan(122, FPS, voice, options).indices)
+    assert (frames > 124) == (said in ("pingpong", "loop")) and (frames < 120) == (said == "cut_video")
 
 
 def test_a_part_keeps_the_rest_of_the_video():
