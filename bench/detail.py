@@ -17,26 +17,27 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from lipsync.crop import cut, match_colour, paste
 
 from lipsync import render
+from lipsync.blending import match_colour, paste
 from lipsync.faces.selection import choose
 from lipsync.faces.tracking import find_faces
+from lipsync.geometry import crop_face
 from lipsync.media.reader import FrameReader, probe, read_waveform
-from lipsync.models.base import Wav2LipModel, open_model
+from lipsync.models.base import LipSyncModel, open_model
 from lipsync.options import Options
 
 COLUMNS, SIZE_PX = 8, 280
 
 
-def measure(clip: Path, mel: np.ndarray, model: Wav2LipModel, seconds: float, sheet: Path | None) -> dict[str, float]:
+def measure(clip: Path, mel: np.ndarray, model: LipSyncModel, seconds: float, sheet: Path | None) -> dict[str, float]:
     """The figures of the largest face of one clip."""
     info = probe(clip)
     with FrameReader(info) as reader:
         frames = [f.copy() for f in islice(reader, int(seconds * info.fps))]
     faces = find_faces(frames, info.fps, keep_exemplars=True)
     track = choose(faces, "largest", None, info.fps)[0]
-    speaker = render.Speaker(track, model, mel, info, Options())
+    speaker = render.Speaker(track, model, mel, info.fps, Options())
     at = [i for i in range(track.start, track.stop) if track.has(i)]
     mouths = [speaker.mouth(frames[i], 0, i, i) for i in at]
     made_all = model.generate(*(np.stack([getattr(m, p) for m in mouths]) for p in ("crop", "reference", "window")))
@@ -46,15 +47,15 @@ def measure(clip: Path, mel: np.ndarray, model: Wav2LipModel, seconds: float, sh
         made = match_colour(made, mouth.crop, mouth.mask)
         plain, detailed = frames[i].copy(), frames[i].copy()
         began = time.thread_time()
-        paste(plain, mouth.region, made, mouth.mask)
+        paste(plain, mouth.alignment, made, mouth.mask)
         between = time.thread_time()
         detail = None
         if mouth.detail is not None:
             made, detail = mouth.detail(made, mouth.crop, mouth.mask, detailed, mouth.box, i)
-        paste(detailed, mouth.region, made, mouth.mask, detail)
+        paste(detailed, mouth.alignment, made, mouth.mask, detail)
         extra = time.thread_time() - between - (between - began)
-        size = max(int(mouth.region[2] - mouth.region[0]), 96)
-        crops = [cut(f, mouth.region, size) for f in (frames[i], plain, detailed)]
+        size = max(int(mouth.alignment[0, 0]), 96)
+        crops = [crop_face(f, mouth.alignment, size) for f in (frames[i], plain, detailed)]
         greys = [cv2.cvtColor(c, cv2.COLOR_RGB2GRAY) for c in crops]
         inside = cv2.resize(mouth.mask, (size, size)) > 0.6
         sharp = [max(float(cv2.Laplacian(g, cv2.CV_64F)[inside].var()), 1e-6) for g in greys]
@@ -84,7 +85,7 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     model = open_model(args.model)
-    mel = model.hear(read_waveform(args.voice))
+    mel = model.audio_features(read_waveform(args.voice))
     found = []
     for clip in args.clips:
         found.append(measure(clip, mel, model, args.seconds, args.sheet))

@@ -59,7 +59,10 @@ def full_size(folder: Path) -> str:
     path = folder / "full-size.safetensors"
     save_file(pack(Wav2Lip(16).state_dict(), "bf16"), path)
     compact = cards()[Options.model]
-    write_card(path, {**compact.facts, "name": "full-size", "base": 16, "origin": "random weights for the benchmark"})
+    write_card(
+        path,
+        {**compact.facts, "name": "full-size", "config": {"width": 16}, "origin": "random weights for the benchmark"},
+    )
     return "full-size"
 
 
@@ -99,11 +102,13 @@ def one(model: str, plain: bool, clip: Path, voice: Path, out: Path) -> dict:
 def alone(clip: Path, voice: Path, folder: Path, models: list[str]) -> dict[str, float]:
     """Frames a second of each stage with the machine to itself."""
     import numpy as np
-    from lipsync.crop import CropRule, cut, match_colour, mouth_mask, paste
 
     from lipsync import engines
+    from lipsync.blending import match_colour, mouth_mask, paste
     from lipsync.faces.tracking import find_faces
+    from lipsync.geometry import CropRule, crop_face
     from lipsync.media.reader import FrameReader, VideoWriter, probe
+    from lipsync.models.base import open_model
 
     def rate(count: int, began: float) -> float:
         return count / (time.perf_counter() - began)
@@ -117,31 +122,33 @@ def alone(clip: Path, voice: Path, folder: Path, models: list[str]) -> dict[str,
     began = time.perf_counter()
     track = find_faces(frames, info.fps).tracks[0]
     table["faces"] = rate(len(frames), began)
-    region, points, rule = CropRule().region(track.boxes[0]), track.points[0], CropRule()
+    place, points, rule = CropRule().alignment(track.boxes[0]), track.points[0], CropRule()
     began = time.perf_counter()
     for i, frame in enumerate(frames):
-        crop, mask = cut(frame, rule.region(track.boxes[i])), mouth_mask(points, region)
+        crop, mask = crop_face(frame, rule.alignment(track.boxes[i]), 96), mouth_mask(points, place)
     table["crop"] = rate(len(frames), began)
     began = time.perf_counter()
     for frame in frames:
-        paste(frame, region, match_colour(crop, crop, mask), mask)
+        paste(frame, place, match_colour(crop, crop, mask), mask)
     table["paste"] = rate(len(frames), began)
     began = time.perf_counter()
     with VideoWriter(folder / "alone.mp4", *SIZE, FPS) as writer:
         for frame in frames:
             writer.write(frame)
     table["encode"] = rate(len(frames), began)
-    mel, face = engines.probe_input()
-    for model in models:
+    for name_of_model in models:
+        model = open_model(name_of_model, "torch")
+        inputs = model.sample()
+        spec = engines.NetworkSpec(model.card, tuple(model.inputs.items()), model.outputs, model.sample)
         for name, make in engines.candidates().items():
-            engine = make(model)
-            engine.run(mel, face)
+            engine = make(spec)
+            engine.run(inputs)
             runs = []
             for _ in range(3):
                 began = time.perf_counter()
-                engine.run(mel, face)
-                runs.append(rate(len(mel), began))
-            table[f"generate {model} {name}"] = float(np.median(runs))
+                engine.run(inputs)
+                runs.append(rate(engines.BATCH, began))
+            table[f"generate {name_of_model} {name}"] = float(np.median(runs))
     return table
 
 

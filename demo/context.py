@@ -10,6 +10,7 @@ from .jobs import JobQueue
 from .lanes import Lane
 from .operator import Operator
 from .settings import Settings
+from .studies import Studies
 
 if TYPE_CHECKING:
     from resynced.store import Store
@@ -31,3 +32,8 @@ class Context:
         from resynced.store import Store
 
         return Store()
+
+    @cached_property
+    def studies(self) -> Studies:
+        """The studies of that store."""
+        return Studies(lambda: self.store)

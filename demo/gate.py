@@ -27,6 +27,7 @@ BODY_BYTES = 1_000_000  # of any request that carries no file
 DEEPEST = 20  # levels of a JSON body
 BODY_S = 30.0  # a body that brings nothing for so long is given up
 NAMED = "sync|faces|verify"  # endpoints of docs/api.md
+STUDY = "[a-z0-9][a-z0-9-]{0,62}"
 ROUTES = {
     "GET": [
         r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz",
@@ -37,12 +38,16 @@ ROUTES = {
         rf"/gradio_api/call/({NAMED})/[\w-]{{1,64}}",
         r"/gradio_api/file=.+",
         r"/operator/login", r"/pages/[\w.-]{1,60}",
+        rf"/rate/{STUDY}(/(next|end|sound/[\w-]{{1,64}}|video/[\w.-]{{20,500}}))?",
+        rf"/studies(/{STUDY}(/(results|export))?)?",
         r"/leaderboard(\.json|\.csv|/clips\.csv)?", r"/leaderboard/row/[0-9a-f]{12}/[0-9a-f]{8,64}(\.json)?",
         r"/leaderboard/score/[0-9a-f]{8,64}\.json", r"/benchmark/video/[0-9a-f]{12}/[0-9a-f]{8,64}/[\w.-]{1,100}",
     ],
     "POST": [
         r"/gradio_api/(queue/join|upload|cancel|reset)",
         r"/operator/(login|logout)",
+        rf"/rate/{STUDY}/(join|sound|back|answer|pause|withdraw)",
+        rf"/studies/(new|{STUDY}/(open|close|publish|unpublish|prepare))",
         rf"/gradio_api/call/({NAMED})",
     ],
 }  # fmt: skip
@@ -50,8 +55,7 @@ _ALLOWED = {method: re.compile("|".join(f"(?:{route})" for route in routes)) for
 _ALLOWED["HEAD"] = _ALLOWED["GET"]
 _FILE = "/gradio_api/file="
 _UPLOAD = "/gradio_api/upload"
-_FORMS = ("/operator/",)  # below these a POST is an HTML form
-FORM_BYTES = 10_000
+_FORMS = {"/operator/": 10_000, "/studies/": 400_000}  # below these a POST is an HTML form of at most so many bytes
 
 # Gradio's page starts from an inline script and compiles the page's own (`js_on_load`) from text.
 PAGE_POLICY = "; ".join((
@@ -60,9 +64,9 @@ PAGE_POLICY = "; ".join((
     "worker-src 'self' blob:", "object-src 'none'", "base-uri 'self'", "form-action 'self'", "frame-ancestors 'none'",
 ))  # fmt: skip
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"  # a visitor's file is never a page
-OWN = ("/operator/", "/pages/", "/leaderboard")  # pages rendered here, which need no inline script
+OWN = ("/operator/", "/pages/", "/leaderboard", "/rate/", "/studies")  # rendered here, without inline scripts
 OWN_POLICY = "; ".join((
-    "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "media-src 'self'",
+    "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "media-src 'self' blob:",
     "connect-src 'self'", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'",
 ))  # fmt: skip
 HEADERS = {
@@ -144,10 +148,10 @@ class Gate:
             except InputError as full:
                 raise Refused(507, str(full)) from full
             return _bounded(receive, self._upload_bytes)
-        if path.startswith(_FORMS):
+        if (most := next((most for begin, most in _FORMS.items() if path.startswith(begin)), None)) is not None:
             if origin is None:
                 raise Refused(403, "This form is sent by a browser, from its own page.")
-            form = b"".join([part async for part in _parts(receive, FORM_BYTES)])
+            form = b"".join([part async for part in _parts(receive, most)])
             return _from_bytes(form, scope, receive)
         if size > BODY_BYTES:
             raise Refused(413, f"At most {BODY_BYTES // 1000} kB are taken in a request without files.")

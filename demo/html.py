@@ -130,6 +130,8 @@ def facts(job: Job | None, busy: str, t: Words) -> str:
     words = "".join(f"<p>{escape(one['words'])}</p>" for one in made)
     fits = busy or "".join(fit(one["sync"], t) for one in made if "sync" in one)
     fits = f"<dt>{escape(t['fit_title'])}</dt><dd>{fits}</dd>" if fits else ""
+    looks = "".join(picture(one["picture"], t) for one in made if "picture" in one)
+    fits += f"<dt>{escape(t['picture_title'])}</dt><dd>{looks}</dd>" if looks else ""
     labels = "".join(f"<p>{escape(label(one['label']))}</p>" for one in made)
     return (
         f'<dl class="facts">{fits}<dt>{escape(t["report"])}</dt><dd>{words}</dd>'
@@ -144,18 +146,31 @@ def fit(row: dict, t: Words) -> str:
         return f"<p>{escape(t['fit_none'].format(why=row['error']))}</p>"
     offset = row["offset"]
     if offset is None:
-        said = t["fit_unsure"]
+        kind, said = "quiet", t["fit_unsure"]
     elif abs(offset) <= 1:
-        said = t["fit_good"]
+        kind, said = "good", t["fit_good"]
     else:
-        said = t["fit_early" if offset > 0 else "fit_late"].format(ms=40 * abs(offset))
+        kind, said = "warn", t["fit_early" if offset > 0 else "fit_late"].format(ms=40 * abs(offset))
     numbers = t["fit_numbers"].format(
         judge=row["judge"], sha=row["judge_sha256"][:8], d=row["lse_d"], c=row["lse_c"], protocol=row["protocol"],
         offset="–" if offset is None else offset, sure=f"{row['certainty']:.0%}",
     )  # fmt: skip
     if row["judge"] != "syncnet-v2":
         numbers += " " + t["fit_standard"]
-    return f'<p>{escape(said)}</p>{_curve(row["curve"], t)}<p class="note">{escape(numbers)}</p>'
+    return (
+        f'<p class="chip {kind}">{escape(said)}</p><details><summary>{escape(t["numbers"])}</summary>'
+        f'{_curve(row["curve"], t)}<p class="note">{escape(numbers)}</p></details>'
+    )
+
+
+def picture(found: dict, t: Words) -> str:
+    """How the made mouth looks beside the clip's own (eval.picture): a sentence, and what would help."""
+    if "error" in found:
+        return f"<p>{escape(t['picture_none'].format(why=found['error']))}</p>"
+    kind = {"sharp": "good", "soft": "quiet"}.get(found["grade"], "warn")
+    said = t[f"picture_{found['grade']}"].format(share=f"{min(found['sharpness'], 1):.0%}")
+    help_ = "" if found["grade"] == "sharp" else f'<p class="note">{escape(t["picture_help"])}</p>'
+    return f'<p class="chip {kind}">{escape(said)}</p>{help_}'
 
 
 def _curve(values: list[float | None], t: Words) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import resource
@@ -35,6 +36,7 @@ SLOTS = 500  # events of gradio that may be under way; each is short, or waits f
 SESSIONS = 300  # visitors whose page state gradio remembers
 IDLE_S = 20.0  # a connection that asks nothing for so long is closed
 DESCRIPTORS = 4096
+WARM_UP_S = 20.0  # that the end of the process waits for what is being loaded
 _log = logging.getLogger("lipsync.page")
 
 
@@ -94,11 +96,15 @@ def build(settings: Settings) -> Gate:
 
         sweep()
         threading.Thread(target=tidy, daemon=True, name="sweeper").start()
-        threading.Thread(target=warm_up, daemon=True, name="warm-up").start()
+        warming = threading.Thread(target=warm_up, daemon=True, name="warm-up")
+        warming.start()
+        # A thread that comes back from OpenVINO to an interpreter that is gone takes the process down with an abort.
+        atexit.register(warming.join, WARM_UP_S)
         threading.Thread(target=benchmark.warm_up, args=(context,), daemon=True, name="warm-up-store").start()
         yield
         over.set()
         jobs.close()
+        context.studies.close()
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
 

@@ -18,12 +18,12 @@ import cv2
 from lipsync import sandbox
 from lipsync.checkpoints import registry
 from lipsync.clip import Clip
-from lipsync.errors import InputError, LipsyncError
+from lipsync.errors import Cancelled, InputError, LipsyncError
 from lipsync.faces.selection import choose
 from lipsync.faces.tracking import FaceMap
 from lipsync.label import manifest as label
 from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
-from lipsync.models.base import MODELS
+from lipsync.models import MODELS
 from lipsync.options import Options
 from lipsync.pipeline import find, preview, sync
 from lipsync.progress import Monitor, Progress
@@ -284,6 +284,8 @@ def measure(jobs: JobQueue) -> Callable[..., None]:
     """Work that asks the judge about a job's videos and writes each one's ScoreRow beside it, under `sync`."""
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
+        from eval.metrics.base import reason
+        from eval.picture import compare
         from eval.protocols import PROTOCOLS
         from eval.score import score_file
 
@@ -291,6 +293,13 @@ def measure(jobs: JobQueue) -> Callable[..., None]:
         for one in job.facts["results"]:
             row = score_file(jobs.folder(job.id) / one["file"], _judge(), PROTOCOLS["short"], monitor=monitor)
             one["sync"] = row.record() | {"file": one["file"]}
+            try:
+                source, made = (probe(path) for path in (_need(jobs, job, "source"), jobs.folder(job.id) / one["file"]))
+                one["picture"] = compare(source, made, monitor).record()
+            except Cancelled:
+                raise
+            except LipsyncError as error:
+                one["picture"] = {"error": reason(error)}
         jobs.update(job.id, results=job.facts["results"])
 
     return work

@@ -24,7 +24,7 @@ from . import __version__
 from .console import SYNC_STAGES, Bar, guarded, plain_signs
 from .errors import InputError
 from .files import refuse_overwriting
-from .options import ENGINES, LONGER, SHORTER, SMOOTHING, Options
+from .options import LATEST_S, Options
 from .progress import Progress
 
 
@@ -55,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sync_arguments(parser: argparse.ArgumentParser) -> None:
-    default = {f.name: f.default for f in fields(Options)}
     parser.set_defaults(run=_sync, parser=parser)
     parser.add_argument(
         "video", type=Path, help="a video or an image; a folder or a CSV of video,voice[,out] for a batch"
@@ -66,45 +65,34 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview", type=float, metavar="SECOND", help="write that frame, faces numbered, as PNG to --out"
     )
-    group = parser.add_argument_group("model")
-    group.add_argument("--model", default=default["model"], help="a name from `models` (%(default)s)")
-    group.add_argument("--engine", default=default["engine"], help=f"{', '.join(ENGINES)} (%(default)s)")
-    group = parser.add_argument_group("faces")
-    group.add_argument("--face", default=default["face"], help="largest, all, X,Y@SECOND or numbers 0,2 (%(default)s)")
-    group.add_argument(
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for row in fields(Options):
+        facts = row.metadata
+        if facts["group"] not in groups:
+            groups[facts["group"]] = parser.add_argument_group(facts["group"])
+        group = groups[facts["group"]]
+        if facts["flag"]:
+            group.add_argument(facts["flag"], dest=row.name, action="store_false", help=facts["help"])
+            continue
+        kind = {"str": str, "float": float, "int": int}[str(row.type).partition(" ")[0]]
+        within = f", {facts['bounds'][0]:g} to {facts['bounds'][1]:g}" if _narrow(facts["bounds"]) else ""
+        shown = "" if row.default is None else " (%(default)s)"
+        group.add_argument(
+            f"--{row.name}",
+            type=kind,
+            choices=facts["choices"] or None,
+            default=row.default,
+            metavar=None if facts["choices"] else "N" if kind is int else kind.__name__.upper(),
+            help=facts["help"] + within + shown,
+        )
+    groups["faces"].add_argument(
         "--voice", action="append", metavar="N=FILE", help="give face number N of its shot this voice; repeat it"
     )
-    group.add_argument(
-        "--detector", choices=("mediapipe", "s3fd"), default=default["detector"], help="of faces (%(default)s)"
-    )
-    group.add_argument("--smoothing", choices=SMOOTHING, default=default["smoothing"], help="of the box (%(default)s)")
-    group.add_argument(
-        "--pad", type=float, default=default["pad"], help="enlarge the face box, share a side (%(default)s)"
-    )
-    group.add_argument(
-        "--softness", type=float, default=default["softness"], help="feather, share of the face (%(default)s)"
-    )
-    group.add_argument(
-        "--no-detail", dest="detail", action="store_false", help="no detail from the speaker's own frames"
-    )
-    group = parser.add_argument_group("time and sound")
-    group.add_argument(
-        "--longer", choices=LONGER, default=default["longer"], help="voice longer than video (%(default)s)"
-    )
-    group.add_argument("--shorter", choices=SHORTER, default=default["shorter"], help="voice shorter (%(default)s)")
-    group.add_argument("--start", type=float, default=default["start"], help="seconds: start of the part (%(default)s)")
-    group.add_argument("--end", type=float, help="seconds: end of the part (the end)")
-    group.add_argument("--nudge", type=int, default=default["nudge"], help="delay the sound by frames (%(default)s)")
-    group.add_argument("--track", type=int, metavar="N", help="sound track of the voice's file, from 1 (its usual one)")
-    group.add_argument("--background", type=float, default=default["background"], help="own sound, 0..1 (%(default)s)")
-    group = parser.add_argument_group("result")
-    group.add_argument("--quality", type=int, default=default["quality"], help="x264 crf, 1 best (%(default)s)")
-    group.add_argument(
-        "--no-stamp", dest="visible_label", action="store_false", help="no visible stamp (the signature stays)"
-    )
-    group.add_argument(
-        "--no-watermark", dest="watermark", action="store_false", help="no invisible mark (the signature stays)"
-    )
+
+
+def _narrow(bounds: tuple[float, float] | None) -> bool:
+    """Are these bounds worth a word?"""
+    return bounds is not None and bounds[1] < LATEST_S
 
 
 def _sync(args: argparse.Namespace) -> int:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-import librosa
 import numpy as np
 import scipy.fft
+import scipy.signal
 from scipy.ndimage import binary_dilation, binary_erosion, binary_opening
 
 SAMPLE_RATE = 16000
@@ -41,7 +41,7 @@ def mel(waveform: np.ndarray) -> np.ndarray:
         return np.full((N_MELS, 1), SILENCE, np.float32)
     signal = _pre_emphasis(waveform.astype(np.float32, copy=False))
     signal = np.pad(signal, _MEL_LENGTH // 2, mode="reflect")  # librosa's default until 0.9; it pads zeros now
-    taper = librosa.filters.get_window("hann", _MEL_LENGTH).astype(np.float32)
+    taper = scipy.signal.get_window("hann", _MEL_LENGTH).astype(np.float32)
     spectra = _magnitudes(signal, taper, MEL_HOP, _MEL_LENGTH)
     bands = np.concatenate([spectrum @ _mel_bands() for spectrum in spectra]).T
     level_db = 20 * np.log10(np.maximum(1e-5, bands)) - 20
@@ -273,12 +273,16 @@ def _cepstrum(bands: np.ndarray) -> np.ndarray:
 @cache
 def _mel_bands() -> np.ndarray:
     """(401, 80) float32: Slaney's area-normalised bands, 55 to 7600 Hz."""
+    import librosa  # here: those who only cut windows, trainers among them, may not have it
+
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_MEL_LENGTH, n_mels=N_MELS, fmin=55, fmax=7600).T
 
 
 @cache
 def _mfcc12_bands() -> np.ndarray:
     """(257, 40) float64: unit-height triangles of HTK's mel scale, 300 to 3700 Hz."""
+    import librosa
+
     corners = librosa.mel_to_hz(np.linspace(*librosa.hz_to_mel([300, 3700], htk=True), 40 + 2), htk=True)
     bins = np.fft.rfftfreq(_MFCC_FFT, 1 / SAMPLE_RATE)
     return np.stack([np.interp(bins, corners[i : i + 3], (0, 1, 0), 0, 0) for i in range(40)], axis=1)
@@ -287,6 +291,8 @@ def _mfcc12_bands() -> np.ndarray:
 @cache
 def _syncnet_bands() -> np.ndarray:
     """(257, 26) float64: unit-height triangles whose corners lie on whole bins, unlike librosa's."""
+    import librosa
+
     hertz = librosa.mel_to_hz(np.linspace(0, librosa.hz_to_mel(SAMPLE_RATE / 2, htk=True), 26 + 2), htk=True)
     corners = np.floor((_MFCC_FFT + 1) * hertz / SAMPLE_RATE)
     bins = np.arange(_MFCC_FFT // 2 + 1)

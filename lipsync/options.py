@@ -1,10 +1,10 @@
-"""Options of a sync, each with its bounds."""
+"""Options of a sync: one table from which Python, command line, API and page take names, bounds and help."""
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 from .errors import InputError
 
@@ -14,83 +14,160 @@ SHORTER = ("cut", "keep")
 SMOOTHING = ("steady", "published")
 MOST_NUDGE = 1000  # frames either way; sound that is so far off belongs to another part of the video
 MOST_TRACKS = 99  # of sound in one file
+LATEST_S = 1e9  # seconds: no video is longer
 _NUMBER = r"\d{1,9}(?:\.\d{0,9})?"
 FACE = re.compile(
     rf"largest|all|(?P<numbers>\d{{1,9}}(?:,\d{{1,9}})*)|(?P<x>{_NUMBER}),(?P<y>{_NUMBER})@(?P<second>{_NUMBER})"
 )
 
 
+def option(
+    default: Any,
+    help: str,
+    group: str,
+    *,
+    choices: tuple[str, ...] = (),
+    bounds: tuple[float, float] | None = None,
+    refuse: str = "",
+    flag: str = "",
+) -> Any:
+    """One row of the table.
+
+    choices  what it may be; bounds: lowest and highest value, both allowed
+    refuse   the sentence for another value, with {value}, {choices}, {low} and {high}
+    flag     the command line's switch that turns a yes into a no
+    """
+    facts = {"help": help, "group": group, "choices": choices, "bounds": bounds, "refuse": refuse, "flag": flag}
+    return field(default=default, metadata=facts)
+
+
 @dataclass(frozen=True)
 class Options:
     """How to sync. Every value has a default that suits a talking head."""
 
-    model: str = "wav2lip-gan-lab"  # a name from `python -m lipsync models`
-    engine: str = "auto"  # auto: the fastest that agrees with float32 within 40 dB; torch; openvino; or a full name
-    detector: str = "mediapipe"  # or s3fd, where its file was fetched
-    # largest (of each shot), all, "X,Y@SECOND" in pixels, or track numbers "0,2", which a preview shows: they count
-    # from 0 in order of appearance, and a person has a new one after each cut
-    face: str = "largest"
-    longer: str = (
-        "pingpong"  # voice longer than the video: pingpong, loop, hold, cut (the voice) or stretch (the video)
+    model: str = option("wav2lip-gan-lab", "a name from `models`", "model")
+    # auto: the fastest that agrees with float32 within 40 dB; or a full name of engines.candidates()
+    engine: str = option("auto", ", ".join(ENGINES), "model")
+    # Numbers are those of a preview: from 0 in order of appearance; after a cut a person has a new one.
+    face: str = option("largest", "largest (of each shot), all, X,Y@SECOND in pixels, or numbers 0,2", "faces")
+    detector: str = option(
+        "mediapipe",
+        "of faces; s3fd where its file was fetched",
+        "faces",
+        choices=("mediapipe", "s3fd"),
+        refuse="There is no face detector named {value!r}: choose one of {choices}.",
     )
-    shorter: str = "cut"  # voice shorter than the video: cut the video, or keep it to its end
-    smoothing: str = "steady"  # of the face box over time; or published, the paper's code's
-    pad: float = 0.0  # face box enlarged by this share on each side, -0.2..0.5
-    softness: float = 0.04  # feather of the mask, share of the box height, 0..0.2
-    detail: bool = True  # skin, lip line and teeth from the speaker's own frames; off: what the network makes alone
-    quality: int = 18  # x264 constant rate factor, 1 (best) .. 51; 0 is a profile that few players know
-    start: float = 0.0  # seconds: where the part to sync begins
-    end: float | None = None  # seconds: where it ends; None: the end
-    nudge: int = 0  # frames by which the new sound is delayed in the result (negative: earlier), -1000..1000
-    track: int | None = None  # of the voice's file, its sound track from 1 on; None: the usual one, if not silent
-    background: float = 0.0  # level of the clip's own sound under the voice, 0..1
-    visible_label: bool = True  # the stamp; the signature is always made
-    watermark: bool = True  # the invisible mark in the picture
+    smoothing: str = option(
+        "steady",
+        "of the face box; published: as the paper's code",
+        "faces",
+        choices=SMOOTHING,
+        refuse="Boxes are smoothed {choices}, not {value!r}.",
+    )
+    pad: float = option(
+        0.0,
+        "enlarge the face box, share a side",
+        "faces",
+        bounds=(-0.2, 0.5),
+        refuse="The face padding must lie between {low:g} and {high:g}, not {value}.",
+    )
+    softness: float = option(
+        0.04,
+        "feather of the mask, share of the box height",
+        "faces",
+        bounds=(0.0, 0.2),
+        refuse="The mask softness must lie between {low:g} and {high:g}, not {value}.",
+    )
+    detail: bool = option(
+        True, "no detail from the speaker's own frames: what the network makes alone", "faces", flag="--no-detail"
+    )
+    longer: str = option(
+        "pingpong",
+        "voice longer than the video; cut shortens the voice, stretch slows the video",
+        "time and sound",
+        choices=LONGER,
+        refuse="A longer voice can be met by {choices}, not by {value!r}.",
+    )
+    shorter: str = option(
+        "cut",
+        "voice shorter than the video: cut the video, or keep it to its end",
+        "time and sound",
+        choices=SHORTER,
+        refuse="A shorter voice can be met by {choices}, not by {value!r}.",
+    )
+    start: float = option(
+        0.0,
+        "seconds: start of the part to sync",
+        "time and sound",
+        bounds=(0.0, LATEST_S),
+        refuse="The part to sync starts at a second of the video, 0 or later, not at {value}.",
+    )
+    end: float | None = option(
+        None,
+        "seconds: end of the part to sync (the video's)",
+        "time and sound",
+        bounds=(-LATEST_S, LATEST_S),
+        refuse="The part to sync ends at a second of the video, not at {value} (none means its end).",
+    )
+    nudge: int = option(
+        0,
+        "delay the new sound by frames",
+        "time and sound",
+        bounds=(-MOST_NUDGE, MOST_NUDGE),
+        refuse="The sound can be nudged by {high:g} frames at most, either way, not by {value}.",
+    )
+    track: int | None = option(
+        None,
+        "sound track of the voice's file, from 1 (its usual one, if not silent)",
+        "time and sound",
+        bounds=(1, MOST_TRACKS),
+        refuse="The sound track of the voice is a number from {low:g} to {high:g}, not {value}.",
+    )
+    background: float = option(
+        0.0,
+        "level of the clip's own sound under the voice",
+        "time and sound",
+        bounds=(0, 1),
+        refuse="The background level must lie between {low:g} and {high:g}, not {value}.",
+    )
+    # 0 would be a profile that few players know
+    quality: int = option(
+        18,
+        "x264 constant rate factor, 1 is best",
+        "result",
+        bounds=(1, 51),
+        refuse="The quality (x264 crf) must lie between {low:g} and {high:g}, not {value}.",
+    )
+    visible_label: bool = option(True, "no visible stamp (the signature stays)", "result", flag="--no-stamp")
+    watermark: bool = option(True, "no invisible mark (the signature stays)", "result", flag="--no-watermark")
 
     def __post_init__(self) -> None:
-        def need(ok: bool, sentence: str) -> None:
-            if not ok:
-                raise InputError(sentence)
-
+        for row in fields(self):
+            _check(row, getattr(self, row.name))
         kind = self.engine.partition(" ")[0]
-        need(kind in ENGINES, f"There is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}.")
-        need(
-            FACE.fullmatch(self.face) is not None,
-            f"A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by {self.face!r}.",
-        )
-        need(
-            self.longer in LONGER,
-            f"A longer voice can be met by {', '.join(LONGER)}, not by {self.longer!r}.",
-        )
-        need(
-            self.shorter in SHORTER,
-            f"A shorter voice can be met by {', '.join(SHORTER)}, not by {self.shorter!r}.",
-        )
-        need(self.smoothing in SMOOTHING, f"Boxes are smoothed {' or '.join(SMOOTHING)}, not {self.smoothing!r}.")
-        need(-0.2 <= self.pad <= 0.5, f"The face padding must lie between -0.2 and 0.5, not {self.pad}.")
-        need(0 <= self.softness <= 0.2, f"The mask softness must lie between 0 and 0.2, not {self.softness}.")
-        need(1 <= self.quality <= 51, f"The quality (x264 crf) must lie between 1 and 51, not {self.quality}.")
-        need(
-            0 <= self.start < math.inf,
-            f"The part to sync starts at a second of the video, 0 or later, not at {self.start}.",
-        )
-        need(
-            self.end is None or math.isfinite(self.end),
-            f"The part to sync ends at a second of the video, not at {self.end} (none means its end).",
-        )
-        need(
-            self.end is None or self.end > self.start,
-            f"The part to sync ends at {self.end} s, before it starts at {self.start} s.",
-        )
-        need(
-            abs(self.nudge) <= MOST_NUDGE,
-            f"The sound can be nudged by {MOST_NUDGE} frames at most, either way, not by {self.nudge}.",
-        )
-        need(
-            self.track is None or 1 <= self.track <= MOST_TRACKS,
-            f"The sound track of the voice is a number from 1 to {MOST_TRACKS}, not {self.track}.",
-        )
-        need(
-            0 <= self.background <= 1,
-            f"The background level must lie between 0 and 1, not {self.background}.",
-        )
+        if kind not in ENGINES:
+            raise InputError(f"There is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}.")
+        if FACE.fullmatch(self.face) is None:
+            raise InputError(
+                f"A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by "
+                f"{self.face!r}."
+            )
+        if self.end is not None and self.end <= self.start:
+            raise InputError(f"The part to sync ends at {self.end} s, before it starts at {self.start} s.")
+
+
+def _check(row: Field, value: Any) -> None:
+    """Raise InputError where a value is none of the row's choices, or out of its bounds."""
+    facts = row.metadata
+    if value is None and row.default is None:
+        return
+    bounds = facts["bounds"]
+    if facts["choices"] and value not in facts["choices"] or bounds and not bounds[0] <= value <= bounds[1]:
+        low, high = bounds or (None, None)
+        joined = " or ".join(facts["choices"]) if len(facts["choices"]) == 2 else ", ".join(facts["choices"])
+        raise InputError(facts["refuse"].format(value=value, choices=joined, low=low, high=high))
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """The lowest and highest value of an option, for a slider."""
+    return next(row.metadata["bounds"] for row in fields(Options) if row.name == name)

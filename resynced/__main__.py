@@ -8,6 +8,9 @@
     python -m resynced withdraw score|system KEY --reason WHY
     python -m resynced export FOLDER [--as parquet|csv|every-eval-ever|hugging-face|croissant]
     python -m resynced import FOLDER
+    python -m resynced study create NAME --set NAME --system NAME… [--design D] [--language en|ko] …
+    python -m resynced study prepare|open|close|publish|unpublish|status|export NAME
+    python -m resynced simulate [--raters N] [--votes N] [--repeat N] [--json]
 
 The store is the file of LIPSYNC_DATABASE or the database of DATABASE_URL, else one in the data folder (LIPSYNC_DATA).
 Exit codes: 0 done, 1 something failed or is not as it should be, 2 wrong usage, 130 stopped by Ctrl-C.
@@ -29,6 +32,7 @@ from rich.table import Table
 from lipsync.console import Bar, guarded, plain_signs
 from lipsync.progress import Monitor
 
+from . import studies_cli
 from .records import CATEGORIES, BenchmarkError
 
 STAGES = {"check": "Checking the evaluator", "pairs": "Pairs", "distances": "Fréchet distances"}
@@ -144,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     load.set_defaults(run=_import)
     load.add_argument("folder", type=Path, metavar="FOLDER")
     _placed(load)
+    studies_cli.add(commands, _placed)
     return parser
 
 

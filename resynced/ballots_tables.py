@@ -1,4 +1,4 @@
-"""The tables of studies: records, raters, ballots and votes, in SQLite or PostgreSQL.
+"""The tables of studies in the store: records, raters, ballots and votes.
 
 Facts are only ever added; what a rater deletes is the one exception. A vote is one row written in one transaction, and
 a unique index over ballot and revision lets it be written once, whoever sends it twice. Nothing computed is kept.
@@ -11,25 +11,16 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, Index, String, Text, UniqueConstraint, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import Connection, Executable, Index, String, Text, UniqueConstraint
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapped, mapped_column
 
-from .studies import StudyError
-
-BUSY_S = 60  # that a writer waits for those before it
-POOL = 10  # connections at once
+from .store import Base, Store
 
 
-class StudyBase(DeclarativeBase):
-    """The tables of studies."""
-
-
-class StudyRow(StudyBase):
+class StudyRow(Base):
     """A study's record (studies.Study as JSON), written before the first answer and never changed."""
 
     __tablename__ = "studies"
@@ -39,7 +30,7 @@ class StudyRow(StudyBase):
     date: Mapped[str] = mapped_column(String(32))
 
 
-class StudyEvent(StudyBase):
+class StudyEvent(Base):
     """A study was opened or closed; the last event says which it is."""
 
     __tablename__ = "study_events"
@@ -49,7 +40,7 @@ class StudyEvent(StudyBase):
     date: Mapped[str] = mapped_column(String(32))
 
 
-class RaterRow(StudyBase):
+class RaterRow(Base):
     """A rater in a study: a hash, and nothing that leads back to anybody. `panel`: sent by one."""
 
     __tablename__ = "study_raters"
@@ -59,7 +50,7 @@ class RaterRow(StudyBase):
     date: Mapped[str] = mapped_column(String(32), index=True)
 
 
-class RaterFact(StudyBase):
+class RaterFact(Base):
     """What a rater said or did besides voting: consent (with the hash of its text), description, sound check, ..."""
 
     __tablename__ = "study_rater_facts"
@@ -70,7 +61,7 @@ class RaterFact(StudyBase):
     date: Mapped[str] = mapped_column(String(32))
 
 
-class BallotRow(StudyBase):
+class BallotRow(Base):
     """A ballot as it was laid out (ballots.Ballot)."""
 
     __tablename__ = "study_ballots"
@@ -93,7 +84,7 @@ class BallotRow(StudyBase):
     )
 
 
-class VoteRow(StudyBase):
+class VoteRow(Base):
     """One answer. Revision 0 is the first, 1 the one correction that a rater may make; the later counts."""
 
     __tablename__ = "study_votes"
@@ -109,51 +100,18 @@ class VoteRow(StudyBase):
     __table_args__ = (UniqueConstraint("ballot", "revision"),)
 
 
-def create(engine: Engine) -> None:
-    """Make the tables that are not there yet."""
-    StudyBase.metadata.create_all(engine)
-
-
 class Database:
-    """Where studies are kept.
+    """The studies of a store, for many who vote at once: a store lets one write at a time, here votes go in together.
 
-    url  "sqlite:///PATH" (in WAL, every commit on disk before it is acknowledged) or "postgresql+psycopg://..."
-    Raises StudyError for another kind of address, or none.
+    store  opened; its tables are this program's by then
     """
 
-    def __init__(self, url: str) -> None:
-        try:
-            place = make_url(url)
-            self.engine = self._sqlite(place) if place.get_backend_name() == "sqlite" else self._postgresql(place)
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise StudyError(f"Studies cannot be kept there: {error}. Use sqlite:/// and a path.") from error
-        create(self.engine)
-
-    def _sqlite(self, place) -> Engine:
-        if place.database and place.database != ":memory:":
-            Path(place.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(place, pool_size=POOL, max_overflow=0, pool_timeout=BUSY_S)
-        self._lock: threading.Lock | nullcontext = threading.Lock()  # at once; SQLite itself would poll
+    def __init__(self, store: Store) -> None:
+        self.engine = store.engine
+        self._lock: threading.Lock | nullcontext = nullcontext()
+        if store.is_sqlite:
+            self._lock = threading.Lock()  # at once; SQLite itself would poll
         self._waiting: deque[_Waiting] = deque()
-
-        @event.listens_for(engine, "connect")
-        def prepare(connection, _) -> None:
-            connection.isolation_level = None  # we say when a transaction begins
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={1000 * BUSY_S}", "foreign_keys=ON"):
-                connection.execute(f"PRAGMA {pragma}").close()
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            writes = connection.get_execution_options().get("writes", False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-        return engine
-
-    def _postgresql(self, place) -> Engine:
-        if place.get_backend_name() != "postgresql":
-            raise StudyError(f"Studies are kept in SQLite or PostgreSQL, not in {place.get_backend_name()}.")
-        self._lock = nullcontext()
-        return create_engine(place, pool_size=POOL, max_overflow=POOL, pool_timeout=BUSY_S, pool_pre_ping=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -200,10 +158,6 @@ class Database:
         """One transaction that reads."""
         with self.engine.connect() as connection, connection.begin():
             yield connection
-
-    def close(self) -> None:
-        """Let go of all connections."""
-        self.engine.dispose()
 
 
 @dataclass

@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,20 @@ from sqlalchemy.orm import aliased
 from . import raters
 from .ballots import FAILED, NOT_MADE, PASSED, TOKEN_S, Ballot, Seen, Stimulus, Tokens, check_answer, session
 from .ballots_tables import BallotRow, Database, RaterFact, RaterRow, StudyEvent, StudyRow, VoteRow
+from .store import Store
 from .studies import Question, Study, StudyError, now
 
 JOINS_A_MINUTE = 600  # of one study; more at once are no crowd but a script
 LEAST_SECONDS = 1.0  # from serving to answering: nobody has watched a video in less
 LONGEST_JSON = 4000
+MOST_FACTS = 200  # of one rater, besides votes
 # What a page may report with an answer; numbers in seconds or counts, `muted` and `smooth` true or false.
 TIMINGS = (
     "answer_s",
     "left_played_s",
     "right_played_s",
+    "left_heard_s",
+    "right_heard_s",
     "left_length_s",
     "right_length_s",
     "left_replays",
@@ -60,6 +64,8 @@ class Served:
     instruction  "" or what a trap asks for: "left", "right" or a digit
     questions    as the rater reads them
     videos       {"left": name, "right": name} ("left" alone where one is shown): names that are good until answered
+    coming       the videos of the ballot after this one, to be loaded meanwhile; empty at the end
+    ballot, coming_ballot  random names by which a page knows the two again
     """
 
     token: str
@@ -69,6 +75,19 @@ class Served:
     instruction: str
     questions: tuple[Question, ...]
     videos: dict[str, str]
+    coming: dict[str, str] = field(default_factory=dict)
+    ballot: str = ""
+    coming_ballot: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a rater is: the study, how many of the ballots are answered, and what else was said (`facts`)."""
+
+    study: str
+    answered: int
+    ballots: int
+    facts: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,8 @@ def playback(timings: Mapping[str, Any], sides: tuple[str, ...]) -> str:
         times = 1 + int(timings.get(f"{side}_replays") or 0)
         if played < 0.95 * length or played > SLOWEST * length * times + 1:
             return FAILED
+        if float(timings.get(f"{side}_heard_s", length)) < 0.9 * length:  # of its length, with its own sound
+            return FAILED
     return FAILED if timings.get("muted") or abs(float(timings.get("rate", 1.0)) - 1) > 0.01 else PASSED
 
 
@@ -110,12 +131,22 @@ def secret_key(path: Path) -> bytes:
     return found
 
 
+def open_desk(store: Store, folder: Path) -> StudyDesk:
+    """The desk of a store's studies; `folder` is the data folder, which holds the key."""
+    return StudyDesk(Database(store), secret_key(folder / "keys" / "ballots"))
+
+
 CLOSED = "This study is closed. Thank you for coming."
 WITHDRAWN = "You have withdrawn from this study, and your answers were deleted."
 
 # Statements of every vote, made once: SQLAlchemy takes longer to build them than SQLite to run them.
 _VOTED = exists().where(VoteRow.ballot == BallotRow.id)
-_EVENT = select(StudyEvent.event).where(StudyEvent.study == BallotRow.study).order_by(StudyEvent.id.desc()).limit(1)
+_EVENT = (
+    select(StudyEvent.event)
+    .where(StudyEvent.study == BallotRow.study, StudyEvent.event.in_(("opened", "closed")))
+    .order_by(StudyEvent.id.desc())
+    .limit(1)
+)
 _GONE = exists().where(RaterFact.rater == BallotRow.rater, RaterFact.fact == "withdrawn")
 _OTHERS = aliased(BallotRow)
 _UNANSWERED = (
@@ -130,7 +161,7 @@ _STATE = select(
     _UNANSWERED.scalar_subquery().label("unanswered"),
 )
 BALLOT_STATE = _STATE.where(BallotRow.id == bindparam("ballot"))
-NEXT_BALLOT = _STATE.where(BallotRow.rater == bindparam("rater"), ~_VOTED).order_by(BallotRow.position).limit(1)
+NEXT_BALLOT = _STATE.where(BallotRow.rater == bindparam("rater"), ~_VOTED).order_by(BallotRow.position).limit(2)
 INSERT_VOTE = insert(VoteRow)
 
 
@@ -169,6 +200,16 @@ class StudyDesk:
     def close(self, name: str) -> None:
         """Take no more answers; the study may be opened again. Raises StudyError."""
         self._event(name, "closed")
+
+    def publish(self, name: str, shown: bool = True) -> None:
+        """Show the results to everybody, or no more. Raises StudyError."""
+        self._event(name, "published" if shown else "unpublished")
+
+    def is_published(self, name: str) -> bool:
+        """May everybody see the results? Raises StudyError where there is no such study."""
+        self.study(name)
+        with self.database.read() as connection:
+            return self._latest(connection, name, ("published", "unpublished")) == "published"
 
     def _event(self, name: str, event: str) -> None:
         self.study(name)
@@ -213,9 +254,10 @@ class StudyDesk:
         with self.database.read() as connection:
             return self._open(connection, name)
 
-    def tables(self, name: str) -> dict[str, pd.DataFrame]:
+    def tables(self, name: str, token: str | None = None) -> dict[str, pd.DataFrame]:
         """Every fact of a study: ballots, votes, raters, facts, events (columns as in ballots_tables).
 
+        token  of a rater: that one's ballots and votes alone
         A vote that was under way while its rater withdrew is not among them.
         """
         self.study(name)
@@ -228,6 +270,12 @@ class StudyDesk:
             "facts": facts.order_by(RaterFact.id),
             "events": select(StudyEvent).where(StudyEvent.study == name).order_by(StudyEvent.id),
         }
+        if token is not None:
+            rater = raters.rater_id(token)
+            wanted = {
+                "ballots": wanted["ballots"].where(BallotRow.rater == rater),
+                "votes": wanted["votes"].where(VoteRow.rater == rater),
+            }
         with self.database.read() as connection:
             found = {}
             for key, query in wanted.items():
@@ -284,6 +332,9 @@ class StudyDesk:
         rater = raters.rater_id(token)
         with self.database.write() as connection:
             self._rater(connection, rater)
+            said = select(func.count()).select_from(RaterFact).where(RaterFact.rater == rater)
+            if connection.scalar(said) >= MOST_FACTS:
+                return  # nobody says so much: the rest is not kept
             connection.execute(insert(RaterFact).values(rater=rater, fact=fact, value=kept, date=_date()))
 
     def next_ballot(self, token: str) -> Served | None:
@@ -293,15 +344,16 @@ class StudyDesk:
         """
         rater = raters.rater_id(token)
         with self.database.read() as connection:
-            row = connection.execute(NEXT_BALLOT, {"rater": rater}).mappings().first()
-            if row is None:  # the end, or nobody we know: this says which
+            rows = connection.execute(NEXT_BALLOT, {"rater": rater}).mappings().all()
+            if not rows:  # the end, or nobody we know: this says which
                 self._check_open(connection, self._rater(connection, rater))
                 return None
+            row, after = rows[0], rows[1] if len(rows) > 1 else None
             if row["event"] != "opened":
                 raise StudyError(CLOSED)
             if row["withdrawn"]:
                 raise StudyError(WITHDRAWN)
-            return self._served(self.study(row["study"]), row)
+            return self._served(self.study(row["study"]), row, after)
 
     def previous_ballot(self, token: str) -> Served | None:
         """The last answered ballot, for its one correction; None where there is none left to correct."""
@@ -339,7 +391,7 @@ class StudyDesk:
             if row["withdrawn"]:
                 raise StudyError(WITHDRAWN)
             said = check_answer(study, answer)
-            if age < self._least and "cannot_play" not in said:
+            if age < self._least and "cannot_play" not in said and not again:  # who corrects has watched
                 raise StudyError("Please watch to the end before you answer.")
             if again:
                 last = self._last(connection, rater)
@@ -386,6 +438,16 @@ class StudyDesk:
                 raise StudyError("There are videos left to answer: the code comes after the last.")
         return study.completion_code or raters.completion_code(self._key, study.name, rater)
 
+    def standing(self, token: str) -> Standing:
+        """How far a rater is. Raises StudyError: no such rater, or withdrawn."""
+        rater = raters.rater_id(token)
+        with self.database.read() as connection:
+            study = self._rater(connection, rater)
+            laid = select(func.count()).select_from(BallotRow).where(BallotRow.rater == rater)
+            facts = connection.scalars(select(RaterFact.fact).where(RaterFact.rater == rater))
+            ballots, said = connection.scalar(laid), frozenset(facts)
+            return Standing(study, connection.scalar(laid.where(_VOTED)), ballots, said)
+
     def withdraw(self, token: str) -> int:
         """Delete everything that a rater said, until the study is closed. Returns how many votes went."""
         rater = raters.rater_id(token)
@@ -415,8 +477,11 @@ class StudyDesk:
             raise StudyError(WITHDRAWN)
 
     def _open(self, connection: Connection, name: str) -> bool:
-        query = select(StudyEvent.event).where(StudyEvent.study == name).order_by(StudyEvent.id.desc()).limit(1)
-        return connection.scalar(query) == "opened"
+        return self._latest(connection, name, ("opened", "closed")) == "opened"
+
+    def _latest(self, connection: Connection, name: str, kinds: tuple[str, ...]) -> str | None:
+        of = select(StudyEvent.event).where(StudyEvent.study == name, StudyEvent.event.in_(kinds))
+        return connection.scalar(of.order_by(StudyEvent.id.desc()).limit(1))
 
     def _check_open(self, connection: Connection, name: str) -> None:
         if not self._open(connection, name):
@@ -462,9 +527,12 @@ class StudyDesk:
             return position + 1, study.training
         return position - study.training + 1, study.per_rater + study.gold + study.traps + study.repeats
 
-    def _served(self, study: Study, row: Mapping[str, Any]) -> Served:
+    def _videos(self, row: Mapping[str, Any]) -> dict[str, str]:
+        sides = ("left", "right") if row["right_system"] else ("left",)
+        return {side: self._tokens.video(row["id"], side) for side in sides}
+
+    def _served(self, study: Study, row: Mapping[str, Any], after: Mapping[str, Any] | None = None) -> Served:
         ballot = _ballot(row)
-        sides = ("left", "right") if ballot.right else ("left",)
         number, of = self._progress(study, ballot.position)
         return Served(
             token=self._tokens.ballot(ballot.id, ballot.rater),
@@ -473,7 +541,10 @@ class StudyDesk:
             training=ballot.kind == "training",
             instruction=ballot.expected if ballot.kind == "trap" else "",
             questions=study.questions,
-            videos={side: self._tokens.video(ballot.id, side) for side in sides},
+            videos=self._videos(row),
+            coming=self._videos(after) if after else {},
+            ballot=ballot.id,
+            coming_ballot=after["id"] if after else "",
         )
 
 

@@ -251,7 +251,7 @@ def leaderboard(
     view      default: the latest
     category  "" for all
     rank_by   a column that has a better side
-    human     by fingerprint: what people said, laid beside the row as it is
+    human     by fingerprint: what people said, laid beside the row; default: people.human, of published studies
 
     heading, set, footer    what it is of, and the credit line
     n                       clips that any of its systems was given
@@ -279,8 +279,12 @@ def leaderboard(
     else:
         table = _computed(store, view, category, rank_by)
         _keep(store, name, {"layout": LAYOUT, "of": [*state, VERSION], "table": table})
+    if human is None:
+        from .people import human as said  # which stands on this module
+
+        human = said(store, view.set_sha256)
     for row in table["rows"]:
-        row["human"] = dict((human or {}).get(row["fingerprint"], {})) or None
+        row["human"] = dict(human.get(row["fingerprint"], {})) or None
     return table
 
 

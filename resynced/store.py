@@ -53,6 +53,7 @@ from .records import BenchmarkError, BenchmarkSet, Media
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_S = 60  # that a writer waits for the one before it
+POOL = 10  # connections at once
 WRITERS = 7_317_001  # the number of PostgreSQL's advisory lock
 CHUNK = 20_000  # rows held at once in export and import
 FORMS = ("parquet", "csv")
@@ -572,8 +573,8 @@ def _class_of(name: str) -> type[Fact]:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+        return create_engine(url, pool_size=POOL, max_overflow=POOL, pool_timeout=BUSY_S, pool_pre_ping=True)
+    engine = create_engine(url, pool_size=POOL, max_overflow=0, pool_timeout=BUSY_S, connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
     def connected(connection, _record) -> None:

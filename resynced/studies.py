@@ -130,6 +130,7 @@ class Study:
     name        small letters, digits and hyphens
     set_name, set_sha256  the frozen set whose pairs are shown
     systems     names; items: ids of the set's pairs
+    fingerprints  of the systems, in their order, as the benchmark's store knows them; empty where it does not
     votes_per_pair  wanted of each pair of systems (or of each system where one video is shown)
     per_rater   counted ballots of one rater
     training, gold, traps, repeats  ballots of a rater that are not counted
@@ -160,6 +161,7 @@ class Study:
     seed: int = 0
     completion_code: str = ""
     days: int = 14  # that a rater may take, with pauses
+    fingerprints: tuple[str, ...] = ()
     rule: Rule = field(default_factory=Rule)
 
     def __post_init__(self) -> None:
@@ -191,6 +193,8 @@ class Study:
             raise StudyError(f"{self.name} asks for more repeats or gold items than there are ballots to make them of.")
         if min(self.votes_per_pair, self.days) < 1 or min(self.training, self.gold, self.traps, self.repeats) < 0:
             raise StudyError(f"{self.name} has a count under its least: votes per pair and days 1, others 0.")
+        if self.fingerprints and len(self.fingerprints) != len(self.systems):
+            raise StudyError(f"{self.name} has {len(self.fingerprints)} fingerprints for {len(self.systems)} systems.")
         if not self.consent.strip():
             raise StudyError(f"{self.name} has no consent text: nobody may be asked without one.")
         if max(len(self.plan), len(self.consent)) > LONGEST_TEXT:

@@ -192,8 +192,9 @@ def compute(
     if len(mismatches):
         attempt("matched", lambda: ratings.matched_share(mismatches))
         people["matched"] = mismatches.groupby(["item", "system"])["correct"].mean().rename("value").reset_index()
-    if measures is not None:
-        for question, means in people.items():
+    for question, means in people.items():
+        tables[f"people_{question}"] = means
+        if measures is not None:
             attempt(
                 f"correlation_{question}",
                 lambda m=means: ratings.correlate(m, measures, draws, seed),
@@ -265,3 +266,77 @@ def _standing(study: Study, *tables: pd.DataFrame) -> dict[str, dict[str, Any]]:
                 n = max(n, len(there[["rater", "item", "order"]].drop_duplicates()))
         found[system] = {"votes": n, "standing": standing(n)}
     return found
+
+
+def progress(study: Study, facts: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Counts and alarms while a study runs, without statistics of systems: raters, finished, votes, wanted (counted
+    votes), counted, set_aside, cannot_play, withdrawn, problems, alarms.
+    """
+    votes = read_votes(study, facts["ballots"], facts["votes"])
+    quality = assess(votes.all, votes.preferences, study.rule)
+    laid, given = facts["ballots"].groupby("rater").size(), votes.all.groupby("rater").size()
+    said = facts["facts"]["fact"].value_counts()
+    return {
+        "raters": len(facts["raters"]),
+        "finished": int((given == laid.reindex(given.index)).sum()),
+        "votes": len(votes.all),
+        "counted": int((votes.all["kind"] == "counted").sum()),
+        "wanted": study.votes_per_pair * len(study.pairs),
+        "set_aside": len(quality.excluded),
+        "cannot_play": int(votes.all["cannot_play"].sum()),
+        "withdrawn": int(said.get("withdrawn", 0)),
+        "problems": int(said.get("problem", 0)),
+        "alarms": list(quality.alarms),
+    }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a rater's answers stand to those of others on the same videos, for the rater's own eyes.
+
+    share     of choices that others made too (mean over ballots), None where nobody else chose on them yet
+    distance  mean distance of scores from the mean of the others, 0 .. 5, None as above
+    ballots   how many of the rater's answers others answered too
+    """
+
+    share: float | None
+    distance: float | None
+    ballots: int
+
+
+def own_agreement(own: Votes, everybody: Votes, rater: str) -> Agreement:
+    """Compare a rater with the others; checks and training do not count.
+
+    own  the rater's votes alone; everybody: of the study, which may be some seconds older
+    """
+    shares, distances = [], []
+    chosen = _choices([own, everybody], rater)
+    for _, same in chosen.groupby(["item", "system"]):
+        mine, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(mine) and len(others):
+            shares.append((others["said"] == mine["said"].iloc[0]).mean())
+    for _, same in _joined([own.scores, everybody.scores], rater).groupby(["item", "system", "question"]):
+        mine, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(mine) and len(others):
+            distances.append(abs(mine["value"].iloc[0] - others["value"].mean()))
+    return Agreement(
+        float(np.mean(shares)) if shares else None,
+        float(np.mean(distances)) if distances else None,
+        max(len(shares), len(distances)),
+    )
+
+
+def _joined(tables: list[pd.DataFrame], rater: str) -> pd.DataFrame:
+    """The rater's rows of the first table, the others' of the second."""
+    return pd.concat([tables[0][tables[0]["rater"] == rater], tables[1][tables[1]["rater"] != rater]])
+
+
+def _choices(votes: list[Votes], rater: str) -> pd.DataFrame:
+    """Columns rater item system said: what was compared, and which of it was chosen, wherever it stood."""
+    preferences = _joined([v.preferences for v in votes], rater)
+    if preferences.empty:
+        return _joined([v.mismatches for v in votes], rater).rename(columns={"correct": "said"})
+    sides = {side: preferences["answer"] == side for side in ("left", "right")}
+    said = preferences["answer"].mask(sides["left"], preferences["left"]).mask(sides["right"], preferences["right"])
+    pair = [" ".join(sorted(two)) for two in zip(preferences["left"], preferences["right"], strict=True)]
+    return preferences[["rater", "item"]].assign(system=pair, said=said)

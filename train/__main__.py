@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     exp.add_argument("--folder", type=Path, help="default: the first of LIPSYNC_WEIGHTS, else the cache")
     exp.add_argument("--licence", default="research use only")
     exp.add_argument("--note", default="")
+    exp.add_argument("--part", action="append", default=[], metavar="WHAT=NAME", help="a second network of the model")
     exp.add_argument("--source", default="the trainer's own clips", help="where the faces come from, for the card")
 
     fin = commands.add_parser("finals", help="final figures on people never trained on")
@@ -94,6 +95,13 @@ def main(argv: list[str] | None = None) -> int:
     abl.add_argument("--expert", default="", help="what every expert starts from: a name or a file (default: nothing)")
     abl.add_argument("--start", default="wav2lip-lab", help="what every generator starts from: a name or a file")
     abl.add_argument("settings", nargs="*", help="NAME=VALUE, from train/config.py, for every generator")
+
+    s2v = commands.add_parser("ablation-speech2vid", help="skips, stills, upsampling, losses, sharpening: one table")
+    s2v.add_argument("--data", type=Path, required=True)
+    s2v.add_argument("--out", type=Path, required=True)
+    s2v.add_argument("--faces", type=int, default=20000, help="that each arm sees")
+    s2v.add_argument("--sharpener", default="", help="a trained sharpener, name or file")
+    s2v.add_argument("settings", nargs="*", help="NAME=VALUE, for every arm")
 
     speed = commands.add_parser("speed", help="steps a second against a plain float32 loop")
     speed.add_argument("--data", type=Path, required=True)
@@ -136,7 +144,10 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "export":
         from .export import export
 
-        card = export(args.run, args.data, args.name, args.form, args.folder, args.licence, args.note, args.source)
+        parts = dict(part.partition("=")[::2] for part in args.part)
+        card = export(
+            args.run, args.data, args.name, args.form, args.folder, args.licence, args.note, args.source, parts
+        )
         print(json.dumps(card["metrics"], indent=1))
     elif args.command == "finals":
         from .evaluate import finals
@@ -159,6 +170,10 @@ def _run(args: argparse.Namespace) -> int:
         from .ablation import ablation
 
         ablation(args.data, args.out, args.faces, args.windows, args.judge, args.expert, args.start, args.settings)
+    elif args.command == "ablation-speech2vid":
+        from .ablation_speech2vid import ablation as ablation_speech2vid
+
+        ablation_speech2vid(args.data, args.out, args.faces, args.sharpener, args.settings)
     elif args.command == "speed":
         from .speed import speed
 

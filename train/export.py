@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,11 +30,13 @@ def export(
     licence: str = "research use only",
     note: str = "",
     source: str = "the trainer's own clips",
+    parts: Mapping[str, str] | None = None,
 ) -> dict:
     """Write folder/NAME.safetensors and its card from run/best.safetensors; returns the card.
 
     form   bf16 or int8 (packing.pack); the best weights are validated before and after, and the card says both
     source where the faces come from, a sentence for the card
+    parts  second networks of the model, by what they do: names of other checkpoints
     """
     config = Config.load(run)
     if not (run / "best.safetensors").exists():
@@ -51,6 +54,7 @@ def export(
     card = {
         "architecture": architecture,
         "config": dimensions,
+        **({"parts": dict(parts)} if parts else {}),
         "parameters": sum(v.numel() for v in plain.values()),
         "dtype": f"weights of two or more axes {form}, the rest float32",
         "licence": licence,

@@ -17,7 +17,13 @@ TEMPLATES = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
-FILES = {"pages.css": "text/css", "leaderboard.js": "text/javascript"}  # of static/, as /pages/NAME
+FILES = {
+    "pages.css": "text/css",
+    "leaderboard.js": "text/javascript",
+    "rate.css": "text/css",
+    "rate.js": "text/javascript",
+    "studies.css": "text/css",
+}  # of static/, as /pages/NAME
 
 
 def render(name: str, t: dict[str, str], status: int = 200, **values: Any) -> Response:

@@ -18,7 +18,7 @@ import soundfile
 from lipsync import tts as voices
 from lipsync.errors import LipsyncError
 from lipsync.media.reader import read_waveform
-from lipsync.options import ENGINES, LONGER, SHORTER, Options
+from lipsync.options import ENGINES, LONGER, SHORTER, Options, bounds
 
 from .. import html, tasks
 from ..context import Context
@@ -119,10 +119,10 @@ def build(page: gr.Blocks, context: Context) -> None:
             with gr.Row():
                 start = gr.Number(0, label=text("start"), step=0.1)
                 end = gr.Number(0, label=text("end"), step=0.1)
-                background = gr.Slider(0, 1, DEFAULT.background, step=0.05, label=text("background"))
+                background = gr.Slider(*bounds("background"), DEFAULT.background, step=0.05, label=text("background"))
             with gr.Row():
-                pad = gr.Slider(-0.2, 0.5, DEFAULT.pad, step=0.01, label=text("pad"))
-                softness = gr.Slider(0, 0.2, DEFAULT.softness, step=0.01, label=text("softness"))
+                pad = gr.Slider(*bounds("pad"), DEFAULT.pad, step=0.01, label=text("pad"))
+                softness = gr.Slider(*bounds("softness"), DEFAULT.softness, step=0.01, label=text("softness"))
                 quality = gr.Slider(10, 40, DEFAULT.quality, step=1, label=text("quality"))
         go = gr.Button(text("go"), variant="primary", elem_id="go")
         status = gr.HTML(elem_id="status")

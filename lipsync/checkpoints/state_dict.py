@@ -26,7 +26,7 @@ NETWORKS: dict[str, str] = {
 
 def architectures() -> tuple[str, ...]:
     """Every architecture that a card may name."""
-    from ..models.base import MODELS
+    from ..models import MODELS
 
     return (*MODELS, *NETWORKS)
 
@@ -52,7 +52,7 @@ def build_network(architecture: str, config: dict) -> nn.Module:
         module, _, kind = NETWORKS[architecture].partition(":")
         network = getattr(importlib.import_module(f"lipsync.networks.{module}"), kind)
     else:
-        from ..models.base import model_class
+        from ..models import model_class
 
         network = model_class(architecture).network
     try:

@@ -1,13 +1,12 @@
-"""Lip-sync models: the contract, the table of architectures, and how a checkpoint becomes a model.
+"""The contract of lip-sync models, and how a checkpoint becomes a model.
 
 A model is a checkpoint with its card and how to feed it: which sound belongs to a frame, where its crop lies, which
 pictures of the speaker it sees beside it, and how its crops go back. A new model is one file with a subclass of
-`LipSyncModel` and one line in `MODELS`.
+`LipSyncModel` and one line in `MODELS` (lipsync/models/__init__.py).
 """
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +20,7 @@ from ..checkpoints.registry import Card
 from ..engines import BATCH, Engine, ModuleEngine, NetworkSpec, open_engine
 from ..errors import ModelError
 from ..geometry import CropRule, LandmarkRule, box_alignment, crop_face
+from . import MODELS, model_class
 
 if TYPE_CHECKING:
     from torch import nn
@@ -144,29 +144,6 @@ class LipSyncModel(ABC):
         noise = rng.normal(0, 0.1, int(seconds * audio.SAMPLE_RATE)) * np.sin(np.arange(int(seconds * 16000)) / 1600)
         features = audio.FEATURES[self.audio.feature].extract(noise.astype(np.float32))
         return self.prepare(crops, references, self.windows(features, 50, BATCH, Fraction(25)))
-
-
-# Architecture -> module of lipsync.models and class, or a class: modules are loaded when a model of theirs is opened.
-MODELS: dict[str, str | type[LipSyncModel]] = {
-    "wav2lip": "wav2lip:Wav2LipModel",
-    "wav2lip-warp": "wav2lip:WarpModel",
-    "lipgan": "lipgan:LipGANModel",
-    "speech2vid": "speech2vid:Speech2VidModel",
-    "speech2vid-context": "speech2vid:Speech2VidContextModel",
-}
-
-
-def model_class(architecture: str) -> type[LipSyncModel]:
-    """The class of an architecture. Raises ModelError where there is none."""
-    if architecture not in MODELS:
-        raise ModelError(
-            f"There is no model of the architecture {architecture!r}: this version has {', '.join(MODELS)}."
-        )
-    entry = MODELS[architecture]
-    if not isinstance(entry, str):
-        return entry
-    module, _, name = entry.partition(":")
-    return getattr(importlib.import_module(f"lipsync.models.{module}"), name)
 
 
 def open_model(name: str, engine: str = "auto") -> LipSyncModel:

@@ -18,13 +18,13 @@ import torch
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lipsync.crop import CropRule
 from safetensors.torch import save_file
 
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.checkpoints.download import SOURCES
 from lipsync.checkpoints.quantize import pack, unpack
 from lipsync.errors import Cancelled, ModelError
+from lipsync.geometry import CropRule
 from lipsync.networks.wav2lip import Wav2Lip
 
 NAME = "tiny"
@@ -189,7 +189,7 @@ def test_published_files_are_listed_though_not_here(cache: Path) -> None:
     assert set(SOURCES) < set(rows)
     assert rows["wav2lip"] == {
         "name": "wav2lip",
-        "architecture": "wav2lip 16",
+        "architecture": "wav2lip width=16",
         "size": "435.8 MB",
         "licence": "research, academic and personal use only",
         "origin": SOURCES["wav2lip"].page,
@@ -207,7 +207,7 @@ def test_published_files_are_listed_though_not_here(cache: Path) -> None:
 def test_listing_loads_neither_torch_nor_openvino(cache: Path) -> None:
     code = (
         "import sys; from lipsync.checkpoints import registry as c; c.table(); assert 'torch' not in sys.modules; "
-        "c.load('wav2lip-lab'); assert not {'openvino', 'cv2'} & set(sys.modules)"
+        "c.load('wav2lip-lab'); assert not {'openvino', 'librosa', 'av'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, cwd=Path(__file__).parents[2])
 

@@ -17,13 +17,12 @@ import pandas as pd
 import pytest
 
 from resynced import raters
-from resynced.ballots_tables import Database, VoteRow
+from resynced.ballots_tables import Database
 from resynced.desk import Served, StudyDesk, playback, secret_key
+from resynced.store import Store
 from resynced.studies import DESIGNS, SCALES, Study, StudyError
 from resynced.study_export import methods, read_hemvip2, study_of_hemvip2, write_zip
 from resynced.study_results import compute
-
-from ..helpers.own_postgres import own_postgres
 
 KEY = b"k" * 32
 PLAYED = {"answer_s": 2.5, "left_played_s": 4.0, "left_length_s": 4.0, "right_played_s": 4.0, "right_length_s": 4.0}
@@ -50,25 +49,9 @@ def study(design="preference", **changes) -> Study:
     return Study(**(values | changes))
 
 
-@pytest.fixture(scope="session")
-def postgres():
-    with own_postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/studies.db"
-    found = request.getfixturevalue("postgres")
-    return found or pytest.skip("no PostgreSQL here (Debian's package postgresql)")
-
-
 @pytest.fixture
-def desk(url):
-    database = Database(url)
-    yield StudyDesk(database, KEY, least_seconds=0)
-    database.close()
+def desk(store):
+    return StudyDesk(Database(store), KEY, least_seconds=0)
 
 
 def opened(desk: StudyDesk, made: Study) -> str:
@@ -260,8 +243,9 @@ SERVER = """
 import sys
 from resynced.ballots_tables import Database
 from resynced.desk import StudyDesk
+from resynced.store import Store
 from concurrent.futures import ThreadPoolExecutor
-desk = StudyDesk(Database(sys.argv[1]), b"k" * 32, 0)
+desk = StudyDesk(Database(Store(sys.argv[1])), b"k" * 32, 0)
 def rate(_):
     token = desk.join(sys.argv[2], True)
     while served := desk.next_ballot(token):
@@ -274,10 +258,10 @@ with ThreadPoolExecutor(8) as crowd:
 
 
 @pytest.mark.slow
-def test_no_acknowledged_vote_is_lost_when_the_server_is_killed(desk, url):
+def test_no_acknowledged_vote_is_lost_when_the_server_is_killed(desk, place):
     name = opened(desk, study(votes_per_pair=100_000))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", SERVER, url, name]
+    command = [sys.executable, "-c", SERVER, place, name]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
     acknowledged = [server.stdout.readline().strip() for _ in range(60)]
     server.send_signal(signal.SIGKILL)
@@ -293,8 +277,8 @@ def test_no_acknowledged_vote_is_lost_when_the_server_is_killed(desk, url):
 @pytest.mark.slow
 @pytest.mark.parametrize("design", DESIGNS)
 def test_results_and_export_are_whole_for_every_design(tmp_path, design):
-    database = Database(f"sqlite:///{tmp_path}/s.db")
-    desk, made = StudyDesk(database, KEY, 0), study(design)
+    store = Store(tmp_path / "s.db")
+    desk, made = StudyDesk(Database(store), KEY, 0), study(design)
     name = opened(desk, made)
     for _ in range(12):
         answer_all(desk, desk.join(name, True), made)
@@ -320,7 +304,7 @@ def test_results_and_export_are_whole_for_every_design(tmp_path, design):
         path = tmp_path / "hemvip2.csv"
         path.write_text(files["hemvip2.csv"])
         assert len(read_hemvip2(path)) == 72
-    database.close()
+    store.close()
 
 
 def test_hemvip2_tables_of_both_kinds_become_studies(tmp_path):
@@ -346,10 +330,3 @@ def test_the_key_is_made_once_and_only_its_owner_may_read_it(tmp_path):
     (tmp_path / "keys" / "ballots").write_bytes(b"short")
     with pytest.raises(StudyError, match="no key of ours"):
         secret_key(tmp_path / "keys" / "ballots")
-
-
-def test_an_address_that_is_no_database_is_refused():
-    for address in ("mysql://x/y", "nothing", "oracle://x"):
-        with pytest.raises(StudyError, match="kept"):
-            Database(address)
-    assert VoteRow.__tablename__ == "study_votes"

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import event, select
 
+from eval.results import VERSION
 from eval.stats import bootstrap, bootstrap_ratio
 from resynced import leaderboard as board
 from resynced.leaderboard import changes_needed, clips, failures, find_view, flat, groups, leaderboard, views
@@ -32,7 +33,7 @@ def check(store, found, tried=8):
                 "key": sha(f"{found}"),
                 "run": "",
                 "set_sha256": SET,
-                "measure_version": "4",
+                "measure_version": VERSION,
                 "evaluator": "syncnet-lab",
                 "evaluator_sha256": sha("judge"),
                 "protocol": "short",

@@ -8,6 +8,7 @@ import threading
 import pytest
 from sqlalchemy import func, select, text
 
+from resynced import ballots_tables
 from resynced.records import BenchmarkError
 from resynced.store import Base, Claim, ScoreFact, SetFact, Store, Withdrawal, database_url, fact_tables, newest
 from tests.helpers.rows import facts, made_set, sha
@@ -29,6 +30,8 @@ def everything(store) -> dict:
 def test_the_migrations_make_the_tables_that_the_classes_describe(store):
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
+
+    assert ballots_tables.VoteRow.__tablename__ in Base.metadata.tables
 
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []

@@ -64,16 +64,16 @@ def card_name(task: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_one_batch_can_be_learnt_by_heart(data, tmp_path, name):
-    settings = [*QUICK, *TINY[name], "width=4", "steps=40", "lr=0.003", "ema_decay=0", "warmup=2"]
+    settings = [*QUICK, *TINY[name], "width=4", "steps=60", "lr=0.01", "ema_decay=0", "warmup=2"]
     config = config_class(name).with_settings(settings)
     task = build(config, data)
     loop = Loop(task, config, tmp_path)
     batch = {k: torch.from_numpy(v) for k, v in task.batch(np.random.default_rng(0), 0).items()}
     losses = []
-    for _ in range(40):
+    for _ in range(60):
         losses.append(task.step(batch, loop)["l1"])
         loop.step += 1
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3]), losses
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3]), losses
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,16 @@ def test_old_names_are_still_read(tmp_path, caplog):
 def test_an_unknown_task_is_a_sentence():
     with pytest.raises(TrainingError, match="no training task 'diffusion': choose one of sync_expert"):
         task_class("diffusion")
+
+
+@pytest.mark.slow
+def test_the_ablation_of_speech2vid_makes_a_row_an_arm(data, tmp_path, monkeypatch, capsys):
+    from train import ablation_speech2vid
+
+    monkeypatch.setattr(ablation_speech2vid, "ARMS", {"as published": [], "one still": ["stills=1"]})
+    settings = [*TINY["speech2vid"], "warmup=1", "validate_every=9"]
+    rows = ablation_speech2vid.ablation(data, tmp_path / "out", 6, settings=settings)
+    assert [r["arm"] for r in rows] == ["as published", "one still"]
+    assert all(r["mse"] > 0 and -1 <= r["identity"] <= 1 and 0 <= r["retrieval"] <= 1 for r in rows)
+    again = ablation_speech2vid.ablation(data, tmp_path / "out", 6, settings=settings)
+    assert again == rows and "| one still |" in capsys.readouterr().out

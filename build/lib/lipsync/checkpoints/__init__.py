@@ -1,1 +1,0 @@
-"""Checkpoints: the registry and its cards, downloads, state dicts, quantised storage."""

@@ -1,1 +1,0 @@
-"""Faces: shots, tracks, detectors, landmarks, and which of them speak."""

@@ -1,1 +1,0 @@
-"""Labels for synthetic video: stamp, container tags, Content Credentials (C2PA), watermark."""

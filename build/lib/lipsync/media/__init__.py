@@ -1,1 +1,0 @@
-"""Media: video, sound and pictures in (reader, decoder in a sandboxed child) and out (writer)."""

@@ -1,1 +1,0 @@
-"""Lip-sync models: a checkpoint and how to feed it."""

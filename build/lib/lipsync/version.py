@@ -1,3 +1,0 @@
-"""Version of the program."""
-
-VERSION = "0.2.0"

@@ -1,1 +1,0 @@
-"""Training: raw clips to shards, shards to arrays, arrays to networks, networks to registered checkpoints."""

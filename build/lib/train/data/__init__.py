@@ -1,1 +1,0 @@
-"""Training data: from clips to shards, arrays, augmentation, sampling and corrected sync."""

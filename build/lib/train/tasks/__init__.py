@@ -1,1 +1,0 @@
-"""Tasks: what is trained, each with its losses, batches and validation."""
