@@ -13,6 +13,7 @@ from demo.i18n import ENGLISH, KOREAN
 from demo.pages import leaderboard as page
 from demo.server import build
 from demo.settings import Settings
+from eval.results import VERSION
 from resynced import leaderboard as board
 from resynced.store import CheckFact, DistanceFact, Store
 from tests.helpers.rows import facts, fill, made_set, sha
@@ -211,6 +212,13 @@ def test_distances_stand_with_what_they_are_called(client, store):
     counts = {"clips": 6, "n_real": 9, "n_made": 9, "frechet": 1.25, "extrapolated": None, "kid": None}
     line = {"key": "d" * 64, "system": "A", "fingerprint": sha("A"), "title": "Fréchet (lab encoder)"}
     store.add(DistanceFact, [line | same | counts])
-    newest = next(v for v in board.views(store) if v.measure_version == "4" and v.set_sha256 == sha("made6"))
+    newest = next(v for v in board.views(store) if v.measure_version == VERSION and v.set_sha256 == sha("made6"))
     text = client.get(f"/leaderboard?view={newest.id}").text
     assert "Fréchet (lab encoder)" in text and "1.250" in text
+
+
+def test_people_stand_beside_what_was_measured(client, store, monkeypatch):
+    said = {sha("A"): {"share": 0.625, "n": 120, "standing": "preliminary"}}
+    monkeypatch.setattr(page, "human", lambda store, set_sha256: said if set_sha256 == sha("made6") else {})
+    text = client.get(f"/leaderboard?set={sha('made6')[:12]}").text
+    assert text.count("62% of 120 votes") == 1

@@ -113,7 +113,7 @@ def test_one_system_or_none_is_said(store):
 
 def test_where_the_evaluator_fails_its_check_nothing_is_ranked(store):
     fill(store, {"A": around(6.0), "B": around(7.0)})
-    assert "not checked" in leaderboard(store)["notes"][-1]
+    assert any("not checked" in note for note in leaderboard(store)["notes"])
     check(store, 5)
     table = leaderboard(store)
     assert table["cannot_rank"] == (
