@@ -197,7 +197,9 @@ def test_from_face_to_deleted_files(address, visit, place):
     page.wait_for_selector("#results video")
     expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
     expect(page.locator("#go")).to_have_text("Make the video")
-    expect(page.locator("#facts .curve")).to_be_visible()  # measured, although nobody waited for it
+    expect(page.locator("#facts .chip").first).to_be_visible()  # measured, although nobody waited for it
+    page.click("#facts summary")
+    expect(page.locator("#facts .curve")).to_be_visible()
     shown(page)
     shoot(page, "result-desktop")
 
@@ -275,7 +277,7 @@ def test_ten_seconds_play_within_fifteen(address, visit, tmp_path, capsys):
     page = visit(address)
     take_example(page)
     make(page)
-    page.wait_for_selector("#facts .curve", timeout=60_000)  # nothing is left to do
+    page.wait_for_selector("#facts .chip", timeout=60_000)  # nothing is left to do
     page.close()
     clip, voice = make_clip(tmp_path / "clip.mp4", 250, size=(576, 768)), make_voice(tmp_path / "voice.wav", 10)
     page = visit(address)
