@@ -77,11 +77,14 @@ def sync(
             seconds, options = min(seconds, options.end), replace(options, end=None)
         model = open_model(options.model, options.engine)
         warnings += cache_warnings()
+    needed = clip.info.frames
     if clip.faces is None:
         timeline = plan(max(clip.info.frames, 1), clip.info.fps, seconds, options)
         needed = clip.info.frames if timeline.first else min(int(timeline.indices.max()) + 1, clip.info.frames)
         clip = _find(clip, needed, options, monitor)
     info, faces = clip.info, clip.faces
+    # Frames that nothing needed were not looked at; a file that promised too many has no more than were found.
+    video_s = 0.0 if info.is_still else float((info.frames if faces.frames >= needed else faces.frames) / info.fps)
     if not faces.tracks:
         raise NoFaceError(
             f"No face was found in any of the {faces.frames} frames of {info.path.name}. If it lies on its side or "
@@ -143,8 +146,8 @@ def sync(
         warnings=warnings,
         missed_ranges=runs(missed),
         voice_seconds=round(seconds, 3),
-        video_seconds=0.0 if info.is_still else round(float(faces.frames / info.fps), 3),
-        meeting="" if info.is_still else meeting(seconds, float(faces.frames / info.fps), options),
+        video_seconds=round(video_s, 3),
+        meeting="" if info.is_still else meeting(seconds, video_s, options),
         frames_bridged=int((synced & _bridged(chosen, faces.frames)[timeline.indices]).sum()),
     )
 

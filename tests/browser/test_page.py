@@ -136,7 +136,7 @@ def playing(page):
 def test_the_first_view_is_calm(address, visit):
     page = visit(address)
     expect(page.locator("h1")).to_have_text("Lip-sync")
-    expect(page.locator("h2")).to_have_text(["1 · A face", "2 · A voice", "3 · Your video"])
+    expect(page.locator("h2")).to_have_text(["1 · A video or photo", "2 · A voice", "3 · Your video"])
     expect(page.locator("#go")).to_have_text("Make the video")
     for later in ("#cancel", "#after", "#given", "#status", "#results", "#facts"):
         assert not page.locator(later).is_visible(), later
@@ -155,7 +155,7 @@ def test_korean(address, visit):
     expect(page.locator("h1")).to_have_text("립싱크")
     expect(page.locator("#go")).to_have_text("영상 만들기")
     page.click("#go")
-    expect(page.locator("#status")).to_contain_text("먼저 1단계")
+    expect(page.locator("#said-face")).to_contain_text("먼저 1단계")
     assert "page_" not in page.inner_text("body")
     shoot(page, "page-korean")
 
@@ -163,15 +163,23 @@ def test_korean(address, visit):
 def test_from_face_to_deleted_files(address, visit, place):
     page = visit(address)
     page.click("#go")
-    expect(page.locator("#status")).to_contain_text("Give a face first")
+    expect(page.locator("#said-face")).to_contain_text("Upload a video or photo first")
+    assert page.evaluate("document.activeElement.closest('#giving') !== null")
     take_example(page)
+    expect(page.locator("#said-face .say")).to_have_count(0)
+    expect(page.locator(".frame .face")).to_have_attribute("aria-pressed", "true")  # the largest, before any click
+    expect(page.locator("#meeting")).to_contain_text("the video will play back and forth")
     assert re.search(r"/#job=[\w-]{32}$", page.url)
     page.click(".frame .face")
     expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
     shoot(page, "face-picked")
     page.click("#go")
-    expect(page.locator("#status")).to_contain_text("tick the box")
+    expect(page.locator("#said-consent")).to_contain_text("tick the box")
+    expect(page.locator("#consent input")).to_have_attribute("aria-invalid", "true")
+    assert page.evaluate("document.activeElement === document.querySelector('#consent input')")
+    assert page.evaluate("getComputedStyle(document.querySelector('#consent')).outlineStyle") == "solid"
     make(page)
+    expect(page.locator("#said-consent .say")).to_have_count(0)
     expect(page.locator("#facts")).to_contain_text("frames at 25 a second")
     expect(page.locator("#facts")).to_contain_text("✓ Labelled and intact")
 
@@ -189,7 +197,9 @@ def test_from_face_to_deleted_files(address, visit, place):
     page.wait_for_selector("#results video")
     expect(page.locator(".frame .face")).to_have_class(re.compile("picked"))
     expect(page.locator("#go")).to_have_text("Make the video")
-    expect(page.locator("#facts .curve")).to_be_visible()  # measured, although nobody waited for it
+    expect(page.locator("#facts .chip").first).to_be_visible()  # measured, although nobody waited for it
+    page.click("#facts summary")
+    expect(page.locator("#facts .curve")).to_be_visible()
     shown(page)
     shoot(page, "result-desktop")
 
@@ -221,15 +231,17 @@ def test_from_face_to_deleted_files(address, visit, place):
 
     with page.expect_download() as download:
         page.locator("#results figcaption a").click()
-    assert download.value.suggested_filename == "lipsync.mp4"
+    assert download.value.suggested_filename == "moving_wav2lip-gan-lab.mp4"
 
+    shared = page.locator(".share").get_attribute("data-share")
+    assert page.request.get(f"{address}/{shared}").status == page.request.get(f"{address}/{shared}/0.mp4").status == 200
     page.click("#delete")
     page.click("#delete-no")
     expect(page.locator("#delete-yes")).to_be_hidden()
     page.click("#delete")
     page.click("#delete-yes")
     expect(page.locator("#status")).to_contain_text("Deleted")
-    assert page.request.get(f"{address}/{second}").status == 404
+    assert page.request.get(f"{address}/{second}").status == page.request.get(f"{address}/{shared}").status == 404
     page.wait_for_function("!location.hash.includes('job=')")  # a step after the words
     assert not (place / "jobs" / link.split("job=")[1]).exists()
     kept = [p.name for p in (place / "gradio").rglob("*") if p.is_file()]
@@ -265,7 +277,7 @@ def test_ten_seconds_play_within_fifteen(address, visit, tmp_path, capsys):
     page = visit(address)
     take_example(page)
     make(page)
-    page.wait_for_selector("#facts .curve", timeout=60_000)  # nothing is left to do
+    page.wait_for_selector("#facts .chip", timeout=60_000)  # nothing is left to do
     page.close()
     clip, voice = make_clip(tmp_path / "clip.mp4", 250, size=(576, 768)), make_voice(tmp_path / "voice.wav", 10)
     page = visit(address)
@@ -307,6 +319,7 @@ def test_two_faces_and_a_picture(address, visit, tmp_path):
     expect(page.locator("#facts")).to_contain_text("2 faces seen")
     page.click("#another")
     expect(page.locator("#giving")).to_be_visible()
+    expect(page.locator("#mine li")).to_have_count(1)  # what was made is not lost
     page.wait_for_function("!location.hash.includes('job=')")  # a step after the words
 
 
