@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 
 from lipsync.errors import Cancelled, InputError, LipsyncError
 from lipsync.progress import Monitor, Progress
-from resynced.leaderboard import View, counted
+from resynced.leaderboard import View, counted, leaderboard, views
 from resynced.manifests import load_set, sets
 from resynced.records import BenchmarkError, BenchmarkSet, System
 from resynced.runner import run, video_path
@@ -40,6 +40,7 @@ from .tasks import models
 if TYPE_CHECKING:
     from .context import Context
 
+STARTER = "starter"
 RUN, SUBMISSION = "benchmark", "submission"  # tasks of the queue
 GRACE_S = 30.0  # for a run that is stopped to end its pair
 LOWEST = 19
@@ -61,12 +62,21 @@ class Request:
     command: str = ""
 
 
+def warm_up(context: Context) -> None:
+    """Open the store and compute its latest table, so that the first visitor of the leaderboard need not wait."""
+    try:
+        if known := views(context.store):
+            leaderboard(context.store, known[0])
+    except BenchmarkError as error:
+        _log.warning("the benchmark's store is not ready: %s", error)
+
+
 # -------------------------------------------------------------------------- what there is to choose
 
 
 def set_names() -> list[str]:
-    """The sets that can be run here."""
-    return list(sets())
+    """The sets that can be run here, that of the repository first."""
+    return sorted(sets(), key=lambda name: (name != STARTER, name))
 
 
 def system_words(set_name: str | None = None) -> list[tuple[str, str]]:
@@ -121,7 +131,7 @@ def run_apart(context: Context, asked: Request) -> Callable[..., None]:
     """Work that runs a benchmark in a process of its own, so that visitors' videos come first."""
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        spawn = multiprocessing.get_context("spawn")
+        spawn = multiprocessing.get_context(method="spawn")
         ours, theirs = spawn.Pipe()
         child = spawn.Process(target=_child, args=(theirs, asked), name="benchmark")
         child.start()

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, job queue, who may change things, studies, and the lanes of short work outside the queue."""
+    """Settings, job queue, who may change things, and the lanes of short work outside the queue."""
 
     settings: Settings
     jobs: JobQueue
     operator: Operator = field(default_factory=Operator)
-    studies: Studies = field(default_factory=Studies)
     labels: Lane = field(default_factory=lambda: Lane("having labels checked", at_once=1))
     voices: Lane = field(default_factory=lambda: Lane("making voices"))
 
@@ -33,3 +32,8 @@ class Context:
         from resynced.store import Store
 
         return Store()
+
+    @cached_property
+    def studies(self) -> Studies:
+        """The studies of that store."""
+        return Studies(lambda: self.store)

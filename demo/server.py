@@ -51,7 +51,7 @@ def build(settings: Settings) -> Gate:
 
     import gradio as gr
 
-    from . import api
+    from . import api, benchmark
     from .context import Context
     from .gate import Gate
     from .i18n import I18N, by_header, text
@@ -101,6 +101,7 @@ def build(settings: Settings) -> Gate:
         warming.start()
         # A thread that comes back from OpenVINO to an interpreter that is gone takes the process down with an abort.
         atexit.register(warming.join, WARM_UP_S)
+        threading.Thread(target=benchmark.warm_up, args=(context,), daemon=True, name="warm-up-store").start()
         yield
         over.set()
         jobs.close()

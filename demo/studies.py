@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import math
 import re
 import secrets
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,12 +28,13 @@ if TYPE_CHECKING:
     from resynced.ballots import Stimulus
     from resynced.desk import StudyDesk
     from resynced.store import Store
-    from resynced.study_results import Results
+    from resynced.study_results import Agreement, Results, Votes
 
 DIGITS = 3  # spoken in a sound check
 GAP_S = 0.35  # between digits
 RATE = 24_000
 CHECK_S = 600  # a sound check is good for so long
+AGREEMENT_S = 15.0
 RESULTS_S = 60  # results of a running study are computed again after so long at the soonest
 DRAWS = 500
 WORDS = {
@@ -42,25 +45,20 @@ VOICES = {"en": "en-us", "ko": "ko"}
 
 
 class Studies:
-    """What the pages of raters and of the operator share. Raises BenchmarkError where the store cannot be opened."""
+    """What the pages of raters and of the operator share.
 
-    def __init__(self) -> None:
-        self._lock, self._computing = threading.Lock(), threading.Lock()
-        self._opened: tuple[Store, StudyDesk] | None = None
+    store  opens the store, and gives the same one again; may raise BenchmarkError
+    """
+
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._store = store
+        self._lock, self._computing, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
+        self._desk: StudyDesk | None = None
         self._results: dict[str, tuple[int, float, Results]] = {}
+        self._votes: dict[str, tuple[float, Votes]] = {}
         self._indexes: dict[str, tuple[float, dict[Stimulus, Path]]] = {}
         self._making: dict[str, subprocess.Popen] = {}
         self._spoken = secrets.token_bytes(32)
-
-    def _open(self) -> tuple[Store, StudyDesk]:
-        with self._lock:
-            if self._opened is None:
-                from resynced.desk import open_desk
-                from resynced.store import Store
-
-                store = Store()
-                self._opened = store, open_desk(store, self.data)
-            return self._opened
 
     @property
     def data(self) -> Path:
@@ -71,21 +69,22 @@ class Studies:
 
     @property
     def store(self) -> Store:
-        return self._open()[0]
+        return self._store()
 
     @property
     def desk(self) -> StudyDesk:
-        return self._open()[1]
+        with self._lock:
+            if self._desk is None:
+                from resynced.desk import open_desk
+
+                self._desk = open_desk(self._store(), self.data)
+            return self._desk
 
     def close(self) -> None:
-        """Let go of the database, and end the making of videos."""
-        with self._lock:
-            for process in self._making.values():
-                if process.poll() is None:
-                    process.terminate()
-            if self._opened is not None:
-                self._opened[0].close()
-                self._opened = None
+        """End the making of videos; it can be begun again."""
+        for process in self._making.values():
+            if process.poll() is None:
+                process.terminate()
 
     # Videos
 
@@ -135,20 +134,41 @@ class Studies:
     def results(self, study: str) -> Results:
         """Every statistic, computed anew once there are new votes; one computation at a time."""
         from resynced.ballots_tables import VoteRow
+        from resynced.studies import StudyError
         from resynced.study_media import measures_of
         from resynced.study_results import compute
 
-        made = self.desk.study(study)
-        with self._computing:
+        made, known = self.desk.study(study), self._results.get(study)
+        if not self._computing.acquire(blocking=False):  # who waited here would keep a thread from raters
+            if known:
+                return known[2]
+            raise StudyError("The results are being computed: reload this page in a moment.")
+        try:
             with self.desk.database.read() as connection:
                 there = select(func.count(), func.coalesce(func.max(VoteRow.id), 0)).where(VoteRow.study == study)
                 state = hash(tuple(connection.execute(there).one()))
-            known = self._results.get(study)
             if known and (known[0] == state or time.monotonic() - known[1] < RESULTS_S):
                 return known[2]
             found = compute(made, self.desk.tables(study), measures_of(self.store, made), DRAWS)
             self._results[study] = (state, time.monotonic(), found)
             return found
+        finally:
+            self._computing.release()
+
+    def agreement(self, study: str, token: str) -> Agreement:
+        """How a rater's answers stand to the others', which may be AGREEMENT_S old."""
+        from resynced.raters import rater_id
+        from resynced.study_results import own_agreement, read_votes
+
+        made = self.desk.study(study)
+        with self._reading:
+            read, everybody = self._votes.get(study, (-math.inf, None))
+            if time.monotonic() - read >= AGREEMENT_S:
+                facts = self.desk.tables(study)
+                everybody = read_votes(made, facts["ballots"], facts["votes"])
+                self._votes[study] = (time.monotonic(), everybody)
+        facts = self.desk.tables(study, token)
+        return own_agreement(read_votes(made, facts["ballots"], facts["votes"]), everybody, rater_id(token))
 
     # The sound check: which digits are spoken follows from a random name and a key that no browser has
 
@@ -160,9 +180,9 @@ class Studies:
 
     def _digits(self, name: str) -> list[int]:
         digest = hmac.new(self._spoken, name.encode(), hashlib.sha256).digest()
-        digits, least = [], list(range(10))
+        digits, others = [], list(range(10))
         for byte in digest[:DIGITS]:
-            digits.append(least.pop(byte % len(least)))
+            digits.append(others.pop(byte % len(others)))
         return digits
 
     def spoken(self, name: str, language: str) -> bytes:

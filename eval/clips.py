@@ -78,7 +78,7 @@ def face_map(info: VideoInfo, detector: str, monitor: Monitor) -> FaceMap:
             _FOUND.move_to_end(key)
             return _FOUND[key]
     with FrameReader(info) as reader:
-        step = lambda n: monitor.step(f"faces of {info.path.name}", min(n, info.frames), info.frames)  # noqa: E731
+        step = lambda n: monitor.step("faces", min(n, info.frames), info.frames)  # noqa: E731
         faces = find_faces(ahead(reader), info.fps, detector, step)
     faces = replace(faces, tracks=tuple(replace(t, portraits=()) for t in faces.tracks))  # pictures are not needed
     with _FOUND_LOCK:

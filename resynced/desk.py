@@ -32,6 +32,7 @@ from .studies import Question, Study, StudyError, now
 JOINS_A_MINUTE = 600  # of one study; more at once are no crowd but a script
 LEAST_SECONDS = 1.0  # from serving to answering: nobody has watched a video in less
 LONGEST_JSON = 4000
+MOST_FACTS = 200  # of one rater, besides votes
 # What a page may report with an answer; numbers in seconds or counts, `muted` and `smooth` true or false.
 TIMINGS = (
     "answer_s",
@@ -253,9 +254,10 @@ class StudyDesk:
         with self.database.read() as connection:
             return self._open(connection, name)
 
-    def tables(self, name: str) -> dict[str, pd.DataFrame]:
+    def tables(self, name: str, token: str | None = None) -> dict[str, pd.DataFrame]:
         """Every fact of a study: ballots, votes, raters, facts, events (columns as in ballots_tables).
 
+        token  of a rater: that one's ballots and votes alone
         A vote that was under way while its rater withdrew is not among them.
         """
         self.study(name)
@@ -268,6 +270,12 @@ class StudyDesk:
             "facts": facts.order_by(RaterFact.id),
             "events": select(StudyEvent).where(StudyEvent.study == name).order_by(StudyEvent.id),
         }
+        if token is not None:
+            rater = raters.rater_id(token)
+            wanted = {
+                "ballots": wanted["ballots"].where(BallotRow.rater == rater),
+                "votes": wanted["votes"].where(VoteRow.rater == rater),
+            }
         with self.database.read() as connection:
             found = {}
             for key, query in wanted.items():
@@ -324,6 +332,9 @@ class StudyDesk:
         rater = raters.rater_id(token)
         with self.database.write() as connection:
             self._rater(connection, rater)
+            said = select(func.count()).select_from(RaterFact).where(RaterFact.rater == rater)
+            if connection.scalar(said) >= MOST_FACTS:
+                return  # nobody says so much: the rest is not kept
             connection.execute(insert(RaterFact).values(rater=rater, fact=fact, value=kept, date=_date()))
 
     def next_ballot(self, token: str) -> Served | None:
@@ -380,7 +391,7 @@ class StudyDesk:
             if row["withdrawn"]:
                 raise StudyError(WITHDRAWN)
             said = check_answer(study, answer)
-            if age < self._least and "cannot_play" not in said:
+            if age < self._least and "cannot_play" not in said and not again:  # who corrects has watched
                 raise StudyError("Please watch to the end before you answer.")
             if again:
                 last = self._last(connection, rater)

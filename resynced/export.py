@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import func, select
+from sqlalchemy import func, not_, select
 
 from lipsync.version import VERSION
 
@@ -506,7 +506,9 @@ def entry_card(store: Store, view: View, fingerprint: str) -> dict[str, Any]:
             many = "More than one system begins" if found else "No system of this table begins"
             raise BenchmarkError(f"{many} with {fingerprint}.")
         system, whole, tier, _ = found[0]
-        scores = dict(session.execute(select(ScoreFact.run, func.count()).where(*this).group_by(ScoreFact.run)).all())
+        void = select(Withdrawal.target).where(Withdrawal.kind == "score")
+        by_run = select(ScoreFact.run, func.count()).where(*this, not_(ScoreFact.key.in_(void))).group_by(ScoreFact.run)
+        scores = dict(session.execute(by_run).all())
         made = session.scalars(select(RunFact).where(RunFact.key.in_(scores)).order_by(RunFact.id.desc())).all()
         gone = select(Withdrawal.reason).where(Withdrawal.kind == "system", Withdrawal.target == whole).limit(1)
         withdrawn = session.scalar(gone)

@@ -40,7 +40,7 @@ from .store import (
     digest,
 )
 
-LAYOUT = 1  # of what is kept in the store; to be raised with any change to it
+LAYOUT = 2  # of what is kept in the store; to be raised with any change to it
 DRAWS, SEED, LEVEL = 2000, 0, 0.95
 BUCKETS = 400  # groups drawn of a category at most: more speakers are pooled, whole, into so many
 POOLED = "\r"  # before the number of such a bucket: no speaker's name begins with it
@@ -545,11 +545,14 @@ def changes_needed(first: pd.Series, second: pd.Series, better: str) -> int | No
 
 
 def _distances(session: Session, view: View, category: str) -> dict[str, dict[str, Any]]:
-    """The latest Fréchet distance of each system, of one encoder: that of the latest of them all."""
+    """The Fréchet distance of each system over the most clips, the latest of these; all of one encoder.
+
+    A later run of a few pairs must not take the place of one of the whole set.
+    """
     query = (
         select(DistanceFact)
         .where(DistanceFact.set_sha256 == view.set_sha256, DistanceFact.category == category)
-        .order_by(DistanceFact.id)
+        .order_by(DistanceFact.clips, DistanceFact.id)
     )
     rows = session.scalars(query).all()
     if not rows:

@@ -23,8 +23,9 @@ LAYOUT = 1
 
 
 def human(store: Store, set_sha256: str) -> dict[str, dict[str, Any]]:
-    """By a system's fingerprint: study, votes, standing ("preliminary" or "public"), and of what was asked
-    sync, quality, experience (mean 0 .. 5, low, high), preference (share of wins without ties), matched (share).
+    """By a system's fingerprint, as far as it was asked: study, n (answers), standing ("preliminary" or "public"),
+    share (of comparisons won, ties as halves), matched (right speech found, as a share), and sync, quality, experience
+    (means, 0 .. 5); each but `share` with `_low` and `_high`. Of several studies the latest that asked.
     """
     with store.read() as session:
         rows = session.execute(select(StudyRow.name, StudyRow.record).order_by(StudyRow.date, StudyRow.name)).all()
@@ -39,7 +40,8 @@ def human(store: Store, set_sha256: str) -> dict[str, dict[str, Any]]:
     for name, _ in rows:
         study = desk.study(name)
         if study.set_sha256 == set_sha256 and study.fingerprints and desk.is_published(name):
-            found |= _of(desk, name)
+            for fingerprint, said in _of(desk, name).items():
+                found[fingerprint] = found.get(fingerprint, {}) | said
     with store.write() as session:
         state = {"of": [LAYOUT, *last, count], "found": found}
         session.merge(Derived(name=f"human {set_sha256}", state=state))
@@ -58,18 +60,22 @@ def _of(desk: StudyDesk, name: str) -> dict[str, dict[str, Any]]:
     for scale in SCALES:
         tables[scale] = _means(scores[scores["question"] == scale], ratings.mos, "mean")
     tables["matched"] = _means(mismatches, ratings.matched_share, "share")
+    won = ratings.shares(preferences) if len(preferences) else None
     found = {}
     for system, fingerprint in zip(study.systems, study.fingerprints, strict=True):
-        there = preferences[(preferences["left"] == system) | (preferences["right"] == system)]
-        decided = there[there["answer"].isin(("left", "right"))]
-        won = ((decided["left"] == system) == (decided["answer"] == "left")).sum()
-        n = max(len(there), *(int(t.get(system, {}).get("n", 0)) for t in tables.values()))
-        if standing(n) == "hidden":
+        there = [int(table[system]["n"]) for table in tables.values() if system in table]
+        said: dict[str, Any] = {"study": name}
+        if won is not None and (of_system := won[won["system"] == system])["n"].sum():
+            said["share"] = float((of_system["value"] * of_system["n"]).sum() / of_system["n"].sum())
+            there.append(int(of_system["n"].sum()))
+        said["n"] = max(there, default=0)
+        if standing(said["n"]) == "hidden":
             continue
-        said = {key: table[system] for key, table in tables.items() if system in table}
-        if len(decided):
-            said["preference"] = {"mean": float(won / len(decided)), "n": len(decided)}
-        found[fingerprint] = {"study": name, "votes": n, "standing": standing(n), **said}
+        for key, table in tables.items():
+            if system in table:
+                said |= {key: table[system]["mean"], f"{key}_low": table[system]["low"]}
+                said[f"{key}_high"] = table[system]["high"]
+        found[fingerprint] = said | {"standing": standing(said["n"])}
     return found
 
 

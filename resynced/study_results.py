@@ -304,26 +304,39 @@ class Agreement:
     ballots: int
 
 
-def own_agreement(study: Study, facts: dict[str, pd.DataFrame], rater: str) -> Agreement:
-    """Compare a rater with the others; checks and training do not count. `facts` as StudyDesk.tables gives them."""
-    votes = read_votes(study, facts["ballots"], facts["votes"])
+def own_agreement(own: Votes, everybody: Votes, rater: str) -> Agreement:
+    """Compare a rater with the others; checks and training do not count.
+
+    own  the rater's votes alone; everybody: of the study, which may be some seconds older
+    """
     shares, distances = [], []
-    chosen = votes.mismatches.rename(columns={"correct": "said"})
-    if len(votes.preferences):
-        p = votes.preferences
-        said = np.where(p["answer"] == "left", p["left"], np.where(p["answer"] == "right", p["right"], p["answer"]))
-        pair = [" ".join(sorted(two)) for two in zip(p["left"], p["right"], strict=True)]
-        chosen = p[["rater", "item"]].assign(system=pair, said=said)
+    chosen = _choices([own, everybody], rater)
     for _, same in chosen.groupby(["item", "system"]):
-        own, others = same[same["rater"] == rater], same[same["rater"] != rater]
-        if len(own) and len(others):
-            shares.append((others["said"] == own["said"].iloc[0]).mean())
-    for _, same in votes.scores.groupby(["item", "system", "question"]):
-        own, others = same[same["rater"] == rater], same[same["rater"] != rater]
-        if len(own) and len(others):
-            distances.append(abs(own["value"].iloc[0] - others["value"].mean()))
+        mine, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(mine) and len(others):
+            shares.append((others["said"] == mine["said"].iloc[0]).mean())
+    for _, same in _joined([own.scores, everybody.scores], rater).groupby(["item", "system", "question"]):
+        mine, others = same[same["rater"] == rater], same[same["rater"] != rater]
+        if len(mine) and len(others):
+            distances.append(abs(mine["value"].iloc[0] - others["value"].mean()))
     return Agreement(
         float(np.mean(shares)) if shares else None,
         float(np.mean(distances)) if distances else None,
         max(len(shares), len(distances)),
     )
+
+
+def _joined(tables: list[pd.DataFrame], rater: str) -> pd.DataFrame:
+    """The rater's rows of the first table, the others' of the second."""
+    return pd.concat([tables[0][tables[0]["rater"] == rater], tables[1][tables[1]["rater"] != rater]])
+
+
+def _choices(votes: list[Votes], rater: str) -> pd.DataFrame:
+    """Columns rater item system said: what was compared, and which of it was chosen, wherever it stood."""
+    preferences = _joined([v.preferences for v in votes], rater)
+    if preferences.empty:
+        return _joined([v.mismatches for v in votes], rater).rename(columns={"correct": "said"})
+    sides = {side: preferences["answer"] == side for side in ("left", "right")}
+    said = preferences["answer"].mask(sides["left"], preferences["left"]).mask(sides["right"], preferences["right"])
+    pair = [" ".join(sorted(two)) for two in zip(preferences["left"], preferences["right"], strict=True)]
+    return preferences[["rater", "item"]].assign(system=pair, said=said)

@@ -151,6 +151,7 @@ class CommandSystem(System):
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
         _check_out(out)
         monitor = monitor or Monitor()
+        monitor.check()
         folder = tempfile.mkdtemp(prefix=".command-", dir=out.parent)
         try:
             made = Path(folder, "out.mp4")

@@ -21,6 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from eval.results import VERSION
 from resynced import leaderboard as board
 from resynced.export import entry_card, row_card
+from resynced.people import human
 from resynced.published import FIGURES, PAPER
 from resynced.records import CATEGORIES, BenchmarkError
 
@@ -28,6 +29,8 @@ from .. import benchmark
 from .frame import languages, render, words_of
 
 if TYPE_CHECKING:
+    from resynced.store import Store
+
     from ..context import Context
 
 Words = dict[str, str]
@@ -71,8 +74,9 @@ def add(app: FastAPI, context: Context) -> None:
             if not known:
                 return render("leaderboard.html", t, state="empty", **shared)
             asked = read(request.query_params, known)
-            table = board.leaderboard(context.store, asked.view, asked.category, asked.rank_by)
-            shown = shown_table(table, asked, known, t)
+            table = _table(context.store, asked)
+            fact = benchmark.set_of(context.store, asked.view)
+            shown = shown_table(table, asked, known, t) | {"set_notes": fact.record.get("notes", []) if fact else []}
         except BenchmarkError as error:
             _log.warning("the leaderboard cannot be shown: %s", error)
             return render("leaderboard.html", t, 503, state="failed", running="", last_error="", **common)
@@ -82,7 +86,7 @@ def add(app: FastAPI, context: Context) -> None:
     def as_json(request: Request) -> Response:
         """The table as `resynced.leaderboard.leaderboard` gives it, and the views that there are."""
         known, asked = _asked(context, request)
-        table = board.leaderboard(context.store, asked.view, asked.category, asked.rank_by)
+        table = _table(context.store, asked)
         views = [{"id": v.id, "heading": v.heading()} for v in known]
         return _download(json.dumps(table | {"views": views}, ensure_ascii=False, indent=1), "json", asked)
 
@@ -90,7 +94,7 @@ def add(app: FastAPI, context: Context) -> None:
     def as_csv(request: Request) -> Response:
         """A line a system."""
         _, asked = _asked(context, request)
-        table = board.leaderboard(context.store, asked.view, asked.category, asked.rank_by)
+        table = _table(context.store, asked)
         return _download(_csv(board.flat(table)), "csv", asked)
 
     @app.get("/leaderboard/clips.csv")
@@ -131,6 +135,12 @@ def add(app: FastAPI, context: Context) -> None:
         if path is None:
             raise HTTPException(404, "There is no such video here.")
         return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=600"})
+
+
+def _table(store: Store, asked: Asked) -> dict[str, Any]:
+    """The table that is asked for, with what people said of its systems."""
+    people = human(store, asked.view.set_sha256)
+    return board.leaderboard(store, asked.view, asked.category, asked.rank_by, people)
 
 
 class _sentences:
@@ -411,5 +421,7 @@ def published_tables(t: Words) -> list[dict[str, Any]]:
             }
             for figure in figures
         ]
-        found.append({"set": name, "columns": [t[f"paper_{c}"] for c in columns], "rows": lines})
+        found.append(
+            {"set": name, "open": name == "LRS2", "columns": [t[f"paper_{c}"] for c in columns], "rows": lines}
+        )
     return found

@@ -215,14 +215,10 @@ def add(app: FastAPI, context: Context) -> None:
     @app.get("/rate/{name}/end")
     def end(name: str, request: Request) -> Response:
         """Completion code, and how the rater's answers stand to others'."""
-        from resynced.raters import rater_id
-        from resynced.study_results import own_agreement
-
         try:
-            desk, study = desk_of(name)
             token = request.cookies.get(COOKIE, "")
-            code = desk.finished(token)
-            own = own_agreement(study, desk.tables(name), rater_id(token))
+            code = studies.desk.finished(token)
+            own = studies.agreement(name, token)
             return _json({"code": code, "share": own.share, "distance": own.distance, "ballots": own.ballots})
         except LipsyncError as error:
             return failed(name, error)

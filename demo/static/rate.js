@@ -303,7 +303,7 @@
         last = again || ballot.training ? null : {answer, timings: sent.timings};
         busy = false;
         $('said').textContent = texts.rate_saved;
-        if (said.explanation) return explain(said);
+        if (said.explanation && !answer.cannot_play) return explain(said);
         await present(said.finished ? null : said.ballot ?? (await ask('/next')).ballot, false);
         if ($('said').textContent === texts.rate_locked) $('said').textContent = `${texts.rate_saved} ${texts.rate_locked}`;
         return;

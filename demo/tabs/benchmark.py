@@ -32,6 +32,7 @@ MOST_PAIRS = 200  # rows of the table of clips
 MOST_CLIPS = 20_000  # rows of the store behind the table and the plots
 MOST_SHOWN = 6  # systems side by side
 FIRST_SHOWN = 4
+DRAW_AGAIN = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 60); }"  # at the width that is seen
 Updates = dict[Any, Any]
 DEFAULT = Options()
 
@@ -69,7 +70,7 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
         shown = gr.Dropdown(label=text("bench_shown"), multiselect=True, max_choices=MOST_SHOWN, elem_id="bench-shown")
         clips = gr.HTML(js_on_load=static("clips.js"), elem_id="bench-clips")
         together = gr.HTML(js_on_load=static("together.js"), elem_id="bench-together")
-        with gr.Accordion(text("bench_plots"), open=False, elem_id="bench-plots"):
+        with gr.Accordion(text("bench_plots"), open=False, elem_id="bench-plots") as plotted:
             figures = [gr.Plot(show_label=False, visible=False, elem_id=f"bench-plot-{n}") for n in range(4)]
 
     with gr.Column(visible=False, elem_classes="step", elem_id="bench-submit") as submitting:
@@ -129,8 +130,8 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
         pair = pair if pair in set(mine["pair"]) else next(iter(sorted(set(mine["pair"]))), "")
         fails = board.failures(context.store, chosen)
         drawn = [
-            plots.plane(table, t), plots.by_category(mine, {f: labels[f] for f in kept}, t),
-            plots.offsets(mine, {f: labels[f] for f in kept}, t), plots.failures(fails, t),
+            plots.plane(table, labels, t), plots.by_category(mine, labels, t), plots.offsets(mine, labels, t),
+            plots.failures(fails, {r["system"]: labels[r["fingerprint"]] for r in table["rows"]}, t),
         ]  # fmt: skip
         heads = [(f"{v.set_name} · {v.evaluator} · {v.protocol} · v{v.measure_version} · {v.set_sha256[:6]}", v.id)
                  for v in known]  # fmt: skip
@@ -248,6 +249,7 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
     on(watch_check.settled, check_ended, set_name)
     for part in (view, category, shown):
         on(part.input, of_view, looks)
+    plotted.expand(fn=None, js=DRAW_AGAIN, api_visibility="private")
     on(clips.pick, pick, [view, category, shown])
 
     def asked(request: gr.Request) -> str:
@@ -385,8 +387,8 @@ def side_by_side(
     both = ""
     if count:
         both = (
-            f'<div class="middle"><button type="button" class="both" data-play="{escape(t["both"])}" '
-            f'data-pause="{escape(t["stop_both"])}">▶ {escape(t["both"])}</button></div>'
+            f'<div class="middle"><button type="button" class="both" data-play="{escape(t["bench_together"])}" '
+            f'data-pause="{escape(t["stop_both"])}">▶ {escape(t["bench_together"])}</button></div>'
         )
     head = escape(t["bench_clip_title"].format(pair=pair))
     return (
@@ -400,7 +402,8 @@ def _measured(row: Any, t: dict[str, str]) -> str:
     if not pd.isna(row.lse_d):
         said.append(f"LSE-D {row.lse_d:.2f}")
     if not pd.isna(row.offset):
-        said.append(t["bench_offset"].format(ms=f"{int(row.offset) * plots.MS:+d}"))
+        way = "bench_together_now" if not row.offset else "bench_early" if row.offset > 0 else "bench_late"
+        said.append(t[way].format(ms=abs(int(row.offset)) * plots.MS))
     if not pd.isna(row.sharpness):
         said.append(t["bench_sharpness"].format(x=f"{row.sharpness:.2f}"))
     return " · ".join(said)

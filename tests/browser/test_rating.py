@@ -114,7 +114,7 @@ def watched(page):
     expect(page.locator("#play")).to_be_enabled()
     assert page.locator("#locked").evaluate("f => f.disabled") and page.locator("#next").is_disabled()
     page.click("#play")
-    expect(page.locator("#locked")).to_be_enabled()
+    page.wait_for_selector("#locked:not([disabled])")
 
 
 def number(page):
@@ -144,7 +144,7 @@ def test_a_rater_at_a_desk_finishes_a_study_with_the_keyboard(lab, visit):
         assert abs(page.locator("#answers").bounding_box()["y"] - top) < 140  # a trap's or practice's sentence
         expect(page.locator("#play")).to_be_enabled()
         page.keyboard.press(" ")
-        expect(page.locator("#locked")).to_be_enabled()
+        page.wait_for_selector("#locked:not([disabled])")
         instruction = page.locator("#trap").text_content() if page.locator("#trap").is_visible() else ""
         page.keyboard.press(
             "ArrowRight" if "Right" in instruction or k % 2 else "ArrowLeft" if instruction else "ArrowDown"
@@ -190,7 +190,7 @@ def test_a_rater_with_a_phone_finishes_scales_in_korean_and_can_pause(lab, visit
         expect(page.locator("#number")).to_have_text(f"{k} / 3")
         expect(page.locator("#play")).to_be_enabled()
         page.tap("#play")
-        expect(page.locator("#locked")).to_be_enabled()
+        page.wait_for_selector("#locked:not([disabled])")
         for scale in ("sync", "quality", "experience"):
             assert page.locator("#next").is_disabled()
             page.locator(f"label:has([name={scale}][value='3'])").tap()
@@ -229,7 +229,7 @@ def test_two_videos_play_in_step_and_the_sound_is_that_of_the_one_pointed_at(lab
     assert apart < 0.3
     page.hover("figure[data-side=right] video")
     assert page.evaluate("[...document.querySelectorAll('video')].map(v => v.muted)") == [True, False]
-    expect(page.locator("#locked")).to_be_enabled()
+    page.wait_for_selector("#locked:not([disabled])")
     shoot(page, "both")
     for side in ("left", "right"):
         for scale in ("sync", "quality", "experience"):

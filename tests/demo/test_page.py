@@ -29,6 +29,11 @@ from lipsync.media.reader import VideoWriter
 from lipsync.options import LONGER, Options
 from lipsync.progress import Progress
 from lipsync.report import Report
+from resynced import leaderboard
+from resynced.published import NOTES, STATUS
+from resynced.records import CATEGORIES
+from resynced.submissions import Card
+from resynced.systems import TIERS
 from tests.helpers.live_server import ROOT
 
 
@@ -421,11 +426,25 @@ def test_both_languages_say_the_same():
         assert places(said) == places(i18n.KOREAN[key]), key
 
 
+def of_the_benchmark():
+    """Keys made of a name of the benchmark."""
+    names = {
+        "measure": [c.name for c in leaderboard.COLUMNS], "about": [c.name for c in leaderboard.COLUMNS],
+        "category": CATEGORIES, "tier": [t.replace("-", "_") for t in TIERS], "role": ("floor", "ceiling"),
+        "status": [s.replace("-", "_").replace(" ", "_") for s in STATUS], "card": Card.__dataclass_fields__,
+        "col": ("system", "sync", "picture", "motion"), "paper_note": range(1, len(NOTES) + 1),
+        "paper": ("lse_d", "lse_c", "fid", "sync", "visual", "overall", "preference"),
+    }  # fmt: skip
+    return {f"{prefix}_{name}" for prefix, found in names.items() for name in found}
+
+
 def test_every_text_is_there_and_used():
     code = "".join(p.read_text() for p in ROOT.glob("demo/**/*.py") if "i18n" not in p.parts)
     asked = set(re.findall(r"""(?:\btext\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
-    choices = {*LONGER, *voices.KINDS}
+    stages = ("faces", "load", "sync", "label", "check", "pairs", "distances", "submission", "benchmark")
+    choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in stages), *of_the_benchmark()}
+    assert choices - {*LONGER} <= i18n.ENGLISH.keys()
     templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
     named = set(re.findall(r"\bt\.(\w+)", templates)) - {"get"}
     assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()

@@ -39,7 +39,7 @@ def gate(tmp_path_factory):
     gate = build(Settings(work=folder / "work", operator_password=PASSWORD))
     gate.context.studies.desk._least = 0
     yield gate
-    gate.context.studies.close()
+    gate.context.store.close()
     patch.undo()
 
 

@@ -31,7 +31,7 @@ def test_a_missing_python_ends_the_start_with_one_sentence(tmp_path):
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     ran = subprocess.run(["make", "demo", "PYTHON="], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.returncode != 0 and "Python 3.11 or 3.12 is needed" in ran.stdout
+    assert ran.returncode != 0 and "Python 3.11, 3.12 or 3.13 is needed" in ran.stdout
 
 
 def test_two_pages_do_not_share_a_folder(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -257,7 +258,8 @@ def test_it_can_be_stopped(flashing, stage):
 
 
 @pytest.mark.slow
-def test_progress_is_told(talking):
+def test_progress_is_told(talking, monkeypatch):
+    monkeypatch.setattr(clips, "_FOUND", OrderedDict())
     told = []
     score_file(talking, FlashJudge(), SHORT, monitor=Monitor(lambda p: told.append((p.stage, p.done, p.total))))
     assert {stage for stage, _, _ in told} == {"faces", "sync"} and all(0 < done <= total for _, done, total in told)

@@ -107,6 +107,60 @@ class FakeScorer:
         return 8, self._how.recovered, {"trials": []}
 
 
+@dataclass
+class FilmSystem(FakeSystem):
+    """Gives a film that was made before, for pages that show it."""
+
+    film: Path | None = None
+
+    def make(self, pair, out, monitor=None):
+        super().make(pair, out, monitor)
+        out.write_bytes(self.film.read_bytes())
+        return out
+
+
+@dataclass(frozen=True)
+class FilmScoring(FakeScoring):
+    """FakeScoring for films; `broken`: nothing can be scored at all."""
+
+    broken: bool = False
+
+    def open(self) -> FakeScorer:
+        if self.broken:
+            raise InputError("The evaluator's file is not here.")
+        return FilmScorer(self)
+
+
+class FilmScorer(FakeScorer):
+    def score(self, pair, system, set_name, made, scratch, work, monitor):
+        named = scratch / "named.txt"
+        named.write_text(f"{system} {pair.id}")
+        video, row = super().score(pair, system, set_name, named, scratch, work, monitor)
+        video.write_bytes(made.read_bytes())
+        return video, row
+
+
+def film_set(folder: Path, pairs: int = 3) -> BenchmarkSet:
+    """A small set of real media: one portrait, and a voice of its own for each pair."""
+    from lipsync.checkpoints.download import file_sha256
+    from tests.conftest import make_clip, make_voice
+
+    folder.mkdir(parents=True, exist_ok=True)
+    clip = folder / "clip.mp4"
+    if not clip.is_file():
+        make_clip(clip, 30, size=(160, 160))
+    listed = []
+    for k in range(pairs):
+        voice = folder / f"voice{k}.wav"
+        if not voice.is_file():
+            make_voice(voice, 1.0 + 0.1 * k)
+        facts = ("given", "CC BY 4.0", "made")
+        video = Media("clip", clip, file_sha256(clip), "en", "astronaut", *facts)
+        sound = Media(f"voice{k}", voice, file_sha256(voice), "en", f"s{k}", *facts)
+        listed.append(Pair(f"p{k:02}", ("dubbed", "random", "tts")[k % 3], video, sound))
+    return BenchmarkSet("made", "1", "A made set", tuple(listed), sha("film set"), "CC BY 4.0", "Made for tests.")
+
+
 def file_set(folder: Path, pairs: int = 6, name: str = "made") -> BenchmarkSet:
     """A set whose files are there, though no media."""
     listed = []

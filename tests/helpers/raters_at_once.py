@@ -53,6 +53,7 @@ class Crowd:
             connection.request(method, f"/rate/{study}/{what}", json.dumps(body) if body is not None else None, headers)
             answer = connection.getresponse()
             content = json.loads(answer.read())
+            connection.close()  # the server closes idle ones after five seconds; the next request opens another
             cookie = (answer.getheader("set-cookie") or cookie).split(";")[0]
             return answer.status, content
 

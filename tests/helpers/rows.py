@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from eval.results import VERSION
 from resynced.records import BenchmarkSet, Media, Pair
 from resynced.store import Store
 
@@ -40,7 +41,7 @@ def facts(pair: str = "p00", system: str = "A", **changed) -> dict:
         "fingerprint": sha(system),
         "tier": "ours",
         "attempt": 0,
-        "measure_version": "4",
+        "measure_version": VERSION,
         "evaluator": "syncnet-lab",
         "evaluator_sha256": sha("judge"),
         "protocol": "short",

@@ -110,7 +110,7 @@ def test_a_small_face_is_left_alone(speaker):
     frames, track = speaker
     made, _, mask, box = mouth(frames, track, 8)
     small = np.array([box[0], box[1], box[0] + 100, box[1] + 100])
-    assert not take(0, frames[0], small, 0.0, 0.0, (0.0, 0.0)).luma.size
+    assert not take(0, frames[0], small, track.points[0], 0.0, 0.0, (0.0, 0.0)).luma.size
     same, nothing = transfer(track)(made, made, mask, frames[8], small, 100)
     assert nothing is None and same is made
     (track,) = find_faces([portrait_frame(30, 10)] * 6, FPS, keep_exemplars=True).tracks
@@ -127,7 +127,7 @@ def test_another_mouth_gives_no_strokes(speaker):
     for row in range(0, 40, 8):
         for column in range(0, 48, 8):
             spoilt[y0 + row : y0 + row + 8, x0 + column : x0 + column + 8] = 255 * ((row + column) // 8 % 2)
-    whole, bad = (take(60, f, track.boxes[3], 0.0, 0.0, (0.0, 0.0)) for f in (frames[3], spoilt))
+    whole, bad = (take(60, f, track.boxes[3], track.points[3], 0.0, 0.0, (0.0, 0.0)) for f in (frames[3], spoilt))
     shares = [transfer(track, (e,))(made, made, mask, frames[8], box, 8)[1].share for e in (whole, bad)]
     inside = np.s_[73:83, 43:53]
     assert shares[0][inside].mean() > 0.7 and shares[1][inside].mean() < 0.15
@@ -153,7 +153,13 @@ def test_agreement_of_pictures():
 
 def exemplar(frame: int, traits: float, sharp: float = 1, side: int = 20) -> Exemplar:
     return Exemplar(
-        frame, np.zeros((side, side), np.uint8), np.zeros(4), np.zeros((2, 2, 3), np.uint8), sharp, np.array([traits])
+        frame,
+        np.zeros((side, side), np.uint8),
+        np.zeros(4),
+        np.zeros((2, 2, 3), np.uint8),
+        sharp,
+        np.array([traits]),
+        np.zeros((29, 2)),
     )
 
 

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from lipsync import engines, files
+from lipsync.checkpoints import registry
 from lipsync.errors import LabelError
 from lipsync.label.keys import hand, trust
+from lipsync.models.wav2lip import Wav2LipModel
 from tests.conftest import ROOT
 
+SPEC = engines.NetworkSpec(
+    registry.cards()["wav2lip-gan-lab"], tuple(Wav2LipModel.inputs.items()), Wav2LipModel.outputs, dict
+)
 HOOK = """
 import json, os, sys
 def note(event, args):
@@ -117,7 +122,7 @@ def test_a_damaged_memory_of_speeds_is_made_anew(said, tmp_path, monkeypatch):
     monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
     monkeypatch.setattr(engines, "compare", lambda *_: {"torch": {"faces_per_s": 1.0, "agrees": True}})
     (tmp_path / "engines.json").write_text(said)
-    assert engines._fastest("wav2lip-gan-lab", {"torch": None}) == "torch"
+    assert engines._fastest(SPEC, {"torch": None}) == "torch"
     assert "torch" in json.loads((tmp_path / "engines.json").read_text()).values()
 
 
@@ -127,9 +132,9 @@ def test_a_damaged_network_in_the_cache_is_made_anew(tmp_path, monkeypatch):
 
     monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
     core = ov.Core()
-    assert engines._converted("wav2lip-gan-lab", ov, core)
+    assert engines._converted(SPEC, ov, core)
     (weights,) = (tmp_path / "openvino").glob("*.bin")
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    assert engines._converted("wav2lip-gan-lab", ov, core)
+    assert engines._converted(SPEC, ov, core)
     assert weights.read_bytes() == whole

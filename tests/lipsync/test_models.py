@@ -87,3 +87,31 @@ def test_a_whole_video_with_the_fake(copy_model, clip, voice, tmp_path):  # noqa
     options = lipsync.Options(model=copy_model, engine="torch", visible_label=False, watermark=False)
     report = lipsync.sync(clip, voice, tmp_path / "out.mp4", options)
     assert report.model == copy_model and report.frames_synced == report.frames
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [a for a in MODELS if not a.startswith("wav2lip")])
+def test_an_untrained_model_of_every_kind_makes_a_labelled_video(architecture, clip, voice, tmp_path, monkeypatch):
+    """From its registration alone: aligned by box or landmarks, blended in its own way, nothing outside the face."""
+    monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
+    name = register_untrained(tmp_path, architecture, f"tiny-{architecture}", width=2)
+    report = lipsync.sync(
+        clip, voice, tmp_path / "out.mp4", lipsync.Options(model=name, engine="torch", watermark=False)
+    )
+    assert report.model == name and report.frames_synced == report.frames > 30
+    assert lipsync.verify(tmp_path / "out.mp4").exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_picture_speaks_through_speech2vid(voice, tmp_path, monkeypatch):
+    import cv2
+
+    from tests.conftest import portrait_frame
+
+    monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
+    name = register_untrained(tmp_path, "speech2vid", "tiny-still", width=2)
+    cv2.imwrite(str(tmp_path / "still.png"), portrait_frame(10, 10)[..., ::-1])
+    report = lipsync.sync(
+        tmp_path / "still.png", voice, tmp_path / "out.mp4", lipsync.Options(model=name, engine="torch")
+    )
+    assert report.frames_synced == report.frames == 40

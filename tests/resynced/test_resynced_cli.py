@@ -79,3 +79,50 @@ def test_faults_are_one_sentence(place, capsys):
         assert main(command) == 1
         error = capsys.readouterr().err
         assert error.startswith(said) and len(error.splitlines()) == 1
+
+
+def test_a_submission_is_checked_kept_and_scored_by_its_name(tmp_path, monkeypatch, capsys):
+    from resynced import manifests, runner
+    from resynced.systems import Untouched
+    from tests.helpers.bench_fakes import film_set
+
+    monkeypatch.setenv("LIPSYNC_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LIPSYNC_DATABASE", str(tmp_path / "store.sqlite"))
+    made = film_set(tmp_path / "media", 3)
+    monkeypatch.setattr(manifests, "load_set", lambda name: made)
+    asked = {}
+    monkeypatch.setattr(
+        runner, "run", lambda chosen, systems, *_, **more: asked.update(more, systems=systems) or runner.Summary()
+    )
+    folder, card = tmp_path / "outputs", tmp_path / "card.toml"
+    folder.mkdir()
+    fields = ("name", "authors", "licence", "training_data", "hardware")
+    card.write_text("".join(f'{k} = "mine"\n' for k in fields) + 'link = "https://example.org/x"\n')
+    words = ["submit", str(folder), "--card", str(card), "--set", "made"]
+    assert main(words) == 1 and "3 faults: nothing was kept." in capsys.readouterr().out
+    for pair in made.pairs:
+        Untouched().make(pair, folder / f"{pair.id}.mp4")
+    assert main([*words, "--check"]) == 0 and "Nothing is wrong" in capsys.readouterr().out
+    assert not list((tmp_path / "data" / "submissions").iterdir())
+    assert main([*words, "--limit", "2"]) == 0
+    name = capsys.readouterr().out.splitlines()[0].removeprefix("Accepted as ")
+    assert name.startswith("submission:mine-") and asked["limit"] == 2
+    assert asked["command"] == f"python -m resynced run --set made --system {name}"
+    assert [s.name for s in asked["systems"]] == ["mine", "untouched"] and asked["systems"][0].card["licence"] == "mine"
+    assert main([*words, "--no-run"]) == 0 and len(list((tmp_path / "data" / "submissions").iterdir())) == 1
+
+
+def test_pairs_are_drawn_of_a_folder(tmp_path, capsys):
+    from lipsync.checkpoints.download import file_sha256
+    from resynced.manifests import CLIP_COLUMNS, load_set
+
+    lines = [",".join(CLIP_COLUMNS)]
+    for k in range(4):
+        (tmp_path / f"c{k}.mp4").write_text(f"clip {k}")
+        lines.append(f"c{k},c{k}.mp4,{file_sha256(tmp_path / f'c{k}.mp4')},,en,s{k},given,CC0,made")
+    (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
+    words = ["pairs", "draw", str(tmp_path), "--name", "mine", "--seed", "3", "--count"]
+    assert main([*words, "random=five"]) == 1 and "CATEGORY=N" in capsys.readouterr().err
+    assert main([*words, "random=4"]) == 0
+    frozen = load_set(tmp_path)
+    assert capsys.readouterr().out == f"4 pairs, frozen as {frozen.sha256}\n" and len(frozen.pairs) == 4

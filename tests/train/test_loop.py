@@ -133,7 +133,7 @@ def test_two_processes_hold_the_same_weights(data, tmp_path):
                 t += 0 if p.grad is None else p.grad / 2
         for t, p in zip(total, parameters, strict=True):
             p.grad = t
-        torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+        torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
         for group in optimiser.param_groups:
             group["lr"] = loop.rate()
         optimiser.step()
@@ -224,7 +224,7 @@ def test_resuming_as_something_else_is_a_sentence_and_harms_nothing(data, tmp_pa
     kept = (run / "config.json").read_text()
     with pytest.raises(TrainingError, match="other networks"):
         start("sync_expert", data, run, ["width=2"], resume=True)
-    with pytest.raises(TrainingError, match="train expert"):
+    with pytest.raises(TrainingError, match="train sync_expert"):
         start("wav2lip", data, run, [], resume=True)
     with pytest.raises(TrainingError, match="holds no run"):
         start("sync_expert", data, tmp_path / "elsewhere", [], resume=True)

@@ -64,16 +64,16 @@ def card_name(task: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_one_batch_can_be_learnt_by_heart(data, tmp_path, name):
-    settings = [*QUICK, *TINY[name], "width=4", "steps=40", "lr=0.003", "ema_decay=0", "warmup=2"]
+    settings = [*QUICK, *TINY[name], "width=4", "steps=60", "lr=0.01", "ema_decay=0", "warmup=2"]
     config = config_class(name).with_settings(settings)
     task = build(config, data)
     loop = Loop(task, config, tmp_path)
     batch = {k: torch.from_numpy(v) for k, v in task.batch(np.random.default_rng(0), 0).items()}
     losses = []
-    for _ in range(40):
+    for _ in range(60):
         losses.append(task.step(batch, loop)["l1"])
         loop.step += 1
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3]), losses
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3]), losses
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""Alignments: boxes and landmarks to crops, and back."""
+
+import numpy as np
+import pytest
+
+from lipsync.blending import crop_mask, paste, paste_poisson
+from lipsync.faces.landmarks import KEPT, STEADY
+from lipsync.geometry import CropRule, LandmarkRule, box_alignment, crop_face, sampling, to_crop
+from lipsync.models.speech2vid import MEAN_SHAPE
+
+RULE = LandmarkRule(MEAN_SHAPE)
+
+
+def landmarks(angle: float, scale: float, x: float, y: float) -> np.ndarray:
+    """Landmarks whose steady ones are the mean shape, turned, scaled and moved."""
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = np.zeros((len(KEPT), 2))
+    points[STEADY] = np.array(MEAN_SHAPE) * scale @ turn.T + [x, y]
+    return points
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, -1.2])
+def test_landmarks_come_to_their_places(angle):
+    points = landmarks(angle, 140, 60, 40)
+    place = RULE.alignment(None, points)
+    np.testing.assert_allclose(to_crop(points[STEADY], place), MEAN_SHAPE, atol=1e-6)
+    wider = RULE.alignment(None, points, pad=0.1)
+    np.testing.assert_allclose(wider[:, :2], place[:, :2] * 1.2)
+    np.testing.assert_allclose(wider @ [0.5, 0.5, 1], place @ [0.5, 0.5, 1])
+
+
+def test_landmarks_in_one_place_give_a_crop_all_the_same():
+    assert np.isfinite(RULE.alignment(None, np.full((len(KEPT), 2), 50.0))).all()
+
+
+def test_a_turned_crop_stands_upright():
+    """A white bar along the turned face's eyes lies level in its crop."""
+    import cv2
+
+    picture = np.zeros((300, 300, 3), np.uint8)
+    points = landmarks(0.4, 120, 90, 80)
+    a, b = (tuple(int(v) for v in points[STEADY[k]]) for k in (0, 2))
+    cv2.line(picture, a, b, (255, 255, 255), 3)
+    crop = crop_face(picture, RULE.alignment(None, points), 112)
+    rows = np.nonzero(crop[..., 0] > 128)[0]
+    assert rows.max() - rows.min() <= 6
+
+
+@pytest.mark.parametrize("place", [box_alignment(40, 30, 160, 150), RULE.alignment(None, landmarks(0.25, 110, 80, 60))])
+def test_what_was_cut_can_be_put_back(place):
+    rng = np.random.default_rng(0)
+    import cv2
+
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (240, 240, 3)).astype(np.uint8), (0, 0), 4)
+    crop, frame = crop_face(picture, place, 112), picture.copy()
+    paste(frame, place, crop, crop_mask(112))
+    assert np.abs(frame.astype(int) - picture).max() <= 4
+    poisson = picture.copy()
+    paste_poisson(poisson, place, crop, crop_mask(112))
+    assert np.abs(poisson.astype(int) - picture).mean() < 1.5
+
+
+def test_poisson_takes_the_frames_colours_and_the_crops_lines():
+    frame = np.full((200, 200, 3), 100, np.uint8)
+    crop = np.full((112, 112, 3), 180, np.uint8)
+    crop[50:60, 40:70] = 140
+    paste_poisson(frame, box_alignment(50, 50, 150, 150), crop, crop_mask(112))
+    assert abs(int(frame[100, 70, 0]) - 100) < 6 and frame[98, 100, 0] < 80
+
+
+def test_a_pixel_of_the_crop_is_a_pixel_of_the_frame_where_sizes_agree():
+    np.testing.assert_allclose(sampling(box_alignment(10, 20, 106, 116), 96), [[1, 0, 10], [0, 1, 20]])
+
+
+def test_a_rule_is_what_its_card_says():
+    for rule in (CropRule(), CropRule(-0.42, -0.49, 0.42, 0.55), CropRule(-0.7, -0.5, 0.7, 0.9)):
+        assert CropRule.from_card(rule.card()) == rule
+    assert LandmarkRule.from_card({"landmarks": [list(p) for p in MEAN_SHAPE]}) == RULE
+    with pytest.raises(ValueError, match="6 places, not 1"):
+        LandmarkRule.from_card({"landmarks": [[0.1, 0.2]]})
