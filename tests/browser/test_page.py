@@ -233,6 +233,9 @@ def test_from_face_to_deleted_files(address, visit, place):
         page.locator("#results figcaption a").click()
     assert download.value.suggested_filename == "moving_wav2lip-gan-lab.mp4"
 
+    expect(page.locator("#facts .chip").first).to_be_visible(
+        timeout=60_000
+    )  # measured: nobody asks how it goes any more
     shared = page.locator(".share").get_attribute("data-share")
     assert page.request.get(f"{address}/{shared}").status == page.request.get(f"{address}/{shared}/0.mp4").status == 200
     page.click("#delete")
