@@ -167,14 +167,23 @@ def test_processes_give_the_same_rows_and_one_that_dies_costs_its_pair_alone(own
         assert [r for r in table(alone) if not r[3]] == [r for r in table(own) if not r[3]]
 
 
-def killed_at_random(place, where, workers, wanted, pause) -> int:
-    """Run the same command again and again, killed so many times, until it ends; returns how often it was."""
+def killed_at_random(place, where, workers, wanted) -> int:
+    """Run the same command again and again, killed so many times at random moments of its work, until it ends; returns
+    how often it was. How fast the machine is does not matter: a kill waits until a pair was begun."""
+    log = where / "log"
+
+    def begun() -> int:
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
     command = [sys.executable, "-m", "tests.helpers.bench_fakes", place, str(where), str(workers)]
     draw, kills = random.Random(workers), 0
     for _ in range(60):
+        before = begun()
         child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         if kills < wanted:
-            time.sleep(draw.uniform(*pause))
+            while child.poll() is None and begun() == before:
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0, 0.06))
             kills += child.poll() is None
             child.kill()
             child.wait()
@@ -204,7 +213,7 @@ def same_as_undisturbed(place, where, tmp_path, kills, workers):
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_lose_and_double_nothing(place, where, tmp_path):
     wanted = 3 if "postgresql" in place else 10
-    kills = killed_at_random(place, where, 1, wanted, (0.8, 1.3))
+    kills = killed_at_random(place, where, 1, wanted)
     assert kills == wanted
     same_as_undisturbed(place, where, tmp_path, kills, 1)
 
@@ -212,7 +221,7 @@ def test_ten_kills_at_random_moments_lose_and_double_nothing(place, where, tmp_p
 @pytest.mark.slow
 def test_kills_of_a_run_with_two_processes_leave_none_and_lose_nothing(where, tmp_path):
     place = str(tmp_path / "killed.sqlite")
-    kills = killed_at_random(place, where, 2, 2, (2.5, 4.0))
+    kills = killed_at_random(place, where, 2, 2)
     same_as_undisturbed(place, where, tmp_path, kills, 2)
 
 
