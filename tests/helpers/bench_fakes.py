@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.results import ScoreRow
+from eval.results import VERSION, ScoreRow
 from lipsync.errors import Cancelled, InputError
 from resynced.records import BenchmarkSet, Media, Pair, System
 from tests.helpers.rows import sha
@@ -57,7 +57,7 @@ class FakeScorer:
     def __init__(self, how: FakeScoring) -> None:
         self._how = how
         self.facts = {
-            "measure_version": "4",
+            "measure_version": VERSION,
             "evaluator": "fake",
             "evaluator_sha256": sha("fake"),
             "protocol": "short",
