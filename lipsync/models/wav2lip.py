@@ -32,6 +32,7 @@ class Wav2LipModel(LipSyncModel):
     """Masked face + reference face + 200 ms of mel -> face."""
 
     inputs = {"mel": (1, 80, 16), "face": (6, 96, 96)}
+    audio = AudioWindow("mel", 16)
 
     def __init__(self, card: Card, engine: str = "auto") -> None:
         self.audio = AudioWindow("mel", 16, card.mel_start_frames)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A GPU's minutes for the mouth: sh scripts/recipes/gpu.sh CLIPS OUT MINUTES
+# Not yet run. A GPU's minutes for the mouth: sh scripts/recipes/gpu.sh CLIPS OUT MINUTES
 # CLIPS: folder with shards/ (train preprocess). Unpacks them, then trains the full-width warping generator and, after it,
 # the sync expert, each for MINUTES from its newest checkpoint, saving every minute; best weights come back as bf16 files.
 set -eu

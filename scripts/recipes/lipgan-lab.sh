@@ -1,5 +1,6 @@
 #!/bin/sh
-# lipgan-lab: sh scripts/recipes/lipgan-lab.sh ARRAYS OUT (arrays of data.sh)
+# lipgan-lab: sh scripts/recipes/lipgan-lab.sh ARRAYS OUT (arrays of data.sh). Not yet run to an end that is
+# worth shipping: docs/training.md.
 set -eu
 PY=${PY:-.venv/bin/python}
 $PY -m train lipgan --data "$1" --run "$2/lipgan" --threads 2 --minutes "${MINUTES:-18}" \

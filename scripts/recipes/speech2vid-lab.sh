@@ -1,5 +1,5 @@
 #!/bin/sh
-# speech2vid-lab, speech2vid-context-lab and their sharpener: sh scripts/recipes/speech2vid-lab.sh ARRAYS OUT
+# Not yet run. speech2vid-lab, speech2vid-context-lab and their sharpener: sh scripts/recipes/speech2vid-lab.sh ARRAYS OUT
 set -eu
 PY=${PY:-.venv/bin/python}
 common="steps=4000 lr=0.0008 warmup=50 validate_every=300 save_every=100"

@@ -16,6 +16,7 @@ import soundfile
 import eval.protocols
 from eval import clips, score, tracks
 from eval.clips import main_face
+from eval.inputs import Item
 from eval.metrics import sync
 from eval.metrics.base import MeasureError
 from eval.protocols import PROTOCOLS, protocol
@@ -264,6 +265,20 @@ def test_progress_is_told(talking, monkeypatch):
     score_file(talking, FlashJudge(), SHORT, monitor=Monitor(lambda p: told.append((p.stage, p.done, p.total))))
     assert {stage for stage, _, _ in told} == {"faces", "sync"} and all(0 < done <= total for _, done, total in told)
     assert ("faces", 40, 40) in told and told[-1] == ("sync", 40, 40)
+
+
+@pytest.mark.slow
+def test_a_row_beside_a_reference_passes_over_frames_five_times_and_then_four(talking, monkeypatch):
+    """Faces, crops, both videos side by side, faces of the reference; the last are known to the next system's row."""
+    monkeypatch.setattr(clips, "_FOUND", OrderedDict())
+    opened, begin = [], FrameReader.__init__
+    monkeypatch.setattr(FrameReader, "__init__", lambda self, *a, **k: opened.append(1) or begin(self, *a, **k))
+    copies = [talking.with_name(f"copy{n}.mp4") for n in range(2)]
+    for copy, passes in zip(copies, (5, 4), strict=True):
+        copy.write_bytes(talking.read_bytes())
+        opened.clear()
+        row = score.score_clip(Item(copy, reference=talking), FlashJudge(), SHORT, ["motion", "image"])
+        assert row.values["psnr_mouth"] == 100.0 and len(opened) == passes
 
 
 @pytest.mark.slow

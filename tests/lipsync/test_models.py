@@ -7,6 +7,7 @@ import pytest
 
 import lipsync
 from lipsync import audio
+from lipsync.checkpoints import registry
 from lipsync.errors import ModelError
 from lipsync.models import base
 from lipsync.models.base import BLENDS, MODELS, ROLES, open_model
@@ -75,6 +76,15 @@ def test_its_sample_fits_its_inputs(model):
     sample = model.sample()
     assert list(sample) == list(model.inputs)
     assert all(v.shape[1:] == model.inputs[k] and v.dtype == np.float32 for k, v in sample.items())
+
+
+def test_a_network_in_memory_is_the_same_model(model):
+    """`around`, which trainers use, gives what the registered checkpoint gives."""
+    network = registry.load(model.card.name)
+    given = inputs(model, 2)
+    same = type(model).around(network, model.rule)
+    assert same.audio.feature == model.audio.feature and same.size_px == model.size_px
+    np.testing.assert_array_equal(same.generate(*given), model.generate(*given))
 
 
 def test_an_unknown_architecture_is_a_sentence():

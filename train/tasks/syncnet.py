@@ -24,7 +24,7 @@ from .. import networks
 from ..config import Config, TrainingError
 from ..data.arrays import _NOISE, JUDGE_VIEW, Arrays, Look, draw_look, judge_region
 from ..data.sampling import mouth_shape, places_of, speaker_weights
-from ..data.shards import face_card
+from ..data.shards import FEATURES, face_card
 from ..loop import Loop
 from ..measure import sync_figures
 from .base import Task
@@ -33,7 +33,7 @@ from .sync_expert import Shapes, Temperature, contrast
 SIZE_PX = 224
 HALF_PX = 112  # crops are kept at this size and doubled on the way in: the stored view has no more detail
 ROWS = 20  # of MFCC in a window: 200 ms
-MFCC_AHEAD = 20  # rows before a clip's first frame
+MFCC_AHEAD = FEATURES["mfcc"].ahead  # rows before a clip's first frame
 
 
 @dataclass(frozen=True)
