@@ -24,6 +24,7 @@ FIRST = 50_000  # rows that are made here; the others are copies of them, under 
 CATEGORIES = ("dubbed", "random", "tts")
 FRESH = """
 import sys, time
+import resynced.people  # as the page does at its start
 from resynced.leaderboard import leaderboard, views
 from resynced.store import Store
 began = time.perf_counter()
