@@ -393,6 +393,9 @@ class StudyDesk:
             said = check_answer(study, answer)
             if age < self._least and "cannot_play" not in said and not again:  # who corrects has watched
                 raise StudyError("Please watch to the end before you answer.")
+            width = kept.get("width")
+            if width is not None and float(width) < study.least_width_px and "cannot_play" not in said:
+                raise StudyError(f"This window is too narrow: make it {study.least_width_px} pixels wide or more.")
             if again:
                 last = self._last(connection, rater)
                 if last is None or last["id"] != ballot:

@@ -25,6 +25,7 @@ DESIGNS = ("preference", "questions", "side_by_side", "mismatching")
 SCALES = ("sync", "quality", "experience")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 LONGEST_TEXT = 20_000
+WIDEST_PX = 3840  # that a study may ask of a window
 PUBLIC_VOTES, PRELIMINARY_VOTES = 100, 300
 
 
@@ -138,6 +139,7 @@ class Study:
     gold_system whose clips are shown against themselves with late sound: one in good sync, the real clips where there
                 are any; need not be among `systems`; the first of them where none is named
     plan        what will be tested and how, in words; completion_code: one for all, where the panel wants it so
+    least_width_px  of a rater's window, in CSS pixels (P.910's gate for screens); 0: any, phones too
     """
 
     name: str
@@ -162,6 +164,7 @@ class Study:
     completion_code: str = ""
     days: int = 14  # that a rater may take, with pauses
     fingerprints: tuple[str, ...] = ()
+    least_width_px: int = 0
     rule: Rule = field(default_factory=Rule)
 
     def __post_init__(self) -> None:
@@ -193,6 +196,10 @@ class Study:
             raise StudyError(f"{self.name} asks for more repeats or gold items than there are ballots to make them of.")
         if min(self.votes_per_pair, self.days) < 1 or min(self.training, self.gold, self.traps, self.repeats) < 0:
             raise StudyError(f"{self.name} has a count under its least: votes per pair and days 1, others 0.")
+        if not 0 <= self.least_width_px <= WIDEST_PX:
+            raise StudyError(
+                f"A rater's window can be asked to be 0 to {WIDEST_PX} pixels wide, not {self.least_width_px}."
+            )
         if self.fingerprints and len(self.fingerprints) != len(self.systems):
             raise StudyError(f"{self.name} has {len(self.fingerprints)} fingerprints for {len(self.systems)} systems.")
         if not self.consent.strip():

@@ -13,7 +13,18 @@ from lipsync.progress import Monitor
 
 from .studies import DESIGNS, LANGUAGES, LONGEST_TEXT, StudyError
 
-COUNTS = ("votes_per_pair", "per_rater", "training", "gold", "traps", "repeats", "items", "days", "seed")
+COUNTS = (
+    "votes_per_pair",
+    "per_rater",
+    "training",
+    "gold",
+    "traps",
+    "repeats",
+    "items",
+    "days",
+    "seed",
+    "least_width_px",
+)
 WORDS = ("title", "consent", "plan", "completion_code")
 
 
@@ -38,6 +49,13 @@ def add(commands: Any, placed: Callable[[argparse.ArgumentParser], None]) -> Non
         create.add_argument(f"--{name}", type=int, default=least, metavar="N", help="ballots a rater (%(default)s)")
     create.add_argument("--items", type=int, metavar="N", help="pairs of the set, drawn by the seed (all)")
     create.add_argument("--days", type=int, default=14, metavar="N", help="that a rater may take (%(default)s)")
+    create.add_argument(
+        "--least-width-px",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of a rater's window; 0: any, phones too (%(default)s)",
+    )
     create.add_argument("--seed", type=int, default=0, metavar="N")
     placed(create)
     for verb, help in (

@@ -48,6 +48,7 @@ ERRORS = {  # how a sentence of the desk begins -> our words
     "This ballot is not": "rate_error_reload",
     "This browser has no": "rate_error_begin",
     "Please watch": "rate_error_soon",
+    "This window is": "rate_error_narrow",
     "Please answer every": "rate_all",
     "Please read the text": "rate_error_consent",
     "This was answered": "rate_error_answered",

@@ -31,6 +31,7 @@ COUNTS = {  # of the form: field -> default
     "repeats": 2,
     "items": "",
     "days": 14,
+    "least_width_px": 0,
     "seed": 0,
 }
 WORDS = ("name", "title", "design", "language", "plan", "consent", "completion_code")

@@ -39,8 +39,17 @@
 
   // Consent -------------------------------------------------------------------------------------------------------
 
+  // A study may ask for a window of some width, so that what is judged can be seen.
+  const narrow = () => innerWidth < Number(main.dataset.width);
+  function fits() {
+    $('narrow').hidden = !narrow();
+    $('begin').disabled = narrow() || !$('agree').checked;
+    if (narrow() && running()) players.forEach((p) => p.video.pause());
+  }
+  addEventListener('resize', fits);
+
   $('agree').checked = false;
-  $('agree').onchange = () => { $('begin').disabled = !$('agree').checked; };
+  $('agree').onchange = fits;
   $('begin').onclick = () => attempt(async () => {
     $('begin').disabled = true;
     const panel = Object.fromEntries(new URLSearchParams(location.search));
@@ -49,7 +58,7 @@
       const said = await ask('/join', {consent: $('agree').checked, panel, description: about});
       history.replaceState(null, '', location.pathname); // nobody who looks over a shoulder sees the panel's number
       enter(said.phase);
-    } finally { $('begin').disabled = !$('agree').checked; }
+    } finally { fits(); }
   });
 
   function enter(phase) {
@@ -132,6 +141,7 @@
   }
 
   async function play() {
+    if (narrow()) return fits();
     if (running()) {
       players.forEach((p) => p.video.pause());
       return;
@@ -410,6 +420,7 @@
     $('end-title').focus();
   });
 
+  fits();
   show(main.dataset.phase === 'consent' ? 'consent' : 'none');
   if (main.dataset.phase !== 'consent') enter(main.dataset.phase);
 })();

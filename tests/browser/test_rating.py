@@ -31,7 +31,7 @@ WAIT = 60_000
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a page with three studies, and its desk."""
+    """The address of a page with four studies, and its desk."""
     folder = tmp_path_factory.mktemp("rating")
     patch = pytest.MonkeyPatch()
     places = {"DATA": str(folder / "data"), "DATABASE": str(folder / "store.sqlite")}
@@ -41,6 +41,7 @@ def lab(tmp_path_factory):
         kept_videos(store)
         made_study(store)
         made_study(store, "scales", design="questions", language="ko", title="입 모양 연구", traps=0, training=0)
+        made_study(store, "wide", least_width_px=1000)
         made_study(store, "both", design="side_by_side", per_rater=1, training=0, gold=0, traps=0)
         with serve(folder / "work", OPERATOR_PASSWORD=PASSWORD, **places) as address:
             yield address, open_desk(store, data_folder())
@@ -119,6 +120,17 @@ def watched(page):
 
 def number(page):
     return page.locator("#number").text_content()
+
+
+def test_a_study_for_wide_windows_says_so_on_a_phone(visit):
+    page = visit("/rate/wide", PHONE)
+    page.check("#agree")
+    expect(page.locator("#narrow")).to_contain_text("1000 pixels")
+    expect(page.locator("#begin")).to_be_disabled()
+    fits(page)
+    page.set_viewport_size(DESKTOP)
+    expect(page.locator("#narrow")).to_be_hidden()
+    expect(page.locator("#begin")).to_be_enabled()
 
 
 def test_a_rater_at_a_desk_finishes_a_study_with_the_keyboard(lab, visit):

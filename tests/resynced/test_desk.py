@@ -216,6 +216,17 @@ def test_playback_has_three_outcomes():
         assert playback({**PLAYED, **change}, sides) == "failed"
 
 
+def test_an_answer_from_a_narrow_window_is_asked_for_again(desk):
+    made = study(least_width_px=800)
+    token = desk.join(opened(desk, made), True)
+    served = desk.next_ballot(token)
+    with pytest.raises(StudyError, match="800 pixels wide"):
+        desk.submit(served.token, reply(served, made), {**PLAYED, "width": 375})
+    desk.submit(served.token, reply(served, made), {**PLAYED, "width": 1280})
+    with pytest.raises(StudyError, match="0 to 3840"):
+        study(least_width_px=5000)
+
+
 def test_a_crowd_at_once_loses_and_doubles_nothing(desk):
     made = study(per_rater=3, votes_per_pair=1000)
     name = opened(desk, made)
