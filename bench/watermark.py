@@ -123,7 +123,7 @@ def write(path: Path, frames: Frames, fps: float, crf: int) -> Path:
     """Code frames as the engine does, or as anyone else would."""
     height, width = frames[0].shape[:2]
     rate = Fraction(fps).limit_denominator(1000)
-    with VideoWriter(path, width, height, rate, quality=crf, threads=1) as writer:
+    with VideoWriter(path, width, height, rate, crf=crf, threads=1) as writer:
         for frame in frames:
             writer.write(frame)
     return path

@@ -227,7 +227,7 @@ def picture(found: dict, t: Words) -> str:
 
 
 def _curve(values: list[float | None], t: Words) -> str:
-    """The distance of mouth and sound as a small drawing: from left to right the sound comes later, as in `nudge`.
+    """The distance of mouth and sound as a small drawing: from left to right the sound comes later, as on the slider.
 
     A row's curve runs the other way: at its column k the sound is taken k - v frames further on, which is earlier.
     """

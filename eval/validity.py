@@ -311,12 +311,12 @@ def _file_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
         again.append([score_file(path, judge, protocol) for _ in range(2)])
         with tempfile.TemporaryDirectory(prefix="eval-validity-") as folder:
 
-            def made(name: str, fps: Fraction, quality: int, info=info, folder=folder, path=path) -> float:
+            def made(name: str, fps: Fraction, crf: int, info=info, folder=folder, path=path) -> float:
                 target = Path(folder, name)
                 read = replace(info, fps=fps, frames=min(round(info.duration_s * fps), round(SEEN * fps / 25)))
                 with (
                     FrameReader(read, [(0, read.frames)]) as frames,
-                    VideoWriter(target, info.width, info.height, fps, 16_000, 1, quality) as writer,
+                    VideoWriter(target, info.width, info.height, fps, 16_000, 1, crf) as writer,
                 ):
                     for frame in frames:
                         writer.write(frame)

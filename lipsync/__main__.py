@@ -16,6 +16,7 @@ import math
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,8 +25,9 @@ from . import __version__
 from .console import SYNC_STAGES, Bar, guarded, plain_signs
 from .errors import InputError
 from .files import refuse_overwriting
-from .options import LATEST_S, Options
+from .options import LATEST_S, OLD_NAMES, Options
 from .progress import Progress
+from .renamed import current_name
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,17 +79,29 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
         kind = {"str": str, "float": float, "int": int}[str(row.type).partition(" ")[0]]
         within = f", {facts['bounds'][0]:g} to {facts['bounds'][1]:g}" if _narrow(facts["bounds"]) else ""
         shown = "" if row.default is None else " (%(default)s)"
+        takes: dict[str, Any] = {
+            "type": kind,
+            "choices": facts["choices"] or None,
+            "metavar": None if facts["choices"] else "N" if kind is int else kind.__name__.upper(),
+        }
         group.add_argument(
-            f"--{row.name}",
-            type=kind,
-            choices=facts["choices"] or None,
-            default=row.default,
-            metavar=None if facts["choices"] else "N" if kind is int else kind.__name__.upper(),
-            help=facts["help"] + within + shown,
+            f"--{row.name.replace('_', '-')}", **takes, default=row.default, help=facts["help"] + within + shown
         )
+        for old in (old for old, new in OLD_NAMES.items() if new == row.name):
+            group.add_argument(
+                f"--{old}", **takes, dest=row.name, action=_OldFlag, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
     groups["faces"].add_argument(
         "--voice", action="append", metavar="N=FILE", help="give face number N of its shot this voice; repeat it"
     )
+
+
+class _OldFlag(argparse.Action):
+    """A flag's name of before: a warning, and the value is the option's of today."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, flag: str | None = None) -> None:
+        current_name(str(flag).removeprefix("--"), OLD_NAMES, "option")
+        setattr(namespace, self.dest, values)
 
 
 def _narrow(bounds: tuple[float, float] | None) -> bool:

@@ -174,7 +174,7 @@ def _render(
     shots = np.searchsorted([stop for _, stop in clip.faces.shots], timeline.indices, "right").tolist()
     voice = sound(timeline, info.fps, voices, info.path if info.has_audio else None, options)
     size, tags = (info.width, info.height), label.tags(options.model)
-    with closing(voice), VideoWriter(out, *size, info.fps, SOUND_RATE, quality=options.quality, tags=tags) as writer:
+    with closing(voice), VideoWriter(out, *size, info.fps, SOUND_RATE, crf=options.crf, tags=tags) as writer:
         frames = read(info, timeline, monitor)
         batches = ahead(crop(frames, heard, timeline, monitor))
         batches = ahead(generate(batches, model, monitor))

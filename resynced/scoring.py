@@ -253,7 +253,7 @@ def encode(
     way = cv2.INTER_AREA if info.width > clip.width else cv2.INTER_CUBIC
     crf, preset = ENCODING["crf"], ENCODING["preset"]
     rate = SOUND_RATE if info.has_audio else None
-    with VideoWriter(out, *size, FPS, rate, quality=crf, preset=preset, threads=1, reproducible=True) as writer:
+    with VideoWriter(out, *size, FPS, rate, crf=crf, preset=preset, threads=1, reproducible=True) as writer:
         with FrameReader(info) as frames:
             for done, frame in enumerate(frames, 1):
                 writer.write(frame if same else cv2.resize(frame, size, interpolation=way))

@@ -23,7 +23,7 @@ from ..uploads import delete
 
 View = dict[str, Any]
 # What belongs to one clip, consent to use its face included, does not go over to the next.
-AFRESH: View = {"face": "largest", "which": "largest", "start": 0, "end": 0, "nudge": 0, "consent": False}
+AFRESH: View = {"face": "largest", "which": "largest", "start": 0, "end": 0, "audio_delay_frames": 0, "consent": False}
 Texts = dict[str, str]
 # What stands beside each field once it was wrong, by the id of the field that is marked.
 FIELDS = {"face": "giving", "voice": "voice", "consent": "consent", "options": "part", "pick": "preview"}

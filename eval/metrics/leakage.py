@@ -100,7 +100,9 @@ def measured(
         for name, voice in voices.items():
             out = Path(folder, f"{name}.mp4")
             # every face: the judge's may be another than the largest
-            options = lipsync.Options(engine=engine, face="all", shorter="keep", **({"model": model} if model else {}))
+            options = lipsync.Options(
+                engine=engine, face="all", if_audio_shorter="keep", **({"model": model} if model else {})
+            )
             lipsync.sync(video, voice, out, options)
             scores.append(clip_sync(out, judge, protocol, judge.detector, sound=video).scores[0])
     return evaluate(*scores)

@@ -48,9 +48,9 @@ class Timeline:
 
 
 def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Options) -> Timeline:
-    """Lay a voice of `voice_seconds` over `source_frames` frames, by the options longer, shorter, start, end.
+    """Lay a voice of `voice_seconds` over `source_frames` frames, as if_audio_longer, if_audio_shorter, start, end say.
 
-    Without a part (start, end) the result is as long as the longer of the two, but for longer="cut" and shorter="cut".
+    Without a part (start, end) the result is as long as the longer of the two, but for "cut".
     With a part the rest of the video stays around it; an `end` also ends the voice. Raises InputError where the part is
     no part.
     """
@@ -63,13 +63,13 @@ def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Optio
         )
     part = b - a
     spoken = max(math.ceil(round(voice_seconds * fps, 3)), 1)
-    if spoken > part and options.end is None and options.longer != "cut":
-        middle = a + _longer(part, spoken, options.longer)
+    if spoken > part and options.end is None and options.if_audio_longer != "cut":
+        middle = a + _longer(part, spoken, options.if_audio_longer)
     else:
         middle = np.arange(a, b)
     stop = a + min(spoken, len(middle))
     whole = options.start == 0 and options.end is None
-    if whole and spoken < part and options.shorter == "cut":
+    if whole and spoken < part and options.if_audio_shorter == "cut":
         middle = middle[:spoken]
     indices = np.concatenate([np.arange(a), middle, np.arange(b, source_frames)])
     return Timeline(indices.astype(np.int64), a, stop)
@@ -96,9 +96,9 @@ def meeting(voice_s: float, video_s: float, options: Options) -> str:
     if abs(over) < 0.1:
         return ""
     if over > 0:
-        return options.longer if options.end is None else "cut"
+        return options.if_audio_longer if options.end is None else "cut"
     whole = options.start == 0 and options.end is None
-    return "cut_video" if whole and options.shorter == "cut" else "keep"
+    return "cut_video" if whole and options.if_audio_shorter == "cut" else "keep"
 
 
 def _longer(have: int, need: int, how: str) -> np.ndarray:
@@ -173,16 +173,16 @@ def sound(
 ) -> Iterator[np.ndarray]:
     """The sound of the result in pieces of a second: (S, 2) float32, 48 kHz, exactly as long as its frames.
 
-    The voices speak in the part, delayed by `nudge` frames; the video's own sound (None: it has none) is heard outside
-    the part, and inside it at the level `background`. Where the video goes there and back, is held or is repeated, its
-    sound begins again.
+    The voices speak in the part, delayed by `audio_delay_frames`; the video's own sound (None: it has none) is heard
+    outside the part, and inside it at the level `background`. Where the video goes there and back, is held or is
+    repeated, its sound begins again.
     """
 
     def at(frame: int) -> int:
         return round(frame * SOUND_RATE / fps)
 
     total, begin, end = at(len(timeline.indices)), at(timeline.first), at(timeline.stop)
-    shift = begin + at(options.nudge)
+    shift = begin + at(options.audio_delay_frames)
     whole = timeline.first == 0 and timeline.stop == len(timeline.indices)
     turn = at(int(timeline.indices.max()) + 1)
     under = None if own is None or (whole and not options.background) else _Own(own, begin, turn)

@@ -26,7 +26,7 @@ from lipsync.clip import Clip
 from lipsync.errors import Cancelled, InputError
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.media.reader import VideoWriter
-from lipsync.options import LONGER, Options
+from lipsync.options import IF_AUDIO_LONGER, Options
 from lipsync.progress import Progress
 from lipsync.report import Report
 from resynced import leaderboard
@@ -326,7 +326,7 @@ def test_the_lengths_are_said_before_they_meet(flow, store):
         return flow.meets(job.id, heard, Options(**options), t)["meeting"]
 
     assert "Voice 7.0 s, video 4.9 s: the video will play back and forth." in said({"seconds": 7.0})
-    assert "the voice will be cut" in said({"seconds": 7.0}, longer="cut")
+    assert "the voice will be cut" in said({"seconds": 7.0}, if_audio_longer="cut")
     assert "the rest of the video stays as it is" in said({"seconds": 3.0})
     assert said({"seconds": 4.92}) == said({}) == flow.meets("", {"seconds": 3.0}, Options(), t)["meeting"] == ""
 
@@ -405,7 +405,7 @@ def test_two_models_and_a_second_try(store, tmp_path, monkeypatch):
     assert page.count("<video") == 3 and "compare n3" in page and job.id not in page
     assert "done &lt;b&gt;" in html.facts(job, "", i18n.ENGLISH)
 
-    second = run(Options(model="a", nudge=3))
+    second = run(Options(model="a", audio_delay_frames=3))
     assert len(second) == 1 and second[0] not in first
 
     made(monkeypatch, fails=("b",))
@@ -443,8 +443,8 @@ def test_every_text_is_there_and_used():
     asked = set(re.findall(r"""(?:\btext\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
     stages = ("faces", "load", "sync", "label", "check", "pairs", "distances", "submission", "benchmark")
-    choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in stages), *of_the_benchmark()}
-    assert choices - {*LONGER} <= i18n.ENGLISH.keys()
+    choices = {*IF_AUDIO_LONGER, *voices.KINDS, *(f"{stage}_running" for stage in stages), *of_the_benchmark()}
+    assert choices - {*IF_AUDIO_LONGER} <= i18n.ENGLISH.keys()
     templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
     named = set(re.findall(r"\bt\.(\w+)", templates)) - {"get"}
     assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()
@@ -514,9 +514,11 @@ def test_api_options_are_checked():
 
     assert api.checked(None) == Options()
     assert api.checked({"face": "all", "pad": 0.1, "end": 2}) == Options(face="all", pad=0.1, end=2.0)
+    assert api.checked({"quality": 26, "nudge": 2}) == Options(crf=26, audio_delay_frames=2)  # names of before
     for wrong, said in (
         ({"visible_label": False}, "no option 'visible_label'"), ({"detector": "s3fd"}, "no option"),
-        ({"pad": "wide"}, "option pad is wrong"), ({"pad": 3}, "padding must lie"), ({"longer": "x"}, "longer voice"),
+        ({"pad": "wide"}, "option pad is wrong"), ({"pad": 3}, "padding must lie"),
+        ({"if_audio_longer": "x"}, "longer voice"), ({"longer": "x"}, "longer voice"),
     ):  # fmt: skip
         with pytest.raises(gr.Error, match=said):
             api.checked(wrong)
@@ -698,12 +700,15 @@ def test_a_reload_brings_the_voice_and_the_choices_back(flow, store, monkeypatch
     voice = uploaded("voice.wav", lambda path: path.write_text("x"))
     job_id = take(flow, uploaded("clip.mp4", video))["job"]
     settle(store, job_id)
-    options = Options(face="20.0,30.0@0.120", model="a", nudge=3, end=2.0)
+    options = Options(face="20.0,30.0@0.120", model="a", audio_delay_frames=3, end=2.0)
     flow.start(job_id, str(voice), options, "b", "", i18n.ENGLISH)
     job = settle(store, job_id)
     asked = sync_tab.asked_before(job)
     assert (asked.pop("which"), asked.pop("compare")) == ("picked", "b")
     assert Options(**asked) == options
+    stored = job.facts["options"]
+    stored["nudge"] = stored.pop("audio_delay_frames")  # a job of before the names changed
+    assert sync_tab.asked_before(job)["audio_delay_frames"] == 3
     assert sync_tab.served_voice(store, job) == str(voice)  # gradio has it still: no second copy
     voice.unlink()
     served = sync_tab.served_voice(store, job)

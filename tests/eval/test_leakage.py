@@ -131,7 +131,7 @@ def test_a_copied_mouth_leaks_and_another_does_not(tmp_path, voiced):
     assert found["leaks"] == 1 and found["leak_silence"] == found["own_lse_c"] > 1.5 and found["leak_foreign"] is None
     ((video, voice, options),) = asked
     assert video == clip and voice.name == "silence.wav" and not voice.exists()
-    assert options.model == "a-model" and options.shorter == "keep" and options.face == "all"
+    assert options.model == "a-model" and options.if_audio_shorter == "keep" and options.face == "all"
     made |= {"silence": other, "foreign": other}
     found = measured(clip, FlashJudge(), FLASHES, foreign=other)
     assert found["leaks"] == 0 and found["leak_silence"] == found["leak_foreign"] < 0.5 * found["own_lse_c"]

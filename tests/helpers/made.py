@@ -40,7 +40,7 @@ def talking_clip(path: Path, frames: int = 50, fps: int = 25, size: int = 240, w
     voice = spoken(path.parent, samples / 16_000, words)
     loud = np.sqrt((voice[: frames * (16_000 // fps)].reshape(frames, -1) ** 2).mean(1))
     scale, portrait = size / 450, astronaut()
-    with VideoWriter(path, size, size, Fraction(fps), 16_000, 1, quality=0) as writer:
+    with VideoWriter(path, size, size, Fraction(fps), 16_000, 1, crf=0) as writer:
         for i in range(frames):
             x, y = scale * (12 * np.sin(i / 9) - 10), scale * 6 * np.sin(i / 5)
             move = np.array([[scale, 0, x], [0, scale, y]], np.float32)

@@ -210,7 +210,7 @@ def test_a_still_is_the_same_with_and_without(tmp_path, voice, monkeypatch):
 def test_a_synced_mouth_is_as_sharp_as_the_face_around_it(tmp_path, voice, monkeypatch):
     """The whole way, in a clip longer than what is barred: with detail the mouth is at least three times as sharp."""
     clip = tmp_path / "clip.mp4"
-    with pipeline.VideoWriter(clip, 520, 520, FPS, 48_000, quality=8) as writer:
+    with pipeline.VideoWriter(clip, 520, 520, FPS, 48_000, crf=8) as writer:
         for i in range(30):
             writer.write(textured(*where(i)))
     found = find(clip)
@@ -220,7 +220,7 @@ def test_a_synced_mouth_is_as_sharp_as_the_face_around_it(tmp_path, voice, monke
     sharp = {}
     for on in (True, False):
         Recorder.kept = []
-        sync(found, voice, tmp_path / "out.mp4", Options(detail=on, longer="cut", visible_label=False))
+        sync(found, voice, tmp_path / "out.mp4", Options(detail=on, if_audio_longer="cut", visible_label=False))
         places = [RULE.alignment(b) for b in track.boxes]
         sharp[on] = np.median(
             [laplacian(f, r, mouth_mask(p, r)) for f, r, p in zip(Recorder.kept, places, track.points, strict=True)]

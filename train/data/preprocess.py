@@ -266,7 +266,7 @@ def _encode(crops: list[np.ndarray]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "crops.mp4"
         with VideoWriter(
-            path, SIZE_PX, SIZE_PX, Fraction(FPS), quality=27, preset="slow", threads=1, matrix=Colorspace.ITU601
+            path, SIZE_PX, SIZE_PX, Fraction(FPS), crf=27, preset="slow", threads=1, matrix=Colorspace.ITU601
         ) as writer:
             for crop in crops:
                 writer.write(crop)
