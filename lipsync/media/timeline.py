@@ -113,7 +113,7 @@ def _longer(have: int, need: int, how: str) -> np.ndarray:
     return np.minimum(at, have - 1)
 
 
-class _Tap:
+class AudioCursor:
     """Reads a file's sound in pieces of any length, silence after its end."""
 
     def __init__(self, path: Path, skip: int = 0, track: int | None = None) -> None:
@@ -148,7 +148,7 @@ class _Own:
     def __init__(self, path: Path, again: int, stop: int) -> None:
         self._path, self._again, self._left = path, again, stop
         self._turn = stop - again
-        self._tap = _Tap(path)
+        self._cursor = AudioCursor(path)
 
     def read(self, count: int) -> np.ndarray:
         pieces = []
@@ -157,15 +157,15 @@ class _Own:
                 pieces.append(np.zeros((count, 2), np.float32))
                 break
             if not self._left:
-                self._tap.close()
-                self._tap, self._left = _Tap(self._path, self._again), self._turn
-            pieces.append(self._tap.read(min(count, self._left)))
+                self._cursor.close()
+                self._cursor, self._left = AudioCursor(self._path, self._again), self._turn
+            pieces.append(self._cursor.read(min(count, self._left)))
             count -= len(pieces[-1])
             self._left -= len(pieces[-1])
         return np.concatenate(pieces)
 
     def close(self) -> None:
-        self._tap.close()
+        self._cursor.close()
 
 
 def sound(
@@ -186,9 +186,9 @@ def sound(
     whole = timeline.first == 0 and timeline.stop == len(timeline.indices)
     turn = at(int(timeline.indices.max()) + 1)
     under = None if own is None or (whole and not options.background) else _Own(own, begin, turn)
-    over = [_Tap(path, -min(shift - begin, 0), options.track) for path in voices]
+    over = [AudioCursor(path, -min(shift - begin, 0), options.track) for path in voices]
     starts = max(shift, begin)
-    taps = [*over, under] if under is not None else over
+    cursors = [*over, under] if under is not None else over
     fade = SOUND_RATE // 100  # 10 ms, so that no edge clicks
     try:
         for first in range(0, total, SOUND_RATE):
@@ -199,10 +199,10 @@ def sound(
             if under is not None:
                 piece += under.read(count) * (1 - inside * (1 - options.background)).astype(np.float32)[:, None]
             lead = min(max(starts - first, 0), count)
-            for tap in over:
+            for cursor in over:
                 if lead < count:
-                    piece[lead:] += tap.read(count - lead) * inside[lead:, None].astype(np.float32)
+                    piece[lead:] += cursor.read(count - lead) * inside[lead:, None].astype(np.float32)
             yield np.clip(piece, -1, 1)
     finally:
-        for tap in taps:
-            tap.close()
+        for cursor in cursors:
+            cursor.close()

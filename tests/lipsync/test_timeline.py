@@ -100,10 +100,10 @@ def test_skipping_keeps_no_more_than_a_piece(monkeypatch):
             return np.zeros((SOUND_RATE, 2), np.float32)
 
     asked = []
-    read = timeline._Tap.read
+    read = timeline.AudioCursor.read
     monkeypatch.setattr(timeline, "SoundReader", Silence)
-    monkeypatch.setattr(timeline._Tap, "read", lambda tap, n: asked.append(n) or read(tap, n))
-    timeline._Tap("voice.wav", skip=40 * SOUND_RATE + 7)
+    monkeypatch.setattr(timeline.AudioCursor, "read", lambda cursor, n: asked.append(n) or read(cursor, n))
+    timeline.AudioCursor("voice.wav", skip=40 * SOUND_RATE + 7)
     assert sum(asked) == 40 * SOUND_RATE + 7 and max(asked) <= SOUND_RATE
 
 
