@@ -80,7 +80,8 @@ def face_map(info: VideoInfo, detector: str, monitor: Monitor) -> FaceMap:
     with FrameReader(info) as reader:
         step = lambda n: monitor.step("faces", min(n, info.frames), info.frames)  # noqa: E731
         faces = find_faces(ahead(reader), info.fps, detector, step)
-    faces = replace(faces, tracks=tuple(replace(t, portraits=()) for t in faces.tracks))  # pictures are not needed
+    without = tuple(replace(t, reference_frames=()) for t in faces.tracks)  # pictures are not needed
+    faces = replace(faces, tracks=without)
     with _FOUND_LOCK:
         _FOUND[key] = faces
         while len(_FOUND) > MOST_FOUND:

@@ -23,16 +23,16 @@ if TYPE_CHECKING:  # trainers use this module where PyAV is not
 FAR_OFF = 16.0  # grey levels: a difference of skin under another light is smaller
 
 
-def mouth_mask(points: np.ndarray, alignment: np.ndarray, feather: float = 0.04, size_px: int = 96) -> np.ndarray:
+def mouth_mask(landmarks: np.ndarray, alignment: np.ndarray, feather: float = 0.04, size_px: int = 96) -> np.ndarray:
     """The soft mask of the lower face in the coordinates of its crop.
 
-    points    (29, 2) float32, pixels, from Track.points
+    landmarks (29, 2) float32, pixels, from Track.landmarks
     alignment of the crop, (2, 3)
     feather  width of the feather, share of the crop's height
     returns   (size_px, size_px) float32, 0..1: below the nose and within the jaw, below a little beyond it, since the
               new jaw may hang lower than the old; 0 on the border of the crop
     """
-    local = to_crop(points, alignment, size_px)
+    local = to_crop(landmarks, alignment, size_px)
     nose, mouth = local[NOSE_BASE], local[INNER_LIPS].mean(0)
     across = local[CORNERS][1] - local[CORNERS][0]
     across = across / max(float(np.linalg.norm(across)), 1e-6)

@@ -76,7 +76,7 @@ class Speaker:
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
         """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
         i, size = source - self.track.start, self._model.size_px
-        box, landmarks = self.track.boxes[i], self.track.points[i]
+        box, landmarks = self.track.boxes[i], self.track.landmarks[i]
         alignment = self._model.rule.alignment(box, landmarks, self._options.pad)
         if self._model.blend == "replace":
             mask = crop_mask(size, self._options.feather)

@@ -66,13 +66,13 @@ def resting(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndar
 
 def lip_widths(arrays: Arrays, i: int) -> np.ndarray:
     """(T,) width of the mouth in box sides."""
-    corners = arrays.points(i)[:, CORNERS]
+    corners = arrays.landmarks(i)[:, CORNERS]
     return np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1) / BOX_PX
 
 
 def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
     """(T,) height of the open mouth in box sides."""
-    lips = arrays.points(i)[:, INNER_LIPS]
+    lips = arrays.landmarks(i)[:, INNER_LIPS]
     return np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1) / BOX_PX
 
 
@@ -98,7 +98,7 @@ def model_alignments(model: LipSyncModel, arrays: Arrays, i: int) -> np.ndarray:
     if isinstance(model.rule, CropRule):
         place = box_alignment(*view_region(model.rule))
         return np.broadcast_to(place, (arrays.clips[i].frames, 2, 3))
-    return np.stack([model.rule.alignment(None, points) for points in arrays.points(i)])
+    return np.stack([model.rule.alignment(None, points) for points in arrays.landmarks(i)])
 
 
 def model_windows(model: LipSyncModel, arrays: Arrays, i: int, frames: int) -> np.ndarray:
@@ -124,8 +124,8 @@ def model_references(model: LipSyncModel, arrays: Arrays, i: int, crops: np.ndar
 
 def pasted(model: LipSyncModel, arrays: Arrays, i: int, made: np.ndarray) -> np.ndarray:
     """Made crops (T, S, S, 3) back in the stored frames (T, 160, 160, 3) of clip i, as the engine puts them."""
-    frames, places, points = arrays.frames(i)[: len(made)].copy(), model_alignments(model, arrays, i), arrays.points(i)
-    for frame, picture, place, landmarks in zip(frames, made, places, points, strict=False):
+    frames, places = arrays.frames(i)[: len(made)].copy(), model_alignments(model, arrays, i)
+    for frame, picture, place, landmarks in zip(frames, made, places, arrays.landmarks(i), strict=False):
         mask = crop_mask(len(picture)) if model.blend == "replace" else mouth_mask(landmarks, place, 0.04, len(picture))
         paste(frame, place, picture, mask)
     return frames

@@ -87,7 +87,7 @@ def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, v
             x0, y0, x1, y1 = (int(v) for v in stamp)
             changed[y0:y1, x0:x1] = False
             region = CropRule().region(track.boxes[i])
-            mask = mouth_mask(track.points[i], CropRule().alignment(track.boxes[i]))
+            mask = mouth_mask(track.landmarks[i], CropRule().alignment(track.boxes[i]))
             rows, columns = np.nonzero(mask)
             scale = (region[2:] - region[:2]) / 96
             top, left = region[1] + (rows.min() - 1) * scale[1], region[0] + (columns.min() - 1) * scale[0]
@@ -202,7 +202,7 @@ def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
     bridged = np.zeros(24, bool)
     bridged[6:9] = True
     short = replace(
-        track, start=4, boxes=track.boxes[part], points=track.points[part], seen=track.seen[part], bridged=bridged
+        track, start=4, boxes=track.boxes[part], landmarks=track.landmarks[part], seen=track.seen[part], bridged=bridged
     )
     found = replace(whole, faces=replace(whole.faces, tracks=(short,)))
     report = sync(found, voice, tmp_path / "out.mp4", Options(start=0.08, end=1.4))

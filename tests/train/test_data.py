@@ -201,7 +201,7 @@ def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path
     arrays = open_arrays(tmp_path / "arrays", [split])
     clip = arrays.clips[0]
     assert clip.frames == 75 and arrays.frames(0).shape == (75, 160, 160, 3)
-    gap = np.linalg.norm(arrays.points(0)[:, 23] - arrays.points(0)[:, 24], axis=1)
+    gap = np.linalg.norm(arrays.landmarks(0)[:, 23] - arrays.landmarks(0)[:, 24], axis=1)
     loud = np.array([mel_window(arrays.mel(0), column(clip, t), columns=4).mean() for t in range(75)])
     assert np.corrcoef(gap, loud)[0, 1] > 0.4  # the mouth opens where there is sound
     rows = json.loads((tmp_path / "arrays" / split / "clips.json").read_text())

@@ -65,7 +65,7 @@ class Arrays:
         clip = self.clips[i]
         return self.parts[self.part_of[i]]["frames"][clip.first : clip.first + clip.frames]
 
-    def points(self, i: int) -> np.ndarray:
+    def landmarks(self, i: int) -> np.ndarray:
         """(T, 29, 2) float32, pixels of the stored crop."""
         clip = self.clips[i]
         return self.parts[self.part_of[i]]["points"][clip.first : clip.first + clip.frames].astype(np.float32)

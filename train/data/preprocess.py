@@ -233,7 +233,7 @@ def _cut(frames: list[np.ndarray], track, picked: list[int]) -> tuple[list[np.nd
     for frame in picked:
         place = rule.alignment(track.boxes[frame - track.start])
         crops.append(crop_face(frames[frame], place, SIZE_PX))
-        points.append(to_crop(track.points[frame - track.start], place, SIZE_PX))
+        points.append(to_crop(track.landmarks[frame - track.start], place, SIZE_PX))
     return crops, np.stack(points)
 
 

@@ -80,7 +80,7 @@ def sync_batch(
         if k % SIDE_BY_SIDE == 0:  # one look and one voice for the windows of a clip
             look = draw_look(rng, strength) if strength else plain_look()
             mel = change_sound(arrays.mel(i), rng, strength) if strength else arrays.mel(i)
-            pictures, shapes = arrays.frames(i), mouth_shape(arrays.points(i))
+            pictures, shapes = arrays.frames(i), mouth_shape(arrays.landmarks(i))
         mels[k, 0] = mel_window(mel, column(arrays.clips[i], t), rate)
         for f in range(frames):
             at = min(t + round(f * rate), len(pictures) - 1)

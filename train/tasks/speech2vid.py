@@ -252,7 +252,7 @@ def aligned(
 ) -> list[np.ndarray]:
     """Faces (112, 112, 3) uint8 RGB of some frames of clip i, aligned by landmarks; with a generator of random numbers
     mirrored and recoloured alike."""
-    pictures, points = arrays.frames(i), arrays.points(i)
+    pictures, points = arrays.frames(i), arrays.landmarks(i)
     faces = [crop_face(pictures[t], RULE.alignment(None, points[t]), SIZE_PX) for t in frames]
     if rng is not None:
         look, mirrored = draw_look(rng, strength, patches=False, degrade=False), rng.random() < 0.5

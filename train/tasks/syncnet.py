@@ -109,7 +109,7 @@ class SyncNetTask(Task):
         for k, (i, t, rate) in enumerate(places):
             if i != now or k % 4 == 0:
                 now, look = i, draw_look(rng, strength, patches=False)
-                points = self.teach.points(i)
+                points = self.teach.landmarks(i)
                 shapes, cover = mouth_shape(points), draw_cover(points, rng, strength)
                 mfcc = change_mfcc(self.teach.mfcc(i), rng, strength)
             mfccs[k, 0] = mfcc_window(mfcc, t + self.teach.clips[i].offset, rate)

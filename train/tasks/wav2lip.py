@@ -164,7 +164,7 @@ class GeneratorTask(Task):
         heard = change_sound(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
         mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
         parts["mel"].append(np.full_like(mel, SILENCE) if still else mel)
-        mouth = look.place(self.teach.points(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32)
+        mouth = look.place(self.teach.landmarks(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32)
         parts["mouth"].append(np.stack([mouth] * frames))
         if frames == 1:
             return
