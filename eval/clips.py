@@ -20,7 +20,7 @@ from lipsync.progress import Monitor
 from .crops import track_crops, whole
 from .metrics.base import MeasureError
 from .protocols import FPS, SAMPLES, Protocol
-from .syncnet import Judge, hear
+from .syncnet import Evaluator, hear
 from .tracks import MIN_SCENE, FaceTrack, shot_tracks
 
 
@@ -144,7 +144,9 @@ class MainFace:
     frames_heard: int
 
 
-def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None, most: int = 250) -> MainFace:
+def main_face(
+    path: Path, evaluator: Evaluator, protocol: Protocol, detector: str | None = None, most: int = 250
+) -> MainFace:
     """The deciding face of a clip, its first `most` frames at most. Raises InputError or MeasureError."""
     info, _ = at_25(path, protocol, False)
     mfcc, samples, _ = hear(path)
@@ -152,10 +154,14 @@ def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None
         first, stop = 0, most
         tracks = []
     else:
-        tracks = find_tracks(info, protocol, detector or judge.detector, Monitor())[0][:1]
+        tracks = find_tracks(info, protocol, detector or evaluator.detector, Monitor())[0][:1]
         first, stop = tracks[0].first, min(tracks[0].stop, tracks[0].first + most)
     with FrameReader(info, [(0, min(stop, info.frames))]) as reader:
-        cuts = track_crops(reader, tracks, judge.size_px) if tracks else ((0, whole(f, judge.size_px)) for f in reader)
+        cuts = (
+            track_crops(reader, tracks, evaluator.size_px)
+            if tracks
+            else ((0, whole(f, evaluator.size_px)) for f in reader)
+        )
         crops = [crop for _, crop in cuts]
     for crop in crops:
         if isinstance(crop, MeasureError):

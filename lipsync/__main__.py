@@ -27,7 +27,7 @@ from .errors import InputError
 from .files import refuse_overwriting
 from .options import LATEST_S, OLD_NAMES, Options
 from .progress import Progress
-from .renamed import current_name
+from .renamed import add_old_flag
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,24 +84,13 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
             "choices": facts["choices"] or None,
             "metavar": None if facts["choices"] else "N" if kind is int else kind.__name__.upper(),
         }
-        group.add_argument(
-            f"--{row.name.replace('_', '-')}", **takes, default=row.default, help=facts["help"] + within + shown
-        )
+        flag = f"--{row.name.replace('_', '-')}"
+        group.add_argument(flag, **takes, default=row.default, help=facts["help"] + within + shown)
         for old in (old for old, new in OLD_NAMES.items() if new == row.name):
-            group.add_argument(
-                f"--{old}", **takes, dest=row.name, action=_OldFlag, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-            )
+            add_old_flag(group, f"--{old}", flag, **takes)
     groups["faces"].add_argument(
         "--voice", action="append", metavar="N=FILE", help="give face number N of its shot this voice; repeat it"
     )
-
-
-class _OldFlag(argparse.Action):
-    """A flag's name of before: a warning, and the value is the option's of today."""
-
-    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, flag: str | None = None) -> None:
-        current_name(str(flag).removeprefix("--"), OLD_NAMES, "option")
-        setattr(namespace, self.dest, values)
 
 
 def _narrow(bounds: tuple[float, float] | None) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -26,3 +27,20 @@ def current_names(given: Mapping[str, T], old_names: Mapping[str, str], what: st
     """Values by the names of today; the old name's counts where both are given, as `dataclasses.replace` does."""
     read = {name: value for name, value in given.items() if name not in old_names}
     return read | {current_name(name, old_names, what): given[name] for name in given if name in old_names}
+
+
+def add_old_flag(parser: argparse._ActionsContainer, old: str, new: str, **takes: Any) -> None:
+    """Let a command line read a flag by its old name, which its help does not show.
+
+    old, new  as `--judge` and `--evaluator`
+    takes     type, choices and the like, as of the new flag
+    """
+    hidden = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    dest = new.removeprefix("--").replace("-", "_")
+    parser.add_argument(old, dest=dest, action=_OldFlag, **hidden, **takes)
+
+
+class _OldFlag(argparse.Action):
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, flag: str | None = None) -> None:
+        current_name(str(flag), {str(flag): f"--{self.dest.replace('_', '-')}"}, "flag")
+        setattr(namespace, self.dest, values)

@@ -257,17 +257,17 @@ def test_a_sound_without_a_stated_length_keeps_to_the_limit(tmp_path):
         tasks.check_voice(path, Settings(max_seconds=1))
 
 
-def test_two_jobs_at_once_share_one_judge(monkeypatch):
-    from eval import syncnet as judge
+def test_two_jobs_at_once_share_one_evaluator(monkeypatch):
+    from eval import syncnet as evaluator
 
     class Slow:
         def __init__(self, fast):
             time.sleep(0.05)
 
-    monkeypatch.setattr(judge, "Judge", Slow)
-    monkeypatch.setattr(tasks, "_built_judge", cache(tasks._built_judge.__wrapped__))
+    monkeypatch.setattr(evaluator, "Evaluator", Slow)
+    monkeypatch.setattr(tasks, "_built_evaluator", cache(tasks._built_evaluator.__wrapped__))
     with ThreadPoolExecutor(2) as pool:
-        assert len({id(judge) for judge in pool.map(lambda _: tasks._judge(), range(2))}) == 1
+        assert len({id(evaluator) for evaluator in pool.map(lambda _: tasks._evaluator(), range(2))}) == 1
 
 
 def test_settings_come_from_the_environment(monkeypatch):
@@ -562,7 +562,7 @@ def test_faces_are_followed_as_the_options_say(store, tmp_path, monkeypatch):
 
 
 def fake_engine(monkeypatch, ready=None):
-    """`made`, with faces that are found once `ready` is set, and a judge who gives every video the same row."""
+    """`made`, with faces that are found once `ready` is set, and an evaluator who gives every video the same row."""
     made(monkeypatch)
 
     def find(clip, *_, **__):
@@ -661,7 +661,7 @@ def test_a_full_queue_is_a_sentence_and_leaves_nothing(flow, store, monkeypatch)
     settle(store, waiting)
 
 
-@pytest.mark.parametrize("task", ["sync", "judge"])
+@pytest.mark.parametrize("task", ["sync", "evaluate"])
 def test_a_finished_video_outlives_another_face(flow, store, task):
     job, running = store.create(), threading.Event()
     (store.folder(job.id) / "result-1.mp4").write_text("video")
@@ -723,9 +723,12 @@ def test_the_curve_dips_on_the_side_of_the_repair():
     distances = np.full((60, 15), 9.0) + np.random.default_rng(0).uniform(0, 0.1, (60, 15))
     distances[:, 7 - 2] = 3.0  # the picture of window i fits the sound of window i - 2
     found = score(distances)
-    row = {"error": None, "offset": found.offset, "lse_d": 3.0, "lse_c": 6.0, "certainty": 1.0, "judge": "syncnet-lab",
-           "judge_sha256": "0123456789abcdef", "protocol": "short", "curve": found.curve.tolist()}  # fmt: skip
+    made_by = {"evaluator": "syncnet-lab", "evaluator_sha256": "0123456789abcdef", "protocol": "short"}
+    curve = {"offset": found.offset, "curve": found.curve.tolist()}
+    row = {"error": None, "lse_d": 3.0, "lse_c": 6.0, "certainty": 1.0} | made_by | curve
     page = html.fit(row, i18n.ENGLISH)
     assert found.offset == 2 and "80 ms before the mouth" in page
     assert float(re.search(r'circle cx="([\d.]+)"', page)[1]) == pytest.approx(10 + 280 * (7 + 2) / 14)
+    old = {name.replace("evaluator", "judge"): value for name, value in row.items()}  # stored before the name changed
+    assert re.sub("judge", "evaluator", html.fit(old, i18n.ENGLISH)) == page
     assert "LSE-D (syncnet-lab) 3.000" in page and "(sha256 01234567…)" in page and "syncnet_v2.model" in page

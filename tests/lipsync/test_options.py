@@ -52,7 +52,7 @@ def test_an_old_name_is_read_with_a_warning(old, caplog):
     caplog.clear()
     args = _parser().parse_args(["sync", "a.mp4", "b.wav", "--out", "c.mp4", f"--{old}", f"{value}"])
     assert Options(**{name: getattr(args, name) for name in ROWS}) == wanted
-    assert caplog.messages == [said]
+    assert caplog.messages == [f"The flag --{old} is called --{new.replace('_', '-')} now."]
 
 
 def test_names_that_never_were_are_refused():
