@@ -16,7 +16,7 @@ from .config import TrainingError
 from .data.arrays import Arrays
 from .data.shards import FPS
 from .loop import Loop
-from .measure import CHANCE, interval
+from .metrics import CHANCE, interval
 from .run import corrected
 from .tasks.sync_expert import ExpertConfig, ExpertTask
 

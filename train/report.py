@@ -1,7 +1,7 @@
 """A run as one page, also while it trains: `python -m train report RUN` writes RUN/report.html.
 
 Curves from log.jsonl, from the best weights an ROC of in sync against off sync, a histogram of found offsets (experts
-and judges), or a sheet of samples (generators: input, reference, output, truth).
+and evaluators), or a sheet of samples (generators: input, reference, output, truth).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from plotly.subplots import make_subplots
 
 from lipsync.checkpoints import state_dict as fitting
 
-from . import measure
+from . import metrics
 from .config import Config
 from .data.arrays import Arrays
 from .loop import read_log
-from .measure import MOST, offset_curve
+from .metrics import MOST, offset_curve
 from .run import build
-from .tasks import syncnet as judge
+from .tasks import syncnet
 
 
 def report(run: Path, data: Path | None = None, clips: int = 24) -> Path:
@@ -84,7 +84,7 @@ def curves(lines: list[dict]) -> go.Figure:
 def sync_plots(network, task, clips: int) -> list[go.Figure]:
     """ROC of true against false pairs of one clip, and where offsets are found, on the speakers that choose."""
     window = () if task.config.task == "syncnet" else (task.config.window,)
-    embed_clip = judge.embed_clip if task.config.task == "syncnet" else measure.embed_clip
+    embed_clip = syncnet.embed_clip if task.config.task == "syncnet" else metrics.embed_clip
     true, false, offsets = [], [], []
     for i in task.chosen[:clips]:
         audio, face = embed_clip(network, task.tune, i, *window)

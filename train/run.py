@@ -30,8 +30,8 @@ def corrected(data: Path, splits: list[str]) -> Arrays:
 
 
 def pools(task: str, data: Path) -> tuple[Arrays, Arrays]:
-    """The arrays to learn from and those that choose. The judge learns from its own split, of which every tenth person
-    chooses."""
+    """The arrays to learn from and those that choose. The evaluator learns from its own split, of which every tenth
+    person chooses."""
     learn, choose = task_class(task).splits
     if learn != choose:
         return corrected(data, [learn]), corrected(data, [choose])

@@ -116,9 +116,9 @@ def preprocess(
     """
     wanted = [s for s in sources(src) if not splits or s.split in splits]
     if expert:
-        from ..networks import teacher
+        from ..networks import trained_expert
 
-        teacher(expert)  # a wrong name ends here, not in every clip
+        trained_expert(expert)  # a wrong name ends here, not in every clip
     (out / "clips").mkdir(parents=True, exist_ok=True)
     todo = [(s, out / "clips", expert) for s in wanted if not (out / "clips" / f"{s.key}.tar").exists()]
     if use_ray:
@@ -243,7 +243,7 @@ def _speaker(tracks: list, frames: list[np.ndarray], waveform: np.ndarray, fps: 
 
     if len(tracks) == 1 or expert is None:
         return main_track(tracks)
-    from ..measure import track_sync
+    from ..metrics import track_sync
 
     return max(tracks, key=lambda t: track_sync(expert, t, frames, waveform, fps))
 
