@@ -44,14 +44,14 @@ def straightforward(clip: Path, name: str, folder: Path, ending: str = "jpg") ->
     from eval.crops import whole
     from eval.metrics import sync
     from eval.protocols import PROTOCOLS
-    from eval.syncnet import hear, sound_windows
+    from eval.syncnet import audio_features, sound_windows
     from lipsync.checkpoints import registry as checkpoints
     from lipsync.media.reader import FrameReader, probe
 
     network = checkpoints.load(name)
     facts = checkpoints.cards()[name].facts.get("input", {})
     unit, size = facts.get("compare") == "unit length", facts.get("lip_px", 224)
-    mfcc, _, _ = hear(clip)
+    mfcc, _, _ = audio_features(clip)
     with FrameReader(probe(clip)) as reader:
         for index, frame in enumerate(reader):
             cv2.imwrite(str(folder / f"{index:06d}.{ending}"), whole(frame, size)[..., ::-1])

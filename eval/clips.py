@@ -20,7 +20,7 @@ from lipsync.progress import Monitor
 from .crops import track_crops, whole
 from .metrics.base import MeasureError
 from .protocols import FPS, SAMPLES, Protocol
-from .syncnet import Evaluator, hear
+from .syncnet import Evaluator, audio_features
 from .tracks import MIN_SCENE, FaceTrack, shot_tracks
 
 
@@ -149,7 +149,7 @@ def main_face(
 ) -> MainFace:
     """The deciding face of a clip, its first `most` frames at most. Raises InputError or MeasureError."""
     info, _ = at_25(path, protocol, False)
-    mfcc, samples, _ = hear(path)
+    mfcc, samples, _ = audio_features(path)
     if protocol.faces == "whole":
         first, stop = 0, most
         tracks = []

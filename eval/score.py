@@ -25,7 +25,7 @@ from .metrics.base import MeasureError, reason
 from .protocols import FRAMES, SAMPLES, SILENT, Protocol, windows
 from .reference import compared, names
 from .results import CsvRows, ScoreRow
-from .syncnet import BATCH, Evaluator, hear, planes, sound_windows
+from .syncnet import BATCH, Evaluator, audio_features, planes, sound_windows
 from .tracks import FaceTrack
 
 
@@ -179,7 +179,7 @@ def clip_sync(
     """The sync of each face track of a video. Raises InputError or MeasureError with the reason; Cancelled."""
     monitor = monitor or Monitor()
     info, remarks = at_25(path, protocol, sound is not None)
-    mfcc, samples, peak = hear(sound or path, remarks)
+    mfcc, samples, peak = audio_features(sound or path, remarks)
     if peak < SILENT:
         raise MeasureError(f"{path.name} is silent: there is no sound to compare the mouth with.")
     if protocol.faces == "whole":

@@ -132,7 +132,7 @@ def planes(crop: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1))
 
 
-def hear(path: str | Path, notes: list[str] | None = None) -> tuple[np.ndarray, int, float]:
+def audio_features(path: str | Path, notes: list[str] | None = None) -> tuple[np.ndarray, int, float]:
     """A file's sound as the evaluator hears it, streamed; `notes` takes sentences on what was damaged or chosen.
 
     returns  MFCC (T, 13) float32, 100 rows a second (5 KB a second is all that is kept); samples at 16 kHz; peak, 0..1

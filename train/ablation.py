@@ -1,6 +1,6 @@
 """The paper's ablation at our scale: window 1, 3, 5 x expert frozen or fine-tuned on generated faces.
 
-`python -m train ablation --data DATA --out DIR --faces 30000 [NAME=VALUE ...]`. Each arm trains the same number of faces
+`python -m train ablation --data DATA --out DIR --faces 30000 [NAME=VALUE ...]`. Each arm trains as many faces
 from the same start; experts of each window see the same number of windows. Sync is evaluated on the people that choose.
 Resumable: an arm whose result is there is not run again.
 """
@@ -89,8 +89,9 @@ def ablation(
     ]
     for r in rows:
         low, high = interval(round(r["within_1"] * r["clips"]), r["clips"])
+        motion = f"{r['motion_speech']:.2f} ({r['motion_truth']:.2f})"
         lines.append(
-            f"| {r['window']} | {r['expert']} | {r['expert_accuracy']:.1%} | {r['motion_speech']:.2f} ({r['motion_truth']:.2f}) "
+            f"| {r['window']} | {r['expert']} | {r['expert_accuracy']:.1%} | {motion} "
             f"| {r['psnr']:.1f} dB | {r['output_apart']:.1%} | {r['within_1']:.1%} ({low:.1%} to {high:.1%}) "
             f"| {r['clips']} |"
         )

@@ -22,7 +22,7 @@ from lipsync.networks.sharpener import Sharpener
 from . import networks
 from .config import Config
 from .data.arrays import Arrays, no_augmentation
-from .inference import heard, lower_windows, model_alignments, model_references, model_windows, pasted
+from .inference import lower_windows, mels_of, model_alignments, model_references, model_windows, pasted
 from .run import corrected, start
 from .tasks.speech2vid import RULE, SIZE_PX, Speech2VidConfig
 
@@ -119,7 +119,7 @@ def measured(
         shown = np.stack([augment(f) for f in pasted(model, arrays, i, made)])
         with torch.inference_mode():
             seen = expert.face(torch.from_numpy(lower_windows(shown, expert.window))).numpy()
-            said = expert.audio(torch.from_numpy(heard(arrays, i, len(shown) - 4, 0, gated=False)[:, None])).numpy()
+            said = expert.audio(torch.from_numpy(mels_of(arrays, i, len(shown) - 4, 0, gated=False)[:, None])).numpy()
         windows.append(seen[:: max(1, len(seen) // 4)])
         sounds.append(said[:: max(1, len(said) // 4)])
     seen, said = np.concatenate(windows), np.concatenate(sounds)

@@ -24,8 +24,8 @@ from .inference import (
     crops,
     foreign,
     generate,
-    heard,
     lip_gaps,
+    mels_of,
     movement,
     movements,
     psnr,
@@ -103,11 +103,11 @@ def generator_rows(
     for i in clips:
         faces = crops(arrays, i)[:MOST_FRAMES]
         shown = references_of(arrays, i, faces, network)
-        mels = heard(arrays, i, len(faces), network.mel_start)
+        mels = mels_of(arrays, i, len(faces), network.mel_start)
         own = generate(network, faces, shown, mels)
         voice = foreign(arrays, i)
         length = min(len(faces), arrays.clips[voice].frames)
-        other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, network.mel_start))
+        other = generate(network, faces[:length], shown[:length], mels_of(arrays, voice, length, network.mel_start))
         row = {
             "psnr": psnr(faces, own),
             "ssim": ssim(faces, own),

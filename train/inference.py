@@ -30,7 +30,7 @@ def crops(arrays: Arrays, i: int) -> np.ndarray:
     return np.stack([augment(frame) for frame in arrays.frames(i)])
 
 
-def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = True) -> np.ndarray:
+def mels_of(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = True) -> np.ndarray:
     """(frames, 80, 16) float32: what `frames` frames hear of clip i's sound, silence where it has ended."""
     mel, clip = arrays.mel(i, gated), arrays.clips[i]
     return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
@@ -152,7 +152,7 @@ def model_figures(
             windows = model_windows(model, arrays, voice, length)
             made = model.generate(seen[:length], references[:length], windows)
             faces = np.stack([augment(f) for f in pasted(model, arrays, i, made)])
-            audio, face = _embed(expert, faces, heard(arrays, voice, length - 4, 0, gated=False))
+            audio, face = _embed(expert, faces, mels_of(arrays, voice, length - 4, 0, gated=False))
             row["sync_accuracy"], _ = sync_accuracy(audio, face)
             row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
         rows.append(row)
@@ -223,7 +223,7 @@ def generated_figures(
     for i in clips:
         faces = crops(arrays, i)
         references = references_of(arrays, i, faces, network)
-        mels = heard(arrays, i, len(faces), mel_start)
+        mels = mels_of(arrays, i, len(faces), mel_start)
         made = generate(network, faces, references, mels)
         ratio = sharpness(made) / sharpness(faces)
         row = {"psnr": psnr(faces, made), "ssim": ssim(faces, made), "sharpness_ratio": ratio}
@@ -231,11 +231,11 @@ def generated_figures(
         if expert is not None:
             voice = foreign(arrays, i)
             length = min(len(faces), arrays.clips[voice].frames)
-            made = generate(network, faces[:length], references[:length], heard(arrays, voice, length, mel_start))
-            audio, face = _embed(expert, made, heard(arrays, voice, length - 4, 0, gated=False))
+            made = generate(network, faces[:length], references[:length], mels_of(arrays, voice, length, mel_start))
+            audio, face = _embed(expert, made, mels_of(arrays, voice, length - 4, 0, gated=False))
             row["sync_accuracy"], _ = sync_accuracy(audio, face)
             row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
-            audio, face = _embed(expert, faces[:length], heard(arrays, voice, length - 4, 0, gated=False))
+            audio, face = _embed(expert, faces[:length], mels_of(arrays, voice, length - 4, 0, gated=False))
             row["untouched_within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
         rows.append(row)
     return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from eval.protocols import protocol
 from eval.score import score_file
-from eval.syncnet import BATCH, MFCC_ROWS, Evaluator, _on_gpu, hear, planes, sound_windows
+from eval.syncnet import BATCH, MFCC_ROWS, Evaluator, _on_gpu, audio_features, planes, sound_windows
 from lipsync import audio
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.engines import has_bf16
@@ -152,7 +152,7 @@ def test_float32_on_a_gpu_is_float32(monkeypatch, fast):
 def test_sound_streams_to_the_same_rows(tmp_path):
     made = spoken(tmp_path, 3.27)
     soundfile.write(tmp_path / "voice.wav", made, 16_000)
-    mfcc, samples, peak = hear(tmp_path / "voice.wav")
+    mfcc, samples, peak = audio_features(tmp_path / "voice.wav")
     waveform = read_waveform(tmp_path / "voice.wav")
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767)
     np.testing.assert_array_equal(mfcc, audio.mfcc_syncnet(pcm).astype(np.float32))
@@ -170,7 +170,7 @@ def test_windows_of_sound_repeat_the_last_row():
 def test_a_file_without_sound(tmp_path):
     write_media(tmp_path / "mute.mp4", count_up(5))
     with pytest.raises(InputError, match="mute.mp4"):
-        hear(tmp_path / "mute.mp4")
+        audio_features(tmp_path / "mute.mp4")
 
 
 def test_no_judge_of_that_name():

@@ -24,7 +24,7 @@ from lipsync.clip import Clip
 from lipsync.errors import Cancelled, InputError, LabelError, LipsyncError, ModelError, NoFaceError
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.geometry import CropRule
-from lipsync.label.keys import make_hand
+from lipsync.label.keys import make_signer
 from lipsync.media.reader import FrameReader, VideoWriter, probe, read_waveform
 from lipsync.options import Options
 from lipsync.pipeline import _check_target, _find, _other_shots, find, preview, sync
@@ -355,7 +355,7 @@ def no_work(monkeypatch):
 
 def operator(folder, start, years=5.0, purposes=True):
     """A chain and a key of an operator, PEM files, valid from `start` days from now on."""
-    key, chain = make_hand(years)
+    key, chain = make_signer(years)
     (folder / "key.pem").write_bytes(key)
     (folder / "key.pem").chmod(0o600)
     if start or not purposes:

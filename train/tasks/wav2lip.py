@@ -8,7 +8,7 @@ lower halves, which may hear.
   choose: like in pose, mouth closed. It cannot leak the answer.
 - The face box does not follow the jaw (lipsync.faces), so neither can the crop.
 - Rest is learnt: windows of silence, and pictures of closed mouths under digital silence.
-- Sound is heard as models.Wav2LipModel.hear gives it (silence between words), and in half of the windows as it is.
+- Sound is heard as LipSyncModel.audio_features gives it (silence between words), and in half of the windows as it is.
 Source: arXiv 2008.10010; protocol.md section 4.
 """
 
@@ -315,11 +315,8 @@ class GeneratorTask(Task):
         """On speakers never trained on: likeness of the lower half to the truth, and sync under a foreign voice."""
         n = len(self.tune.clips)
         figures = generated_figures(network, self.expert, self.tune, range(0, n, -(-n // 16)))
-        return figures | {
-            "choice": figures["psnr"]
-            + 10 * figures.get("sync_accuracy", 0.0)
-            + 5 * min(figures["sharpness_ratio"], 1.0)
-        }
+        sharp = min(figures["sharpness_ratio"], 1.0)
+        return figures | {"choice": figures["psnr"] + 10 * figures.get("sync_accuracy", 0.0) + 5 * sharp}
 
 
 def flow_penalties(maps: Tensor) -> tuple[Tensor, Tensor, float]:
