@@ -122,7 +122,7 @@ def alone(clip: Path, voice: Path, folder: Path, models: list[str]) -> dict[str,
     began = time.perf_counter()
     track = find_faces(frames, info.fps).tracks[0]
     table["faces"] = rate(len(frames), began)
-    place, points, rule = CropRule().alignment(track.boxes[0]), track.points[0], CropRule()
+    place, points, rule = CropRule().alignment(track.boxes[0]), track.landmarks[0], CropRule()
     began = time.perf_counter()
     for i, frame in enumerate(frames):
         crop, mask = crop_face(frame, rule.alignment(track.boxes[i]), 96), mouth_mask(points, place)

@@ -1,8 +1,8 @@
-"""Speed of the judge: `python -m bench.syncnet` (a part of `make bench`).
+"""Speed of the evaluator: `python -m bench.syncnet` (a part of `make bench`).
 
 A made clip is scored by `lrs` (no face search: what is measured is reading, cropping, embedding, comparing) in three
 ways, in turns within one run: the straightforward one (each frame to JPEG and back, windows stacked one by one, batches
-of 20 through float32 SyncNet), ours in float32, ours in the fast mode. For the shipped judge, and for one of the
+of 20 through float32 SyncNet), ours in float32, ours in the fast mode. For the shipped evaluator, and for one of the
 published width with random weights: speed does not depend on them.
 """
 
@@ -26,7 +26,7 @@ OFF = {"float32": 1e-3, "fast": 1e-2}  # how far LSE-D may be from the straightf
 
 
 def full_width(folder: Path) -> str:
-    """Put a judge of the published width, with random weights, where the registry finds it."""
+    """Put an evaluator of the published width, with random weights, where the registry finds it."""
     from safetensors.torch import save_file
 
     from lipsync.checkpoints.registry import write_card
@@ -44,14 +44,14 @@ def straightforward(clip: Path, name: str, folder: Path, ending: str = "jpg") ->
     from eval.crops import whole
     from eval.metrics import sync
     from eval.protocols import PROTOCOLS
-    from eval.syncnet import hear, sound_windows
+    from eval.syncnet import audio_features, sound_windows
     from lipsync.checkpoints import registry as checkpoints
     from lipsync.media.reader import FrameReader, probe
 
     network = checkpoints.load(name)
     facts = checkpoints.cards()[name].facts.get("input", {})
     unit, size = facts.get("compare") == "unit length", facts.get("lip_px", 224)
-    mfcc, _, _ = hear(clip)
+    mfcc, _, _ = audio_features(clip)
     with FrameReader(probe(clip)) as reader:
         for index, frame in enumerate(reader):
             cv2.imwrite(str(folder / f"{index:06d}.{ending}"), whole(frame, size)[..., ::-1])
@@ -78,7 +78,7 @@ def straightforward(clip: Path, name: str, folder: Path, ending: str = "jpg") ->
 
 
 def main() -> None:
-    """Run everything and print a line a judge."""
+    """Run everything and print a line for each evaluator."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--turns", type=int, default=3)
@@ -89,7 +89,7 @@ def main() -> None:
         os.environ["LIPSYNC_WEIGHTS"] = name
         from eval.protocols import PROTOCOLS
         from eval.score import score_file
-        from eval.syncnet import Judge
+        from eval.syncnet import Evaluator
         from lipsync.media.reader import FrameReader, SoundReader, VideoWriter, probe
         from tests.conftest import make_clip, make_voice
 
@@ -105,14 +105,14 @@ def main() -> None:
                 writer.write(frame)
             for chunk in sound:
                 writer.write_sound(chunk)
-        for judge in ("syncnet-lab", full_width(folder)):
-            ways = {"float32": Judge(judge), "fast": Judge(judge, fast=True)}
+        for evaluator in ("syncnet-lab", full_width(folder)):
+            ways = {"float32": Evaluator(evaluator), "fast": Evaluator(evaluator, fast=True)}
             seconds: dict[str, list[float]] = {"plain": [], "float32": [], "fast": []}
             scores: dict[str, float] = {}
             for _ in range(args.turns):
                 with tempfile.TemporaryDirectory() as pictures:
                     began = time.perf_counter()
-                    scores["plain"] = straightforward(clip, judge, Path(pictures))
+                    scores["plain"] = straightforward(clip, evaluator, Path(pictures))
                     seconds["plain"].append(time.perf_counter() - began)
                 for way, opened in ways.items():
                     began = time.perf_counter()
@@ -121,16 +121,16 @@ def main() -> None:
                     assert row.lse_d is not None, row.error
                     scores[way] = row.lse_d
             with tempfile.TemporaryDirectory() as pictures:  # JPEG moves the score itself
-                exact = straightforward(clip, judge, Path(pictures), "png")
+                exact = straightforward(clip, evaluator, Path(pictures), "png")
             count = round(args.seconds * FPS)
             rate = {way: count / statistics.median(took) for way, took in seconds.items()}
-            figures[judge] = {"frames": count, "seconds": seconds, "lse_d": scores | {"exact": exact}}
-            line = f"{judge}: straightforward {rate['plain']:.0f} frames/s"
+            figures[evaluator] = {"frames": count, "seconds": seconds, "lse_d": scores | {"exact": exact}}
+            line = f"{evaluator}: straightforward {rate['plain']:.0f} frames/s"
             for way in ways:
                 ratio = statistics.median(p / s for p, s in zip(seconds["plain"], seconds[way], strict=True))
                 off = abs(scores[way] / exact - 1)
-                assert off <= OFF[way], f"{judge}, {way}: LSE-D is {off:.2%} off, {OFF[way]:.1%} is allowed"
-                figures[judge][way] = {"ratio": ratio, "off": off}
+                assert off <= OFF[way], f"{evaluator}, {way}: LSE-D is {off:.2%} off, {OFF[way]:.1%} is allowed"
+                figures[evaluator][way] = {"ratio": ratio, "off": off}
                 line += f"; {way} {rate[way]:.0f} frames/s, {ratio:.2f} times, LSE-D {off:.2%} off"
             print(line)
     if args.out:

@@ -123,7 +123,7 @@ def write(path: Path, frames: Frames, fps: float, crf: int) -> Path:
     """Code frames as the engine does, or as anyone else would."""
     height, width = frames[0].shape[:2]
     rate = Fraction(fps).limit_denominator(1000)
-    with VideoWriter(path, width, height, rate, quality=crf, threads=1) as writer:
+    with VideoWriter(path, width, height, rate, crf=crf, threads=1) as writer:
         for frame in frames:
             writer.write(frame)
     return path
@@ -206,13 +206,13 @@ def alarms(clips: list[Path]) -> None:
 
 
 def effect(clips: list[Path], folder: Path) -> None:
-    """What the shipped judge says of each clip's first seconds, coded at crf 18 with and without the mark."""
+    """What the shipped evaluator says of each clip's first seconds, coded at crf 18 with and without the mark."""
     from eval.protocols import PROTOCOLS
     from eval.score import score_file
-    from eval.syncnet import Judge
+    from eval.syncnet import Evaluator
     from lipsync.media.reader import SoundReader
 
-    judge, told = Judge(fast=True), []
+    evaluator, told = Evaluator(fast=True), []
     for clip in clips:
         info, frames, lse = probe(clip), read(clip), []
         with SoundReader(clip) as reader:
@@ -225,7 +225,7 @@ def effect(clips: list[Path], folder: Path) -> None:
                         mark.apply(frame)
                     writer.write(frame)
                 writer.write_sound(samples)
-            row = score_file(folder / "effect.mp4", judge, PROTOCOLS["short"])
+            row = score_file(folder / "effect.mp4", evaluator, PROTOCOLS["short"])
             if row.error:
                 raise SystemExit(f"{clip.name}: {row.error}")
             lse.append((row.lse_d, row.lse_c))

@@ -10,7 +10,7 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
 from lipsync.errors import InputError, LipsyncError
-from lipsync.options import Options
+from lipsync.options import Options, current_options
 
 from . import tasks
 from .context import Context
@@ -106,12 +106,13 @@ def checked(options: dict | None) -> Options:
     """Options from a caller's JSON. Raises gr.Error, one sentence."""
     if not isinstance(options, dict | None):
         raise gr.Error('Options are a JSON object, like {"face": "all"}, or null.', print_exception=False)
+    options = current_options(options or {})
     open_to_all = [f.name for f in fields(Options) if f.name not in OURS]
-    unknown = sorted(set(options or {}) - set(open_to_all))
+    unknown = sorted(set(options) - set(open_to_all))
     if unknown:
         raise gr.Error(f"There is no option {unknown[0]!r}: {', '.join(open_to_all)}.", print_exception=False)
     try:
-        return TypeAdapter(Options).validate_python(asdict(Options()) | (options or {}))
+        return TypeAdapter(Options).validate_python(asdict(Options()) | options)
     except ValidationError as error:
         first = error.errors()[0]
         raise gr.Error(f"The option {first['loc'][0]} is wrong: {first['msg']}.", print_exception=False) from error

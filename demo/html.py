@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from html import escape
 
+from eval.results import current_columns
 from lipsync.progress import Progress
 
 from .jobs import Job
@@ -14,7 +15,7 @@ Words = dict[str, str]  # sentences of one language by key
 
 def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> str:
     """One line on how a job stands, with a bar while it runs; empty where there is nothing to say."""
-    if job is None or job.state == "new" or job.task == "judge":
+    if job is None or job.state == "new" or job.task == "evaluate":
         return ""  # how the measuring goes is said beside the video
     if job.busy:
         return live(job, *state(job, ahead, progress, t))
@@ -29,9 +30,9 @@ def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[st
     """What a busy job is doing, and which share of it is done, 0..1."""
     if job.state == "waiting":
         said = t["waiting"].format(n=ahead) if ahead else t["waiting_next"]
-        return t["judge_running"] if job.task == "judge" else said, 0.0
+        return t["evaluate_running"] if job.task == "evaluate" else said, 0.0
     if progress is None:
-        own = ("faces", "judge", "benchmark", "submission")
+        own = ("faces", "evaluate", "benchmark", "submission")
         return t[f"{job.task}_running" if job.task in own else "load_running"], 0.0
     said = t.get(f"{progress.stage}_running", progress.stage)
     if progress.total > 1:
@@ -195,6 +196,7 @@ def model_key(model: str) -> str:
 
 def fit(row: dict, t: Words) -> str:
     """How well mouth and sound fit: a sentence, the curve of distances, and the numbers for those who know them."""
+    row = current_columns(row)
     if row["error"]:
         return f"<p>{escape(t['fit_none'].format(why=row['error']))}</p>"
     offset = row["offset"]
@@ -205,10 +207,15 @@ def fit(row: dict, t: Words) -> str:
     else:
         kind, said = "warn", t["fit_early" if offset > 0 else "fit_late"].format(ms=40 * abs(offset))
     numbers = t["fit_numbers"].format(
-        judge=row["judge"], sha=row["judge_sha256"][:8], d=row["lse_d"], c=row["lse_c"], protocol=row["protocol"],
-        offset="–" if offset is None else offset, sure=f"{row['certainty']:.0%}",
-    )  # fmt: skip
-    if row["judge"] != "syncnet-v2":
+        evaluator=row["evaluator"],
+        sha=row["evaluator_sha256"][:8],
+        d=row["lse_d"],
+        c=row["lse_c"],
+        protocol=row["protocol"],
+        offset="–" if offset is None else offset,
+        sure=f"{row['certainty']:.0%}",
+    )
+    if row["evaluator"] != "syncnet-v2":
         numbers += " " + t["fit_standard"]
     return (
         f'<p class="chip {kind}">{escape(said)}</p><details><summary>{escape(t["numbers"])}</summary>'
@@ -227,7 +234,7 @@ def picture(found: dict, t: Words) -> str:
 
 
 def _curve(values: list[float | None], t: Words) -> str:
-    """The distance of mouth and sound as a small drawing: from left to right the sound comes later, as in `nudge`.
+    """The distance of mouth and sound as a small drawing: from left to right the sound comes later, as on the slider.
 
     A row's curve runs the other way: at its column k the sound is taken k - v frames further on, which is earlier.
     """

@@ -31,6 +31,7 @@ import numpy as np
 
 from lipsync.errors import Cancelled, InputError, LipsyncError
 from lipsync.progress import Progress
+from lipsync.renamed import current_name
 
 _ID = re.compile(r"[A-Za-z0-9_-]{32}")
 _log = logging.getLogger(__name__)
@@ -39,10 +40,11 @@ BUSY = ("waiting", "running")
 LANES = {  # task -> lane, rank in it (0 first)
     "faces": ("faces", 0),
     "sync": ("sync", 0),
-    "judge": ("sync", 1),
+    "evaluate": ("sync", 1),
     "benchmark": ("benchmark", 0),  # the operator's, at the lowest priority of the machine
     "submission": ("submission", 0),
 }
+OLD_TASKS = {"judge": "evaluate"}  # of before 2026-12, still read in stored jobs
 UNBOUNDED = ("benchmark", "submission")  # tasks that may take as long as they need
 LANE_NAMES = tuple(dict.fromkeys(lane for lane, _ in LANES.values()))
 BROKEN = "Something broke on our side; the operator's log says what."
@@ -320,12 +322,12 @@ class JobQueue:
                 return
             waiting = self._lanes[LANES[task][0]]
             mine = sum(bool(address) and entry.address == address for entry in waiting)
-            if task != "judge" and (len(waiting) >= self._max_waiting or mine >= self._max_waiting_each):
+            if task != "evaluate" and (len(waiting) >= self._max_waiting or mine >= self._max_waiting_each):
                 count = mine if mine >= self._max_waiting_each else len(waiting)
                 raise InputError(f"{count} clips wait here already, which is all that may. Try again in a few minutes.")
             if job.busy:
                 self._next[job.id] = task, work, address
-                if job.task == "judge":
+                if job.task == "evaluate":
                     self._stop[job.id].set()
                     if job.state == "waiting":
                         self._leave(job, "cancelled")
@@ -398,7 +400,7 @@ class JobQueue:
             self._unwritten.discard(job.id)
             state, error, after = "failed", UNWRITABLE, None
         job.error = error
-        if after and not self._closing and (state == "done" or job.task == "judge"):
+        if after and not self._closing and (state == "done" or job.task == "evaluate"):
             self._enter(job, *after)
         else:
             self._set(job, state)
@@ -503,6 +505,7 @@ class JobQueue:
                 continue
             if job.id != path.parent.name or not _ID.fullmatch(job.id):
                 continue
+            job.task = current_name(job.task, OLD_TASKS, "task")
             if job.busy:
                 job.state = "interrupted"
                 with contextlib.suppress(OSError):

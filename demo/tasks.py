@@ -34,7 +34,7 @@ from .uploads import link_or_copy, uploaded
 
 _log = logging.getLogger(__name__)
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
-_BUILDING = threading.Lock()  # `cache` by itself lets two threads build a judge each
+_BUILDING = threading.Lock()  # `cache` by itself lets two threads build an evaluator each
 LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
@@ -319,7 +319,7 @@ def poster(video: Path) -> str:
 
 
 def measure(jobs: JobQueue) -> Callable[..., None]:
-    """Work that asks the judge about a job's videos and writes each one's ScoreRow beside it, under `sync`."""
+    """Work that asks the evaluator about a job's videos and writes each one's ScoreRow beside it, under `sync`."""
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
         from eval.metrics.base import reason
@@ -327,9 +327,9 @@ def measure(jobs: JobQueue) -> Callable[..., None]:
         from eval.protocols import PROTOCOLS
         from eval.score import score_file
 
-        monitor = Monitor(lambda p: progress(replace(p, stage="judge")), cancelled)
+        monitor = Monitor(lambda p: progress(replace(p, stage="evaluate")), cancelled)
         for one in job.facts["results"]:
-            row = score_file(jobs.folder(job.id) / one["file"], _judge(), PROTOCOLS["short"], monitor=monitor)
+            row = score_file(jobs.folder(job.id) / one["file"], _evaluator(), PROTOCOLS["short"], monitor=monitor)
             one["sync"] = row.record() | {"file": one["file"]}
             try:
                 source, made = (probe(path) for path in (_need(jobs, job, "source"), jobs.folder(job.id) / one["file"]))
@@ -343,16 +343,16 @@ def measure(jobs: JobQueue) -> Callable[..., None]:
     return work
 
 
-def _judge() -> Any:
+def _evaluator() -> Any:
     with _BUILDING:
-        return _built_judge()
+        return _built_evaluator()
 
 
 @cache
-def _built_judge() -> Any:
-    from eval.syncnet import Judge
+def _built_evaluator() -> Any:
+    from eval.syncnet import Evaluator
 
-    return Judge(fast=True)
+    return Evaluator(fast=True)
 
 
 def verdict(path: str | Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from rich.console import Console
 from lipsync.console import Bar, guarded, plain_signs
 from lipsync.files import refuse_overwriting
 from lipsync.progress import Monitor
+from lipsync.renamed import add_old_flag
 
 from .protocols import PROTOCOLS
 from .reference import FAMILIES, names
@@ -118,17 +119,18 @@ def _judging(parser: argparse.ArgumentParser, detector: bool = True) -> None:
         "--protocol", choices=tuple(PROTOCOLS), default="short", help="see docs/metrics.md (%(default)s)"
     )
     parser.add_argument("--shifts", type=int, metavar="N", help="frames tried to each side (the protocol's own)")
-    parser.add_argument("--judge", default="auto", help="syncnet-v2 where it is here, else syncnet-lab")
+    parser.add_argument("--evaluator", default="auto", help="syncnet-v2 where it is here, else syncnet-lab")
+    add_old_flag(parser, "--judge", "--evaluator")
     if detector:
-        parser.add_argument("--detector", help="mediapipe or s3fd (the judge's own)")
+        parser.add_argument("--detector", help="mediapipe or s3fd (the evaluator's own)")
     parser.add_argument("--fast", action="store_true", help="bf16: the same within 1 %%, its own protocol hash")
 
 
-def _judge(args: argparse.Namespace):
+def _evaluator(args: argparse.Namespace):
     from .protocols import protocol
-    from .syncnet import Judge
+    from .syncnet import Evaluator
 
-    return Judge(args.judge, args.fast), protocol(args.protocol).with_shifts(args.shifts)
+    return Evaluator(args.evaluator, args.fast), protocol(args.protocol).with_shifts(args.shifts)
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -145,13 +147,13 @@ def _score(args: argparse.Namespace) -> int:
     if args.csv:
         read = [path for item in wanted for path in (item.path, item.reference) if path]
         refuse_overwriting([("table", args.csv)], [*args.files, *args.reference, *read])
-    judge, protocol = _judge(args)
+    evaluator, protocol = _evaluator(args)
     kept = CsvRows(args.csv, names(families)) if args.csv else None
     rows = []
     for number, item in enumerate(wanted, 1):
         with Bar() as show:
             monitor = Monitor(lambda p, n=number: show(replace(p, stage=f"{n}/{len(wanted)} {p.stage}")))
-            row = score_clip(item, judge, protocol, families, args.detector, monitor, kept)
+            row = score_clip(item, evaluator, protocol, families, args.detector, monitor, kept)
         rows.append(row)
     if args.json:
         print(json.dumps([row.record() for row in rows], indent=1, allow_nan=False))
@@ -161,9 +163,9 @@ def _score(args: argparse.Namespace) -> int:
         console.print(rows_table(rows, shown))
         if len(rows) > 1:
             console.print("\n", summary_table(rows, shown))
-        if judge.name != "syncnet-v2":
+        if evaluator.name != "syncnet-v2":
             console.print(
-                f"\nThe judge is {judge.name}, trained here. `python -m lipsync fetch syncnet-v2` brings the "
+                f"\nThe evaluator is {evaluator.name}, trained here. `python -m lipsync fetch syncnet-v2` brings the "
                 "published one, which gives the standard LSE-D and LSE-C."
             )
     return 1 if any(row.error for row in rows) else 0
@@ -175,11 +177,11 @@ def _offset(args: argparse.Namespace) -> int:
 
     if args.fix:
         fixable(args.file, args.fix)
-    judge, protocol = _judge(args)
+    evaluator, protocol = _evaluator(args)
 
     def scored(path: Path, shifts: int | None):
         with Bar() as show:
-            return score_file(path, judge, protocol.with_shifts(shifts), args.detector, Monitor(show))
+            return score_file(path, evaluator, protocol.with_shifts(shifts), args.detector, Monitor(show))
 
     row = scored(args.file, args.shifts or max(protocol.shifts, WIDE))
     if row.error and not args.shifts and protocol.shifts < WIDE:  # too short for so many, perhaps
@@ -249,9 +251,9 @@ def _leakage(args: argparse.Namespace) -> int:
     from .metrics import leakage
     from .score import unscored
 
-    judge, protocol = _judge(args)
-    found = leakage.measured(args.file, judge, protocol, args.foreign, args.model)
-    _print_values(unscored(args.file, judge, protocol), leakage.MEASURES, found, args.json)
+    evaluator, protocol = _evaluator(args)
+    found = leakage.measured(args.file, evaluator, protocol, args.foreign, args.model)
+    _print_values(unscored(args.file, evaluator, protocol), leakage.MEASURES, found, args.json)
     return 0
 
 
@@ -262,11 +264,11 @@ def _retrieval(args: argparse.Namespace) -> int:
     from .metrics.base import reason
     from .score import embeddings, unscored
 
-    judge, protocol = _judge(args)
+    evaluator, protocol = _evaluator(args)
     video, audio, left_out = [], [], 0
     for item in items(args.files):
         try:
-            seen, heard = embeddings(main_face(item.path, judge, protocol, args.detector, RETRIEVED), judge)
+            seen, heard = embeddings(main_face(item.path, evaluator, protocol, args.detector, RETRIEVED), evaluator)
         except Exception as error:
             print(f"left out: {reason(error)}", file=sys.stderr)
             left_out += 1
@@ -274,7 +276,7 @@ def _retrieval(args: argparse.Namespace) -> int:
         video.append(seen)
         audio.append(heard)
     found = retrieval.evaluate(retrieval.distances(video, audio)) | {"clips": len(video)}
-    _print_values(unscored(Path(), judge, protocol, args.detector), retrieval.MEASURES, found, args.json)
+    _print_values(unscored(Path(), evaluator, protocol, args.detector), retrieval.MEASURES, found, args.json)
     return 1 if left_out else 0
 
 
@@ -283,22 +285,22 @@ def _print_values(made_by, measures, found: dict, as_json: bool) -> None:
     from .table import title
 
     if as_json:
-        facts = ("judge", "judge_sha256", "protocol", "protocol_hash", "detector", "shifts", "fast", "engine")
+        facts = ("evaluator", "evaluator_sha256", "protocol", "protocol_hash", "detector", "shifts", "fast", "engine")
         print(json.dumps({name: getattr(made_by, name) for name in facts} | found, indent=1))
         return
     print(made_by.heading())
     if "clips" in found:
         print(f"{found['clips']} clips")
     for measure in measures:
-        print(f"{title(measure, made_by.judge)}: {_said(found[measure.name])}")
+        print(f"{title(measure, made_by.evaluator)}: {_said(found[measure.name])}")
 
 
 def _validity(args: argparse.Namespace) -> int:
     from .inputs import items, spread
     from .validity import validity
 
-    judge, protocol = _judge(args)
-    table = validity(spread([i.path for i in items(args.files)], args.most), judge, protocol, args.out)
+    evaluator, protocol = _evaluator(args)
+    table = validity(spread([i.path for i in items(args.files)], args.most), evaluator, protocol, args.out)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return 0
 

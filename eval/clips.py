@@ -20,7 +20,7 @@ from lipsync.progress import Monitor
 from .crops import track_crops, whole
 from .metrics.base import MeasureError
 from .protocols import FPS, SAMPLES, Protocol
-from .syncnet import Judge, hear
+from .syncnet import Evaluator, audio_features
 from .tracks import MIN_SCENE, FaceTrack, shot_tracks
 
 
@@ -80,7 +80,8 @@ def face_map(info: VideoInfo, detector: str, monitor: Monitor) -> FaceMap:
     with FrameReader(info) as reader:
         step = lambda n: monitor.step("faces", min(n, info.frames), info.frames)  # noqa: E731
         faces = find_faces(ahead(reader), info.fps, detector, step)
-    faces = replace(faces, tracks=tuple(replace(t, portraits=()) for t in faces.tracks))  # pictures are not needed
+    without = tuple(replace(t, reference_frames=()) for t in faces.tracks)  # pictures are not needed
+    faces = replace(faces, tracks=without)
     with _FOUND_LOCK:
         _FOUND[key] = faces
         while len(_FOUND) > MOST_FOUND:
@@ -143,18 +144,24 @@ class MainFace:
     frames_heard: int
 
 
-def main_face(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None, most: int = 250) -> MainFace:
+def main_face(
+    path: Path, evaluator: Evaluator, protocol: Protocol, detector: str | None = None, most: int = 250
+) -> MainFace:
     """The deciding face of a clip, its first `most` frames at most. Raises InputError or MeasureError."""
     info, _ = at_25(path, protocol, False)
-    mfcc, samples, _ = hear(path)
+    mfcc, samples, _ = audio_features(path)
     if protocol.faces == "whole":
         first, stop = 0, most
         tracks = []
     else:
-        tracks = find_tracks(info, protocol, detector or judge.detector, Monitor())[0][:1]
+        tracks = find_tracks(info, protocol, detector or evaluator.detector, Monitor())[0][:1]
         first, stop = tracks[0].first, min(tracks[0].stop, tracks[0].first + most)
     with FrameReader(info, [(0, min(stop, info.frames))]) as reader:
-        cuts = track_crops(reader, tracks, judge.size_px) if tracks else ((0, whole(f, judge.size_px)) for f in reader)
+        cuts = (
+            track_crops(reader, tracks, evaluator.size_px)
+            if tracks
+            else ((0, whole(f, evaluator.size_px)) for f in reader)
+        )
         crops = [crop for _, crop in cuts]
     for crop in crops:
         if isinstance(crop, MeasureError):

@@ -36,7 +36,7 @@ from .metrics.frechet import Accumulator, Statistics
 BATCH = 32
 RECIPE = 1  # to be raised with any change to what the networks are fed or what is read from them: old caches end
 LAB = "syncnet-lab"
-LAB_PX = 224  # what the judge sees
+LAB_PX = 224  # what the evaluator sees
 LAB_LEVELS = (6, 16)  # of SyncNet.netcnnlip: ReLU after the second convolution (26 x 26) and before the 6 x 6 one (13)
 FACE_PX = 224  # not the generator's 96, which would hide how soft its faces look in the frame
 FACE = CropRule()
@@ -84,9 +84,9 @@ def _inception() -> Encoder:
 
 
 def _lab() -> Encoder:
-    """The shipped judge's lip tower as a stand-in that needs no download; never a FID.
+    """The shipped evaluator's lip tower as a stand-in that needs no download; never a FID.
 
-    Pictures are brought to 224 px (bilinear) and stand still for the judge's five frames. Mean and deviation over space
+    Pictures are brought to 224 px (bilinear) and stand still for its five frames. Mean and deviation over space
     of its maps at two levels, (64 + 64) x 2 = 256 features: the first sees texture, the second parts of faces.
     Distances measured with syncnet-lab 80cbc70e, from 48 moved and stretched crops of one face (224 px) to the same
     blurred by a Gaussian of sigma 0.5, 1, 2, 4 px: 0.008, 0.131, 0.964, 4.01 (either level alone rises too); to 48

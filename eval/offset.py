@@ -38,7 +38,7 @@ def words(row: ScoreRow) -> str:
     if row.error:
         return f"No offset: {row.error}"
     if row.offset is None:
-        return f"{row.judge} cannot tell the offset: {sync.doubt(row.certainty, row.shifts)} [{row.heading()}]"
+        return f"{row.evaluator} cannot tell the offset: {sync.doubt(row.certainty, row.shifts)} [{row.heading()}]"
     if not row.offset:
         return (
             f"Sound and mouth are together (within a frame of 40 ms; certainty {row.certainty:.0%}). [{row.heading()}]"

@@ -106,4 +106,4 @@ def _lines(frame: np.ndarray, track: Track, index: int, size: int) -> tuple[np.n
     i = index - track.start
     place = CropRule().alignment(track.boxes[i])
     grey = cv2.cvtColor(crop_face(frame, place, size), cv2.COLOR_RGB2GRAY)
-    return cv2.Laplacian(grey, cv2.CV_32F), mouth_mask(track.points[i], place, 0.04, size) > 0.6
+    return cv2.Laplacian(grey, cv2.CV_32F), mouth_mask(track.landmarks[i], place, 0.04, size) > 0.6

@@ -46,17 +46,17 @@ class Protocol:
         """What a row calls the detector: "none" where the frame is the face."""
         return "none" if self.faces == "whole" else name
 
-    def sha(self, detector: str, judge) -> str:
-        """Twelve digits that change with any setting which could change a number (the judge's weights have their sum).
+    def sha(self, detector: str, evaluator) -> str:
+        """Twelve digits that change with any setting which could change a number (the weights have their sha256).
 
-        judge  an eval.syncnet.Judge
+        evaluator  an eval.syncnet.Evaluator
         """
         settings = asdict(self) | {
             "version": VERSION,
             "detector": self.detector(detector),
             "fps": str(FPS),
             "silent": SILENT,
-            "judge": [judge.fast, judge.size_px, judge.unit],
+            "judge": [evaluator.fast, evaluator.size_px, evaluator.unit],  # hashed: its name of before stays
             "sync": [sync.FEWEST_PAIRS, sync.SURE, sync.RESAMPLES, sync.BLOCK, sync.CONFIDENCE_MEDIAN],
             "crop": [crops.SCALE, crops.PADDING],
         }

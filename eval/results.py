@@ -7,14 +7,18 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from lipsync.renamed import current_name, current_names
 
 from .metrics.base import MeasureError
 
 csv.field_size_limit(2**31 - 1)  # a film has thousands of tracks, and all are in one cell
 
+OLD_NAMES = {"judge": "evaluator", "judge_sha256": "evaluator_sha256"}  # columns of before 2026-12, still read
 VERSION = "5"  # of the measures; a change of any number makes a new one
 
 
@@ -22,12 +26,12 @@ VERSION = "5"  # of the measures; a change of any number makes a new one
 class ScoreRow:
     """One clip by one system. A number that cannot be had is None, and `error` or `remarks` says why.
 
-    offset     frames of 40 ms, positive: the sound is early; None where the judge cannot tell
+    offset     frames of 40 ms, positive: the sound is early; None where the evaluator cannot tell
     coverage   share of the clip's frames in the scored face tracks, 0..1
     curve      mean distance at each shift of the sound, of the track that decides the offset
     confidence  the same track's confidence, second by second, from frame `per_track[0]["first"]` on
     per_track  of each scored face track, the deciding one first: its first frame at 25 a second, how many frames, its
-               offset (None: the judge cannot tell), lse_d and lse_c. Those of the row are means over its tracks
+               offset (None: the evaluator cannot tell), lse_d and lse_c. Those of the row are means over its tracks
     values     further measures by name (image, motion, identity)
     """
 
@@ -40,14 +44,14 @@ class ScoreRow:
     reference: str = ""  # the file that image and motion measures compare with
     reference_sha256: str = ""
     version: str = VERSION
-    judge: str = ""
-    judge_sha256: str = ""
+    evaluator: str = ""
+    evaluator_sha256: str = ""
     protocol: str = ""
     protocol_hash: str = ""
     detector: str = ""
     shifts: int = 0
     fast: bool = False
-    engine: str = ""  # what ran the judge: numbers of two agree within 1e-3, not bit by bit
+    engine: str = ""  # what ran the evaluator: numbers of two agree within 1e-3, not bit by bit
     offset: int | None = None
     lse_d: float | None = None
     lse_c: float | None = None
@@ -70,21 +74,26 @@ class ScoreRow:
             self.reference,
             self.reference_sha256,
             self.version,
-            self.judge_sha256,
+            self.evaluator_sha256,
             self.protocol_hash,
             ",".join(sorted(self.values)),
         )
 
     def heading(self) -> str:
-        """What made the numbers, as it stands above every table: protocol, judge and its sum, detector, shifts."""
+        """What made the numbers, as it stands above every table: protocol, evaluator and its sum, detector, shifts."""
         return (
-            f"{self.protocol} {self.protocol_hash} · {self.judge} {self.judge_sha256[:8]} · {self.detector} · "
+            f"{self.protocol} {self.protocol_hash} · {self.evaluator} {self.evaluator_sha256[:8]} · {self.detector} · "
             f"±{self.shifts} shifts{' · fast' if self.fast else ''}"
         )
 
     def record(self) -> dict:
         """As JSON takes it: a NaN is null."""
         return _plain(asdict(self))
+
+
+def current_columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What was written of a row, by the names of today."""
+    return current_names(record, OLD_NAMES, "column")
 
 
 FIXED = tuple(name for name in ScoreRow.__dataclass_fields__ if name != "values")
@@ -150,7 +159,7 @@ def _mend(path: Path) -> None:
 def _check(path: Path, columns: list[str] | None) -> None:
     found: list[str] = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file, contextlib.suppress(csv.Error):
-        found = next(csv.reader(file), [])
+        found = [OLD_NAMES.get(name, name) for name in next(csv.reader(file), [])]
     if columns is not None and found != columns or not set(FIXED) <= set(found):
         raise MeasureError(f"{path} holds other columns than these measures need: give another name for the CSV.")
 
@@ -160,7 +169,9 @@ def read_csv(path: Path, columns: list[str] | None = None) -> list[ScoreRow]:
     _check(path, columns)
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return [_row(cells) for cells in csv.DictReader(file)]
+            lines = csv.reader(file)
+            header = [current_name(name, OLD_NAMES, "column") for name in next(lines, [])]
+            return [_row(cells) for cells in csv.DictReader(file, header)]
     except (ValueError, TypeError, csv.Error) as error:
         raise MeasureError(
             f"{path} holds a row that cannot be read ({error}): give another name for the CSV."

@@ -1,7 +1,7 @@
 """Score clips: a file in, a ScoreRow out; whatever is wrong with the file is the row's reason, never a crash.
 
 Two passes over the video at 25 frames a second, neither of which holds it: the first finds the faces (none for `lrs`),
-the second cuts the judge's crops and embeds them while they pass.
+the second cuts the evaluator's crops and embeds them while they pass.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .metrics.base import MeasureError, reason
 from .protocols import FRAMES, SAMPLES, SILENT, Protocol, windows
 from .reference import compared, names
 from .results import CsvRows, ScoreRow
-from .syncnet import BATCH, Judge, hear, planes, sound_windows
+from .syncnet import BATCH, Evaluator, audio_features, planes, sound_windows
 from .tracks import FaceTrack
 
 
 @dataclass(frozen=True)
 class ClipSync:
-    """What the judge found in a clip: one SyncScore a track, the deciding one first."""
+    """What the evaluator found in a clip: one SyncScore a track, the deciding one first."""
 
     scores: list[sync.SyncScore]
     tracks: list[FaceTrack]
@@ -49,7 +49,7 @@ class ClipSync:
 
 def score_clip(
     item: Item,
-    judge: Judge,
+    evaluator: Evaluator,
     protocol: Protocol,
     families: Sequence[str] = (),
     detector: str | None = None,
@@ -59,7 +59,7 @@ def score_clip(
     """One whole row of one clip: sync, and beside it the measures of some families (reference.FAMILIES).
 
     item      the clip, its reference, and what the row is named by (set, pair, system, identity)
-    detector  default: the judge's own
+    detector  default: the evaluator's own
     known     rows that are kept: a clip that is in them by content and settings is not scored again, a new row is added
     returns   a row; what could not be measured is None with a reason in `error` or `remarks`
     Raises Cancelled alone.
@@ -74,11 +74,11 @@ def score_clip(
     }
     values: dict = dict.fromkeys(names(families))
     if known is not None:
-        wanted = replace(unscored(item.path, judge, protocol, detector), **named, values=values)
+        wanted = replace(unscored(item.path, evaluator, protocol, detector), **named, values=values)
         row = known.known.get(replace(wanted, file_sha256=_sha256(item.path)).key())
         if row is not None:
             return replace(row, **named)
-    row = replace(score_file(item.path, judge, protocol, detector, monitor), **named, values=values)
+    row = replace(score_file(item.path, evaluator, protocol, detector, monitor), **named, values=values)
     if families:
         remarks = list(row.remarks)
         try:
@@ -103,7 +103,7 @@ def _sha256(path: Path | None) -> str:
 
 def score_file(
     path: str | Path,
-    judge: Judge,
+    evaluator: Evaluator,
     protocol: Protocol,
     detector: str | None = None,
     monitor: Monitor | None = None,
@@ -114,18 +114,18 @@ def score_file(
     sound  a file whose sound is heard in place of the video's own, from its beginning
     """
     path = Path(path)
-    detector = detector or judge.detector
-    empty = unscored(path, judge, protocol, detector)
+    detector = detector or evaluator.detector
+    empty = unscored(path, evaluator, protocol, detector)
     try:
         empty = replace(empty, file_sha256=file_sha256(path) if path.is_file() else "")
-        found = clip_sync(path, judge, protocol, detector, monitor, sound)
+        found = clip_sync(path, evaluator, protocol, detector, monitor, sound)
     except Cancelled:
         raise
     except Exception as error:  # whatever it is, the other clips of a folder are scored
         return replace(empty, error=reason(error))
     best, remarks = found.scores[0], list(found.remarks)
     if not best.sure:
-        remarks.append(f"The judge cannot tell the offset: {sync.doubt(best.certainty, protocol.shifts)}")
+        remarks.append(f"The evaluator cannot tell the offset: {sync.doubt(best.certainty, protocol.shifts)}")
     return replace(
         empty,
         offset=best.offset if best.sure else None,
@@ -142,19 +142,19 @@ def score_file(
     )
 
 
-def unscored(path: Path, judge: Judge, protocol: Protocol, detector: str | None = None) -> ScoreRow:
+def unscored(path: Path, evaluator: Evaluator, protocol: Protocol, detector: str | None = None) -> ScoreRow:
     """The row of a clip before anything is known of it but what would make its numbers."""
-    detector = detector or judge.detector
+    detector = detector or evaluator.detector
     return ScoreRow(
         file=str(path),
-        judge=judge.name,
-        judge_sha256=judge.sha256,
+        evaluator=evaluator.name,
+        evaluator_sha256=evaluator.sha256,
         protocol=protocol.name,
         shifts=protocol.shifts,
-        protocol_hash=protocol.sha(detector, judge),
+        protocol_hash=protocol.sha(detector, evaluator),
         detector=protocol.detector(detector),
-        fast=judge.fast,
-        engine=judge.engine,
+        fast=evaluator.fast,
+        engine=evaluator.engine,
     )
 
 
@@ -170,7 +170,7 @@ def _of_track(track: FaceTrack, score: sync.SyncScore) -> dict:
 
 def clip_sync(
     path: Path,
-    judge: Judge,
+    evaluator: Evaluator,
     protocol: Protocol,
     detector: str = "mediapipe",
     monitor: Monitor | None = None,
@@ -179,7 +179,7 @@ def clip_sync(
     """The sync of each face track of a video. Raises InputError or MeasureError with the reason; Cancelled."""
     monitor = monitor or Monitor()
     info, remarks = at_25(path, protocol, sound is not None)
-    mfcc, samples, peak = hear(sound or path, remarks)
+    mfcc, samples, peak = audio_features(sound or path, remarks)
     if peak < SILENT:
         raise MeasureError(f"{path.name} is silent: there is no sound to compare the mouth with.")
     if protocol.faces == "whole":
@@ -187,13 +187,13 @@ def clip_sync(
     else:
         tracks, frames = find_tracks(info, protocol, detector, monitor)
     firsts = [0] if tracks is None else [t.first for t in tracks]
-    scorers = [_Scorer(judge, mfcc, samples, first, protocol) for first in firsts]
+    scorers = [_Scorer(evaluator, mfcc, samples, first, protocol) for first in firsts]
     found: dict[int, sync.SyncScore | MeasureError] = {}
     with FrameReader(info) as reader:
         if tracks is None:
-            crops: Iterable = ((0, whole(frame, judge.size_px)) for frame in reader)
+            crops: Iterable = ((0, whole(frame, evaluator.size_px)) for frame in reader)
         else:
-            crops = track_crops(reader, tracks, judge.size_px)
+            crops = track_crops(reader, tracks, evaluator.size_px)
         for done, (k, crop) in enumerate(crops):
             scorers[k].add(crop)
             if tracks is not None and scorers[k].frames == len(tracks[k].boxes):  # what it holds is needed no more
@@ -220,20 +220,20 @@ def clip_sync(
     return ClipSync(scores, kept, frames, remarks)
 
 
-def embeddings(face: MainFace, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
+def embeddings(face: MainFace, evaluator: Evaluator) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of picture and sound of all its windows, (N, 1024) each. Raises MeasureError where there are none."""
     count = windows(len(face.crops), face.frames_heard)
     if not count:
         raise MeasureError(f"{len(face.crops)} frames with a face and {face.frames_heard} with sound give no window.")
     crops = np.stack([planes(crop) for crop in face.crops[: count + FRAMES - 1]])
-    return judge.faces(crops), judge.sound(sound_windows(face.mfcc, range(count)))
+    return evaluator.faces(crops), evaluator.sound(sound_windows(face.mfcc, range(count)))
 
 
 class _Scorer:
     """Crops of one track in, in order; its SyncScore out. Holds one batch of crops and the distances."""
 
-    def __init__(self, judge: Judge, mfcc: np.ndarray, samples: int, first: int, protocol: Protocol) -> None:
-        self._judge, self._protocol = judge, protocol
+    def __init__(self, evaluator: Evaluator, mfcc: np.ndarray, samples: int, first: int, protocol: Protocol) -> None:
+        self._evaluator, self._protocol = evaluator, protocol
         self._mfcc = mfcc[4 * first :]
         self._heard = samples // SAMPLES - first  # frames that have sound
         self.frames = 0
@@ -285,7 +285,7 @@ class _Scorer:
         return windows(self.frames, self._heard)
 
     def _embed(self) -> None:
-        self._waiting.append(self._judge.faces(np.stack(self._crops)))
+        self._waiting.append(self._evaluator.faces(np.stack(self._crops)))
         del self._crops[: 1 - FRAMES]
 
     def _compare(self, stop: int, known: int) -> None:
@@ -299,7 +299,7 @@ class _Scorer:
         self._sound_first = max(self._sound_first, first)
         missing = range(self._sound_first + len(self._sound), end)
         if missing:
-            self._sound = np.concatenate([self._sound, self._judge.sound(sound_windows(self._mfcc, missing))])
+            self._sound = np.concatenate([self._sound, self._evaluator.sound(sound_windows(self._mfcc, missing))])
         self._rows.append(
             sync.distance_rows(
                 video[:count], self._sound, self._begun, self._sound_first, known, shifts, self._protocol.padded

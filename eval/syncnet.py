@@ -1,6 +1,6 @@
-"""The judge: SyncNet over streamed crops and sound, one embedding a window of five frames and 200 ms.
+"""The evaluator: SyncNet over streamed crops and sound, one embedding a window of five frames and 200 ms.
 
-A judge is a checkpoint of the architecture `syncnet`: the published `syncnet-v2`, once fetched, else `syncnet-lab`.
+It is a checkpoint of the architecture `syncnet`: the published `syncnet-v2`, once fetched, else `syncnet-lab`.
 Its card may say `input.lip_px: 112` (pictures that count as doubled to 224) and `input.compare: "unit length"`
 (embeddings brought to length 1 before they are compared).
 """
@@ -30,22 +30,22 @@ MFCC_ROWS, MFCC_COEFFICIENTS, ROWS_A_FRAME = 20, 13, 4
 Run = Callable[[np.ndarray], np.ndarray]
 
 
-class Judge:
-    """A judge, ready to embed; any number of threads may use it at once, they take turns.
+class Evaluator:
+    """An evaluator, ready to embed; any number of threads may use it at once, they take turns.
 
     name      a checkpoint of the architecture syncnet; "auto": syncnet-v2 where it is here, else syncnet-lab
     fast      bf16, the same within 1 %, where the processor or GPU computes in it; `fast` says whether it does. Else
               float32. By OpenVINO on a processor, by torch on a GPU where there is one
-    raises    ModelError where there is no such judge or its file is not here
+    raises    ModelError where there is no such evaluator or its file is not here
     """
 
     def __init__(self, name: str = "auto", fast: bool = False) -> None:
         cards = registry.cards()
         if name == "auto":
             name = "syncnet-v2" if cards["syncnet-v2"].path else "syncnet-lab"
-        judges = [n for n, card in cards.items() if card.architecture == "syncnet"]
-        if name not in judges:
-            raise ModelError(f"There is no judge named {name!r}: choose one of {', '.join(judges)}.")
+        evaluators = [n for n, card in cards.items() if card.architecture == "syncnet"]
+        if name not in evaluators:
+            raise ModelError(f"There is no evaluator named {name!r}: choose one of {', '.join(evaluators)}.")
         self.name, self.sha256 = name, registry.sha256(name)
         self.fast = fast = fast and (torch.cuda.is_available() or has_bf16())
         facts = cards[name].facts.get("input", {})
@@ -128,12 +128,12 @@ def _on_gpu(network: nn.Module, shape: tuple[int, ...], kind: type, fast: bool) 
 
 
 def planes(crop: np.ndarray) -> np.ndarray:
-    """A crop (S, S, 3) uint8 RGB as the judge sees it: (3, S, S), BGR."""
+    """A crop (S, S, 3) uint8 RGB as the evaluator sees it: (3, S, S), BGR."""
     return np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1))
 
 
-def hear(path: str | Path, notes: list[str] | None = None) -> tuple[np.ndarray, int, float]:
-    """A file's sound as the judge hears it, streamed; `notes` takes sentences on what was damaged or chosen.
+def audio_features(path: str | Path, notes: list[str] | None = None) -> tuple[np.ndarray, int, float]:
+    """A file's sound as the evaluator hears it, streamed; `notes` takes sentences on what was damaged or chosen.
 
     returns  MFCC (T, 13) float32, 100 rows a second (5 KB a second is all that is kept); samples at 16 kHz; peak, 0..1
     raises   InputError where there is no sound

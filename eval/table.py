@@ -18,11 +18,11 @@ from .stats import bootstrap
 _SHOWN = {m.name: m for m in (*sync.MEASURES, *(m for family in compared.FAMILIES.values() for m in family))}
 
 
-def title(measure: Measure, judge: str) -> str:
-    """A measure's heading: with syncnet-v2 "LSE-D", with any other judge its name beside it."""
-    if judge == "syncnet-v2":
-        return measure.title.replace(" ({judge})", "")
-    return measure.title.format(judge=judge)
+def title(measure: Measure, evaluator: str) -> str:
+    """A measure's heading: with syncnet-v2 "LSE-D", with any other evaluator its name beside it."""
+    if evaluator == "syncnet-v2":
+        return measure.title.replace(" ({evaluator})", "")
+    return measure.title.format(evaluator=evaluator)
 
 
 def number(row: ScoreRow, name: str) -> float | None:
@@ -36,7 +36,7 @@ def rows_table(rows: Sequence[ScoreRow], measures: Sequence[str]) -> Table:
     shown = Table(title=first.heading(), title_justify="left", box=None, padding=(0, 2, 0, 0))
     shown.add_column("File", overflow="fold")
     for name in measures:
-        shown.add_column(title(_SHOWN[name], first.judge), justify="right")
+        shown.add_column(title(_SHOWN[name], first.evaluator), justify="right")
     shown.add_column("Coverage", justify="right")
     shown.add_column("Remark", overflow="fold")
     for row in rows:
@@ -94,6 +94,6 @@ def summary_table(rows: Sequence[ScoreRow], measures: Sequence[str]) -> Table:
             spans = ["–" if s is None else f"{s[0]:.3f} to {s[1]:.3f}" for s in (one["clips_95"], one["identities_95"])]
             measure = _SHOWN[name]
             arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
-            words = title(measure, rows[0].judge) + arrow
+            words = title(measure, rows[0].evaluator) + arrow
             shown.add_row(*names, words, str(one["n"]), _cell(one["mean"]), *spans)
     return shown

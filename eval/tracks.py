@@ -25,7 +25,7 @@ class FaceTrack:
     """One face through one shot: frames first .. first + T - 1.
 
     boxes  (T, 4) float, x0 y0 x1 y1 in pixels, gaps filled linearly
-    crops  (3, T) float64: half side s, centre x and y of the judge's crop, pixels
+    crops  (3, T) float64: half side s, centre x and y of the evaluator's crop, pixels
     """
 
     first: int

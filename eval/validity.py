@@ -33,13 +33,13 @@ from .protocols import FPS, SAMPLES, Protocol, windows
 from .results import ScoreRow
 from .score import embeddings, score_file, unscored
 from .stats import bootstrap
-from .syncnet import Judge, sound_windows
+from .syncnet import Evaluator, sound_windows
 
 SHIFTS = tuple(range(16))  # frames
 NOISES_DB = (np.inf, 20, 10, 0, -10)  # signal to noise
 LENGTHS = (25, 50, 100, 200)  # frames
 QUALITIES = (0, 18, 23, 28, 33, 38)  # x264's constant rate factor; 0 is lossless
-BLURS_PX = (0, 0.5, 1, 2, 4)  # sigma, at the size of the judge's crop
+BLURS_PX = (0, 0.5, 1, 2, 4)  # sigma, at the size of the evaluator's crop
 MARGIN = 0.05  # of the first level: a change within it counts as none
 WIDE = 16  # shifts to each side at which known shifts up to 15 frames are looked for
 PICTURES = 40  # of a clip, for the image and Fréchet measures: the least of which a distance can be extrapolated
@@ -92,32 +92,32 @@ class Trial:
 
 
 def validity(
-    paths: Sequence[Path], judge: Judge, protocol: Protocol, out: Path, say: Callable[[str], None] = print
+    paths: Sequence[Path], evaluator: Evaluator, protocol: Protocol, out: Path, say: Callable[[str], None] = print
 ) -> Table:
     """Run every trial on clips; returns the table, writes the rest into `out`. Raises MeasureError below 2 clips."""
     out.mkdir(parents=True, exist_ok=True)
     clips: list[tuple[Path, MainFace, np.ndarray]] = []
     for path in paths:
         try:
-            face = main_face(path, judge, protocol, most=SEEN)
-            embeddings(face, judge)
+            face = main_face(path, evaluator, protocol, most=SEEN)
+            embeddings(face, evaluator)
             clips.append((path, face, read_waveform(path)[face.first * SAMPLES :]))
         except LipsyncError as error:
             say(f"left out: {error}")
     if len(clips) < 2:
         raise MeasureError(f"{len(clips)} clip(s) could be scored: two or more are needed to say how sure a change is.")
     trials = [
-        *_sound_trials(clips, judge, protocol),
-        *_other_face_trials(clips, judge, protocol),
-        *_file_trials(clips, judge, protocol),
+        *_sound_trials(clips, evaluator, protocol),
+        *_other_face_trials(clips, evaluator, protocol),
+        *_file_trials(clips, evaluator, protocol),
         *_picture_trials(clips),
         *_motion_trials(clips),
     ]
-    made_by = unscored(Path(), judge, protocol)
+    made_by = unscored(Path(), evaluator, protocol)
     title = f"{made_by.heading()} · {len(clips)} clips"
     report = {
-        "judge": judge.name,
-        "judge_sha256": judge.sha256,
+        "evaluator": evaluator.name,
+        "evaluator_sha256": evaluator.sha256,
         "protocol": protocol.name,
         "protocol_hash": made_by.protocol_hash,
         "engine": made_by.engine,
@@ -148,7 +148,7 @@ def _record(trial: Trial) -> dict:
 def _scored(
     face: MainFace,
     waveform: np.ndarray,
-    judge: Judge,
+    evaluator: Evaluator,
     protocol: Protocol,
     seen: np.ndarray | None = None,
 ) -> tuple[sync.SyncScore | None, np.ndarray]:
@@ -157,10 +157,10 @@ def _scored(
     mfcc = audio.mfcc_syncnet(pcm).astype(np.float32)
     heard = replace(face, mfcc=mfcc, frames_heard=len(waveform) // SAMPLES)
     if seen is None:
-        seen, sound = embeddings(heard, judge)
+        seen, sound = embeddings(heard, evaluator)
     else:
         count = min(len(seen), windows(len(face.crops), heard.frames_heard))
-        sound, seen = judge.sound(sound_windows(heard.mfcc, range(count))), seen[:count]
+        sound, seen = evaluator.sound(sound_windows(heard.mfcc, range(count))), seen[:count]
     try:
         sync.validate(seen, sound, protocol.shifts, protocol.padded)
     except LipsyncError:
@@ -168,31 +168,31 @@ def _scored(
     return sync.score(sync.distance_rows(seen, sound, shifts=protocol.shifts, padded=protocol.padded)), seen
 
 
-def _sound_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
+def _sound_trials(clips, evaluator: Evaluator, protocol: Protocol) -> list[Trial]:
     """Shifts, noise, a frozen mouth, another's voice, length, and the same thing twice."""
     rng = np.random.default_rng(0)
     found: dict[str, list[list[sync.SyncScore | None]]] = {
         k: [] for k in ("shift", "noise", "frozen", "swapped", "length", "wide")
     }
     for number, (_, face, waveform) in enumerate(clips):
-        own, seen = _scored(face, waveform, judge, protocol)
+        own, seen = _scored(face, waveform, evaluator, protocol)
         wide = protocol.with_shifts(max(protocol.shifts, WIDE))
 
         def under(changed: np.ndarray, face=face, seen=seen) -> sync.SyncScore | None:
-            return _scored(face, changed, judge, protocol, seen)[0]
+            return _scored(face, changed, evaluator, protocol, seen)[0]
 
         late = [np.concatenate([np.zeros(k * SAMPLES, np.float32), waveform])[: len(waveform)] for k in SHIFTS]
         found["shift"].append([under(w) for w in late])
-        found["wide"].append([_scored(face, w, judge, wide, seen)[0] for w in late])
+        found["wide"].append([_scored(face, w, evaluator, wide, seen)[0] for w in late])
         loud = float(np.sqrt(np.mean(waveform**2)))
         grain = rng.standard_normal(len(waveform)).astype(np.float32) * loud
         found["noise"].append([under(waveform + grain * np.float32(10 ** (-db / 20))) for db in NOISES_DB])
         still = replace(face, crops=np.repeat(face.crops[:1], len(face.crops), 0))
-        found["frozen"].append([own, _scored(still, waveform, judge, protocol)[0]])
+        found["frozen"].append([own, _scored(still, waveform, evaluator, protocol)[0]])
         other = clips[(number + 1) % len(clips)][2]
         found["swapped"].append([own, under(np.resize(other, len(waveform)))])
         short = [replace(face, crops=face.crops[:n]) if n <= len(face.crops) else None for n in LENGTHS]
-        found["length"].append([None if f is None else _scored(f, waveform, judge, protocol)[0] for f in short])
+        found["length"].append([None if f is None else _scored(f, waveform, evaluator, protocol)[0] for f in short])
     weaker = {"lse_c": "falls", "lse_d": "rises"}
     plans = [
         ("shift", SHIFTS, weaker),
@@ -220,9 +220,9 @@ _NAMES = {
 }
 
 
-def _other_face_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
+def _other_face_trials(clips, evaluator: Evaluator, protocol: Protocol) -> list[Trial]:
     """The mouth of the next clip in place of the own one, asked of leakage and of retrieval."""
-    both = [embeddings(face, judge) for _, face, _ in clips]
+    both = [embeddings(face, evaluator) for _, face, _ in clips]
     video, audio = [v for v, _ in both], [a for _, a in both]
     ranked = [retrieval.ranks(retrieval.distances(some, audio)) for some in (video, [*video[1:], video[0]])]
     leaks = []
@@ -247,7 +247,7 @@ def _other_face_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
 
 
 def _motion_trials(clips) -> list[Trial]:
-    """Head or mouth shaken by a pixel to and fro, a frozen mouth, one that talks in pauses, on the judge's crops."""
+    """Head or mouth shaken by a pixel to and fro, a frozen mouth, one that talks in pauses, on crops."""
     plans = {
         ("head shaken by 1 px", "head"): {"box_jitter": "rises"},
         ("mouth shaken by 1 px", "mouth"): {"mouth_jitter": "rises"},
@@ -301,27 +301,27 @@ def _values(scores: list[list[sync.SyncScore | None]], measure: str) -> np.ndarr
     return np.array([[np.nan if s is None else float(getattr(s, measure)) for s in row] for row in scores], float)
 
 
-def _file_trials(clips, judge: Judge, protocol: Protocol) -> list[Trial]:
-    """Coded again at five qualities, and at another frame rate, through files, as they reach a judge."""
+def _file_trials(clips, evaluator: Evaluator, protocol: Protocol) -> list[Trial]:
+    """Coded again at five qualities, and at another frame rate, through files, as they reach an evaluator."""
     coded: list[list[float]] = []
     rated: list[list[float]] = []
     again: list[list[ScoreRow]] = []
     for path, _, _ in clips:
         info = probe(path)
-        again.append([score_file(path, judge, protocol) for _ in range(2)])
+        again.append([score_file(path, evaluator, protocol) for _ in range(2)])
         with tempfile.TemporaryDirectory(prefix="eval-validity-") as folder:
 
-            def made(name: str, fps: Fraction, quality: int, info=info, folder=folder, path=path) -> float:
+            def made(name: str, fps: Fraction, crf: int, info=info, folder=folder, path=path) -> float:
                 target = Path(folder, name)
                 read = replace(info, fps=fps, frames=min(round(info.duration_s * fps), round(SEEN * fps / 25)))
                 with (
                     FrameReader(read, [(0, read.frames)]) as frames,
-                    VideoWriter(target, info.width, info.height, fps, 16_000, 1, quality) as writer,
+                    VideoWriter(target, info.width, info.height, fps, 16_000, 1, crf) as writer,
                 ):
                     for frame in frames:
                         writer.write(frame)
                     writer.write_sound(read_waveform(path)[: round(float(read.frames / fps) * 16_000), None])
-                return _number(score_file(target, judge, protocol).lse_c)
+                return _number(score_file(target, evaluator, protocol).lse_c)
 
             coded.append([made(f"{q}.mp4", info.fps, q) for q in QUALITIES])
             rated.append([coded[-1][1], made("30.mp4", Fraction(30), 18)])

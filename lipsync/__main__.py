@@ -16,6 +16,7 @@ import math
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,8 +25,9 @@ from . import __version__
 from .console import SYNC_STAGES, Bar, guarded, plain_signs
 from .errors import InputError
 from .files import refuse_overwriting
-from .options import LATEST_S, Options
+from .options import LATEST_S, OLD_NAMES, Options
 from .progress import Progress
+from .renamed import add_old_flag
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,14 +79,15 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
         kind = {"str": str, "float": float, "int": int}[str(row.type).partition(" ")[0]]
         within = f", {facts['bounds'][0]:g} to {facts['bounds'][1]:g}" if _narrow(facts["bounds"]) else ""
         shown = "" if row.default is None else " (%(default)s)"
-        group.add_argument(
-            f"--{row.name}",
-            type=kind,
-            choices=facts["choices"] or None,
-            default=row.default,
-            metavar=None if facts["choices"] else "N" if kind is int else kind.__name__.upper(),
-            help=facts["help"] + within + shown,
-        )
+        takes: dict[str, Any] = {
+            "type": kind,
+            "choices": facts["choices"] or None,
+            "metavar": None if facts["choices"] else "N" if kind is int else kind.__name__.upper(),
+        }
+        flag = f"--{row.name.replace('_', '-')}"
+        group.add_argument(flag, **takes, default=row.default, help=facts["help"] + within + shown)
+        for old in (old for old, new in OLD_NAMES.items() if new == row.name):
+            add_old_flag(group, f"--{old}", flag, **takes)
     groups["faces"].add_argument(
         "--voice", action="append", metavar="N=FILE", help="give face number N of its shot this voice; repeat it"
     )

@@ -23,16 +23,16 @@ if TYPE_CHECKING:  # trainers use this module where PyAV is not
 FAR_OFF = 16.0  # grey levels: a difference of skin under another light is smaller
 
 
-def mouth_mask(points: np.ndarray, alignment: np.ndarray, softness: float = 0.04, size_px: int = 96) -> np.ndarray:
+def mouth_mask(landmarks: np.ndarray, alignment: np.ndarray, feather: float = 0.04, size_px: int = 96) -> np.ndarray:
     """The soft mask of the lower face in the coordinates of its crop.
 
-    points    (29, 2) float32, pixels, from Track.points
+    landmarks (29, 2) float32, pixels, from Track.landmarks
     alignment of the crop, (2, 3)
-    softness  width of the feather, share of the crop's height
+    feather  width of the feather, share of the crop's height
     returns   (size_px, size_px) float32, 0..1: below the nose and within the jaw, below a little beyond it, since the
               new jaw may hang lower than the old; 0 on the border of the crop
     """
-    local = to_crop(points, alignment, size_px)
+    local = to_crop(landmarks, alignment, size_px)
     nose, mouth = local[NOSE_BASE], local[INNER_LIPS].mean(0)
     across = local[CORNERS][1] - local[CORNERS][0]
     across = across / max(float(np.linalg.norm(across)), 1e-6)
@@ -47,7 +47,7 @@ def mouth_mask(points: np.ndarray, alignment: np.ndarray, softness: float = 0.04
     outline = outline + lift[:, None] * down
     mask = np.zeros((size_px, size_px), np.uint8)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
-    sigma = max(softness * size_px, 0.5)
+    sigma = max(feather * size_px, 0.5)
     soft = cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32) / 255
     ramp = np.clip(np.minimum(np.arange(size_px), np.arange(size_px)[::-1]) / (2 * sigma), 0, 1).astype(np.float32)
     soft *= ramp[None, :]
@@ -138,9 +138,9 @@ def paste_poisson(frame: Frame, alignment: np.ndarray, generated: np.ndarray, ma
     frame[top:bottom, left:right] = cv2.seamlessClone(big, part, inside, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)
 
 
-def crop_mask(size_px: int, softness: float = 0.04) -> np.ndarray:
+def crop_mask(size_px: int, feather: float = 0.04) -> np.ndarray:
     """The mask of a model that replaces its whole crop: (size_px, size_px) float32, 1 but for a ramp to 0 at the
     border."""
-    width = max(2 * softness * size_px, 1.0)
+    width = max(2 * feather * size_px, 1.0)
     line = np.clip(np.minimum(np.arange(size_px), np.arange(size_px)[::-1]) / width, 0, 1).astype(np.float32)
     return np.minimum(line, line[:, None])

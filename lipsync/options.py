@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import InputError
+from .renamed import current_names
 
 ENGINES = ("auto", "torch", "openvino")
-LONGER = ("pingpong", "loop", "hold", "cut", "stretch")
-SHORTER = ("cut", "keep")
+IF_AUDIO_LONGER = ("pingpong", "loop", "hold", "cut", "stretch")
+IF_AUDIO_SHORTER = ("cut", "keep")
 SMOOTHING = ("steady", "published")
-MOST_NUDGE = 1000  # frames either way; sound that is so far off belongs to another part of the video
+MOST_DELAY = 1000  # frames either way; sound that is so far off belongs to another part of the video
 MOST_TRACKS = 99  # of sound in one file
 LATEST_S = 1e9  # seconds: no video is longer
+# Names of before 2026-12, still read: as keywords, flags, in stored jobs and by the API.
+OLD_NAMES = {
+    "nudge": "audio_delay_frames",
+    "softness": "feather",
+    "quality": "crf",
+    "longer": "if_audio_longer",
+    "shorter": "if_audio_shorter",
+}
 _NUMBER = r"\d{1,9}(?:\.\d{0,9})?"
 FACE = re.compile(
     rf"largest|all|(?P<numbers>\d{{1,9}}(?:,\d{{1,9}})*)|(?P<x>{_NUMBER}),(?P<y>{_NUMBER})@(?P<second>{_NUMBER})"
@@ -71,28 +82,28 @@ class Options:
         bounds=(-0.2, 0.5),
         refuse="The face padding must lie between {low:g} and {high:g}, not {value}.",
     )
-    softness: float = option(
+    feather: float = option(
         0.04,
-        "feather of the mask, share of the box height",
+        "soft edge of the mask, share of the box height",
         "faces",
         bounds=(0.0, 0.2),
-        refuse="The mask softness must lie between {low:g} and {high:g}, not {value}.",
+        refuse="The mask's feather must lie between {low:g} and {high:g}, not {value}.",
     )
     detail: bool = option(
         True, "no detail from the speaker's own frames: what the network makes alone", "faces", flag="--no-detail"
     )
-    longer: str = option(
+    if_audio_longer: str = option(
         "pingpong",
         "voice longer than the video; cut shortens the voice, stretch slows the video",
         "time and sound",
-        choices=LONGER,
+        choices=IF_AUDIO_LONGER,
         refuse="A longer voice can be met by {choices}, not by {value!r}.",
     )
-    shorter: str = option(
+    if_audio_shorter: str = option(
         "keep",
         "voice shorter than the video: cut the video, or keep it to its end",
         "time and sound",
-        choices=SHORTER,
+        choices=IF_AUDIO_SHORTER,
         refuse="A shorter voice can be met by {choices}, not by {value!r}.",
     )
     start: float = option(
@@ -109,12 +120,12 @@ class Options:
         bounds=(-LATEST_S, LATEST_S),
         refuse="The part to sync ends at a second of the video, not at {value} (none means its end).",
     )
-    nudge: int = option(
+    audio_delay_frames: int = option(
         0,
         "delay the new sound by frames",
         "time and sound",
-        bounds=(-MOST_NUDGE, MOST_NUDGE),
-        refuse="The sound can be nudged by {high:g} frames at most, either way, not by {value}.",
+        bounds=(-MOST_DELAY, MOST_DELAY),
+        refuse="The sound can be delayed by {high:g} frames at most, either way, not by {value}.",
     )
     track: int | None = option(
         None,
@@ -131,12 +142,12 @@ class Options:
         refuse="The background level must lie between {low:g} and {high:g}, not {value}.",
     )
     # 0 would be a profile that few players know
-    quality: int = option(
+    crf: int = option(
         18,
         "x264 constant rate factor, 1 is best",
         "result",
         bounds=(1, 51),
-        refuse="The quality (x264 crf) must lie between {low:g} and {high:g}, not {value}.",
+        refuse="The rate factor (crf) must lie between {low:g} and {high:g}, not {value}.",
     )
     visible_label: bool = option(True, "no visible stamp (the signature stays)", "result", flag="--no-stamp")
     watermark: bool = option(True, "no invisible mark (the signature stays)", "result", flag="--no-watermark")
@@ -154,6 +165,22 @@ class Options:
             )
         if self.end is not None and self.end <= self.start:
             raise InputError(f"The part to sync ends at {self.end} s, before it starts at {self.start} s.")
+
+
+def current_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of options by the names of today; an old name is read with a warning."""
+    return current_names(given, OLD_NAMES, "option")
+
+
+def _with_old_names(made: Any) -> Any:
+    @functools.wraps(made)
+    def init(self: Options, *values: Any, **named: Any) -> None:
+        made(self, *values, **current_options(named))
+
+    return init
+
+
+Options.__init__ = _with_old_names(Options.__init__)
 
 
 def _check(row: Field, value: Any) -> None:

@@ -29,7 +29,7 @@ from .faces.selection import choose, speakers
 from .faces.tracking import FaceMap, Track, find_faces, runs
 from .files import cache_warnings, refuse_overwriting, through_links
 from .label import manifest as label
-from .label.keys import Hand, hand
+from .label.keys import Signer, load_signer
 from .label.stamp import Stamp
 from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoWriter, read_sound, sound_notes
@@ -174,7 +174,7 @@ def _render(
     shots = np.searchsorted([stop for _, stop in clip.faces.shots], timeline.indices, "right").tolist()
     voice = sound(timeline, info.fps, voices, info.path if info.has_audio else None, options)
     size, tags = (info.width, info.height), label.tags(options.model)
-    with closing(voice), VideoWriter(out, *size, info.fps, SOUND_RATE, quality=options.quality, tags=tags) as writer:
+    with closing(voice), VideoWriter(out, *size, info.fps, SOUND_RATE, crf=options.crf, tags=tags) as writer:
         frames = read(info, timeline, monitor)
         batches = ahead(crop(frames, heard, timeline, monitor))
         batches = ahead(generate(batches, model, monitor))
@@ -272,12 +272,12 @@ def _check_target(out: Path, sources: list[Path]) -> Path:
 
 def _check_signing() -> None:
     """Raise LabelError where the result could not be signed: keys, certificates, the clock, a timestamp authority."""
-    _signs(hand())
+    _signs(load_signer())
 
 
 @functools.cache
-def _signs(_: Hand) -> None:
-    """Sign a film of one frame, once a process for each hand that signs."""
+def _signs(_: Signer) -> None:
+    """Sign a film of one frame, once a process for each signer."""
     with tempfile.TemporaryDirectory(prefix="lipsync-") as folder:
         plain, signed = Path(folder, "plain.mp4"), Path(folder, "signed.mp4")
         with VideoWriter(plain, 16, 16, Fraction(25)) as writer:

@@ -76,12 +76,12 @@ class Speaker:
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
         """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
         i, size = source - self.track.start, self._model.size_px
-        box, landmarks = self.track.boxes[i], self.track.points[i]
+        box, landmarks = self.track.boxes[i], self.track.landmarks[i]
         alignment = self._model.rule.alignment(box, landmarks, self._options.pad)
         if self._model.blend == "replace":
-            mask = crop_mask(size, self._options.softness)
+            mask = crop_mask(size, self._options.feather)
         else:
-            mask = mouth_mask(landmarks, alignment, self._options.softness, size)
+            mask = mouth_mask(landmarks, alignment, self._options.feather, size)
         crop = crop_face(frame, alignment, size)
         window = self._model.windows(self._features, spoken, 1, self._fps)[0]
         return Mouth(at, source, box, alignment, mask, crop, self._reference(crop, source), window, self._detail)

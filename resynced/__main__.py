@@ -31,6 +31,7 @@ from rich.table import Table
 
 from lipsync.console import Bar, guarded, plain_signs
 from lipsync.progress import Monitor
+from lipsync.renamed import add_old_flag
 
 from . import studies_cli
 from .records import CATEGORIES, BenchmarkError
@@ -77,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--again", action="store_true", help="try failed pairs again")
     run.add_argument("--no-videos", action="store_true", help="do not keep the scored videos: no Fréchet distance")
     run.add_argument("--protocol", default="short", help="short, real-video or lrs: see docs/metrics.md (%(default)s)")
-    run.add_argument("--judge", default="auto", help="syncnet-v2 where it is here, else syncnet-lab")
+    run.add_argument("--evaluator", default="auto", help="syncnet-v2 where it is here, else syncnet-lab")
+    add_old_flag(run, "--judge", "--evaluator")
     _placed(run)
 
     submit = commands.add_parser("submit", help="check outputs of a system, keep them, and score them")
@@ -89,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--no-run", action="store_true", help="keep them, and score them later by `run`")
     submit.add_argument("--limit", type=int, metavar="N", help="pairs to score, of all categories in turn")
     submit.add_argument("--workers", type=int, default=1, metavar="N", help="pairs at a time (%(default)s)")
-    submit.set_defaults(ray=None, again=False, no_videos=False, protocol="short", judge="auto")
+    submit.set_defaults(ray=None, again=False, no_videos=False, protocol="short", evaluator="auto")
     _placed(submit)
 
     pairs = commands.add_parser("pairs", help="lists of pairs").add_subparsers(required=True, metavar="COMMAND")
@@ -208,7 +210,7 @@ def _run(args: argparse.Namespace) -> int:
 
     chosen = load_set(args.set_name)
     systems = with_limits([open_system(word) for word in args.system], chosen)
-    scoring = Scoring(judge=args.judge, protocol=args.protocol)
+    scoring = Scoring(evaluator=args.evaluator, protocol=args.protocol)
     typed = re.sub(r"--store[ =]\S+", "--store …", args.typed)  # it may hold a password
     with Store(args.store) as store, Bar(STAGES) as show:
         done = run(

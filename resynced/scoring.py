@@ -54,12 +54,12 @@ class Scorer(Protocol):
 class Scoring:
     """How to score; small, so that every worker can be told.
 
-    judge, protocol, shifts, detector, fast  as in `python -m eval score`
+    evaluator, protocol, shifts, detector, fast  as in `python -m eval score`
     families  of measures beside sync (eval.reference.FAMILIES)
     encoder   of the Fréchet distance: auto, inception or lab; "" for none
     """
 
-    judge: str = "auto"
+    evaluator: str = "auto"
     protocol: str = "short"
     shifts: int | None = None
     families: tuple[str, ...] = ("motion", "image", "identity")
@@ -75,19 +75,19 @@ class Scoring:
 class _Scorer:
     def __init__(self, how: Scoring) -> None:
         from eval.protocols import protocol
-        from eval.syncnet import Judge
+        from eval.syncnet import Evaluator
 
         self._how = how
-        self._judge = Judge(how.judge, how.fast)
+        self._evaluator = Evaluator(how.evaluator, how.fast)
         self._protocol = protocol(how.protocol).with_shifts(how.shifts)
-        self._detector = how.detector or self._judge.detector
+        self._detector = how.detector or self._evaluator.detector
         self._encoder = None
         self.facts = {
             "measure_version": VERSION,
-            "evaluator": self._judge.name,
-            "evaluator_sha256": self._judge.sha256,
+            "evaluator": self._evaluator.name,
+            "evaluator_sha256": self._evaluator.sha256,
             "protocol": self._protocol.name,
-            "protocol_hash": self._protocol.sha(self._detector, self._judge),
+            "protocol_hash": self._protocol.sha(self._detector, self._evaluator),
             "encoding": ENCODING,
             "measures": list(how.families),
         }
@@ -108,7 +108,7 @@ class _Scorer:
         video = encode(made, scratch / f"{pair_file(pair.id)}.mp4", clip, longest(pair, clip), remarks, monitor)
         reference = self._reference(pair, clip, work, monitor) if self._how.families else None
         item = Item(video, reference, pair.video.speaker, system, pair.id, set_name)
-        row = score_clip(item, self._judge, self._protocol, self._how.families, self._detector, monitor)
+        row = score_clip(item, self._evaluator, self._protocol, self._how.families, self._detector, monitor)
         return video, replace(row, remarks=[*remarks, *row.remarks])
 
     def _reference(self, pair: Pair, clip: VideoInfo, work: Path, monitor: Monitor) -> Path:
@@ -163,7 +163,7 @@ class _Scorer:
         chosen_clips = list(clips.items())[:CHECKED]
         for done, (name, path) in enumerate(chosen_clips):
             monitor.step("check", done, len(chosen_clips))
-            own = score_file(path, self._judge, self._protocol, self._detector, monitor)
+            own = score_file(path, self._evaluator, self._protocol, self._detector, monitor)
             if own.error:  # silent, or no face: nothing can be tried with it
                 trials.append({"clip": name, "reason": own.error})
                 continue
@@ -172,7 +172,7 @@ class _Scorer:
                 with tempfile.TemporaryDirectory() as folder:
                     moved = Path(folder) / "moved.wav"
                     soundfile.write(moved, shifted(waveform, shift), 16_000, subtype="FLOAT")
-                    row = score_file(path, self._judge, self._protocol, self._detector, monitor, moved)
+                    row = score_file(path, self._evaluator, self._protocol, self._detector, monitor, moved)
                 known = own.offset is not None and row.offset is not None
                 found = known and abs(row.offset - (own.offset - shift)) <= 1
                 trials.append({"clip": name, "shift": shift, "own": own.offset, "moved": row.offset, "found": found})
@@ -253,7 +253,7 @@ def encode(
     way = cv2.INTER_AREA if info.width > clip.width else cv2.INTER_CUBIC
     crf, preset = ENCODING["crf"], ENCODING["preset"]
     rate = SOUND_RATE if info.has_audio else None
-    with VideoWriter(out, *size, FPS, rate, quality=crf, preset=preset, threads=1, reproducible=True) as writer:
+    with VideoWriter(out, *size, FPS, rate, crf=crf, preset=preset, threads=1, reproducible=True) as writer:
         with FrameReader(info) as frames:
             for done, frame in enumerate(frames, 1):
                 writer.write(frame if same else cv2.resize(frame, size, interpolation=way))

@@ -20,7 +20,7 @@ from lipsync.checkpoints import registry
 from lipsync.checkpoints.download import file_sha256
 from lipsync.media.reader import FrameReader, VideoInfo, VideoWriter, probe, read_sound
 from lipsync.media.timeline import SOUND_RATE, plan, sound
-from lipsync.options import Options
+from lipsync.options import OLD_NAMES, Options, current_options
 from lipsync.progress import Monitor
 from lipsync.version import VERSION
 
@@ -30,7 +30,7 @@ from .records import BenchmarkError, BenchmarkSet, Pair, System
 TIERS = ("ours", "reproduced", "self-reported")
 MOST_NAME = 80
 # What is scored is as long as its voice.
-LIKE_THE_ENGINE, AS_IT_IS = Options(shorter="cut"), Options(longer="cut", shorter="keep")
+LIKE_THE_ENGINE, AS_IT_IS = Options(if_audio_shorter="cut"), Options(if_audio_longer="cut", if_audio_shorter="keep")
 # What an outside command is not told of: this program's own database, keys and passwords.
 SECRET = ("PASSWORD", "SECRET", "TOKEN", "DATABASE_URL", "_KEY", "KEYS", "CREDENTIAL")
 
@@ -61,7 +61,10 @@ class ModelSystem(System):
             "weights_sha256": self.weights_sha256,
             "options": changed,
         }
-        self.fingerprint = fingerprint("model", VERSION, self.weights_sha256, asdict(self.options))
+        # Under the names of before 2026-12: a new name changes no output, so rows made before it stay this system's.
+        before = {new: old for old, new in OLD_NAMES.items()}
+        hashed = {before.get(k, k): v for k, v in asdict(self.options).items()}
+        self.fingerprint = fingerprint("model", VERSION, self.weights_sha256, hashed)
 
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
         from lipsync.pipeline import sync
@@ -276,9 +279,10 @@ def _options(said: str) -> dict[str, object]:
     found: dict[str, object] = {}
     for part in said.split(","):
         key, equals, value = part.strip().partition("=")
-        if not equals or key == "model" or key not in Options.__dataclass_fields__:
+        if not equals or key == "model" or key not in Options.__dataclass_fields__ | OLD_NAMES:
             raise BenchmarkError(f"{part[:80]!r} is no option of a model: write KEY=VALUE, as in detail=false,pad=0.1.")
         found[key] = value
+    found = current_options(found)
     try:
         whole = TypeAdapter(Options).validate_python(found)
     except ValidationError as error:
@@ -349,7 +353,7 @@ def _write(
     with (
         closing(sound(timeline, info.fps, [voice], None, options)) as pieces,
         FrameReader(info, timeline.segments()) as reader,
-        VideoWriter(out, info.width, info.height, info.fps, SOUND_RATE, quality=options.quality) as writer,
+        VideoWriter(out, info.width, info.height, info.fps, SOUND_RATE, crf=options.crf) as writer,
     ):
         for count, wanted in enumerate(timeline.indices.tolist()):
             monitor.step("copy", count, total)

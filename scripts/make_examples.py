@@ -32,7 +32,7 @@ def main() -> None:
     """Write the portrait, the moving portrait and the two voices."""
     picture = astronaut()
     cv2.imwrite(str(ASSETS / "portrait.jpg"), picture[:480, :480, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    with VideoWriter(ASSETS / "moving.mp4", SIDE_PX, SIDE_PX, Fraction(FPS), quality=27, preset="slow") as writer:
+    with VideoWriter(ASSETS / "moving.mp4", SIDE_PX, SIDE_PX, Fraction(FPS), crf=27, preset="slow") as writer:
         for n in range(SECONDS * FPS):
             turn = 2 * math.pi * n / (SECONDS * FPS)
             side = 330 + 30 * math.cos(turn)

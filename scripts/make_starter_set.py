@@ -98,7 +98,7 @@ def grid_clips(data: Path) -> list[dict[str, str]]:
 def portrait(path: Path, zoom: tuple[float, float], sway: float) -> Path:
     """The public-domain astronaut seen by a camera that zooms and sways: 75 frames of 480 x 480."""
     picture, frames = astronaut(), round(SECONDS * 25)
-    with VideoWriter(path, 480, 480, Fraction(25), quality=20, preset="slow", threads=1) as writer:
+    with VideoWriter(path, 480, 480, Fraction(25), crf=20, preset="slow", threads=1) as writer:
         for k in range(frames):
             t = k / (frames - 1)
             scale = zoom[0] + (zoom[1] - zoom[0]) * (3 * t**2 - 2 * t**3)

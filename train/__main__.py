@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 
 from lipsync.errors import LipsyncError
+from lipsync.renamed import add_old_flag, current_name
 
 from .tasks import OLD_NAMES, TASKS
+
+OLD_COMMANDS = {"finals": "evaluate"}  # of before 2026-12, still read
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
     fix = commands.add_parser("correct", help="find offsets by an expert; write corrections.json beside the arrays")
     fix.add_argument("--data", type=Path, required=True)
-    fix.add_argument("--expert", required=True, help="registered name or file; a judge for its own split")
+    fix.add_argument("--expert", required=True, help="registered name or file; an evaluator for its own split")
     fix.add_argument("--zero", default="", metavar="GROUP", help="whose median counts as in sync; own clips: clips")
     fix.add_argument("--splits", nargs="*", default=["teach", "tune"])
 
@@ -71,10 +74,11 @@ def main(argv: list[str] | None = None) -> int:
     exp.add_argument("--part", action="append", default=[], metavar="WHAT=NAME", help="a second network of the model")
     exp.add_argument("--source", default="the trainer's own clips", help="where the faces come from, for the card")
 
-    fin = commands.add_parser("finals", help="final figures on people never trained on")
+    fin = commands.add_parser("evaluate", aliases=[*OLD_COMMANDS], help="final figures on people never trained on")
     fin.add_argument("--data", type=Path, required=True)
     fin.add_argument("--splits", nargs="*", default=["val"])
-    fin.add_argument("--judge", default="syncnet-lab")
+    fin.add_argument("--evaluator", default="syncnet-lab")
+    add_old_flag(fin, "--judge", "--evaluator")
     fin.add_argument("--expert", default="")
     fin.add_argument("--generators", nargs="*", default=[])
     fin.add_argument("--most", type=int, default=1000, help="clips a group")
@@ -91,7 +95,8 @@ def main(argv: list[str] | None = None) -> int:
     abl.add_argument("--out", type=Path, required=True)
     abl.add_argument("--faces", type=int, default=30000, help="that each generator sees")
     abl.add_argument("--windows", type=int, default=60000, help="that each expert sees")
-    abl.add_argument("--judge", default="syncnet-lab")
+    abl.add_argument("--evaluator", default="syncnet-lab")
+    add_old_flag(abl, "--judge", "--evaluator")
     abl.add_argument("--expert", default="", help="what every expert starts from: a name or a file (default: nothing)")
     abl.add_argument("--start", default="wav2lip-lab", help="what every generator starts from: a name or a file")
     abl.add_argument("settings", nargs="*", help="NAME=VALUE, from train/config.py, for every generator")
@@ -107,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     speed.add_argument("--data", type=Path, required=True)
 
     args = parser.parse_args(argv)
+    args.command = current_name(args.command, OLD_COMMANDS, "command")
     try:
         return _run(args)
     except LipsyncError as error:
@@ -149,10 +155,10 @@ def _run(args: argparse.Namespace) -> int:
             args.run, args.data, args.name, args.form, args.folder, args.licence, args.note, args.source, parts
         )
         print(json.dumps(card["metrics"], indent=1))
-    elif args.command == "finals":
-        from .evaluate import finals
+    elif args.command == "evaluate":
+        from .evaluate import evaluate
 
-        found = finals(args.data, args.splits, args.judge, args.expert, args.generators, args.most)
+        found = evaluate(args.data, args.splits, args.evaluator, args.expert, args.generators, args.most)
         print(json.dumps(found, indent=1))
     elif args.command == "sheet":
         import cv2
@@ -169,7 +175,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "ablation":
         from .ablation import ablation
 
-        ablation(args.data, args.out, args.faces, args.windows, args.judge, args.expert, args.start, args.settings)
+        ablation(args.data, args.out, args.faces, args.windows, args.evaluator, args.expert, args.start, args.settings)
     elif args.command == "ablation-speech2vid":
         from .ablation_speech2vid import ablation as ablation_speech2vid
 

@@ -1,8 +1,8 @@
 """The paper's ablation at our scale: window 1, 3, 5 x expert frozen or fine-tuned on generated faces.
 
-`python -m train ablation --data DATA --out DIR --faces 30000 [--judge syncnet-lab] [NAME=VALUE ...]`. Each arm trains
-the same number of faces from the same start; experts of each window see the same number of windows. Sync is judged on
-the people that choose. Resumable: an arm whose result is there is not run again.
+`python -m train ablation --data DATA --out DIR --faces 30000 [NAME=VALUE ...]`. Each arm trains as many faces
+from the same start; experts of each window see the same number of windows. Sync is evaluated on the people that choose.
+Resumable: an arm whose result is there is not run again.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lipsync.renamed import current_names
+
 from . import networks
 from .config import Config
 from .data.arrays import open_arrays
-from .evaluate import judged
-from .measure import interval
+from .evaluate import evaluate_generator
+from .metrics import interval
 from .run import start
 from .tasks.wav2lip import FRAMES, GeneratorConfig
 
+# Of before 2026-12, still read in arms that are done.
+OLD_FIGURES = {
+    "moves": "motion_speech",
+    "rests": "motion_silence",
+    "moves_truth": "motion_truth",
+    "sharp": "sharpness_ratio",
+}
 WINDOWS = (1, 3, 5)  # faces that an expert sees at once
 
 
@@ -27,7 +36,7 @@ def ablation(
     out: Path,
     faces: int,
     windows: int,
-    judge: str,
+    evaluator: str,
     expert: str,
     generator: str,
     settings: Sequence[str] = (),
@@ -67,20 +76,22 @@ def ablation(
                 network = networks.generator(Config.load(arm))
                 network.load_state_dict(networks.weights(str(arm / "best.safetensors")))
                 tune = open_arrays(data, ["tune"])
-                (arm / "done.json").write_text(json.dumps(judged(network.eval(), judge, tune, range(len(tune.clips)))))
+                found = evaluate_generator(network.eval(), evaluator, tune, range(len(tune.clips)))
+                (arm / "done.json").write_text(json.dumps(found))
             rows.append(
                 {"window": window, "expert": "frozen" if frozen else "fine-tuned", "expert_accuracy": accuracy}
-                | json.loads((arm / "done.json").read_text())
+                | current_names(json.loads((arm / "done.json").read_text()), OLD_FIGURES, "figure")
             )
     lines = [
-        "| window | expert | told apart by the expert | mouth moves (people's) | PSNR | told apart by the judge "
-        "| judge within 1 frame (95 % interval) | n |",
+        "| window | expert | sync accuracy, expert | motion under speech (people's) | PSNR | sync accuracy, evaluator "
+        "| evaluator within 1 frame (95 % interval) | n |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         low, high = interval(round(r["within_1"] * r["clips"]), r["clips"])
+        motion = f"{r['motion_speech']:.2f} ({r['motion_truth']:.2f})"
         lines.append(
-            f"| {r['window']} | {r['expert']} | {r['expert_accuracy']:.1%} | {r['moves']:.2f} ({r['moves_truth']:.2f}) "
+            f"| {r['window']} | {r['expert']} | {r['expert_accuracy']:.1%} | {motion} "
             f"| {r['psnr']:.1f} dB | {r['output_apart']:.1%} | {r['within_1']:.1%} ({low:.1%} to {high:.1%}) "
             f"| {r['clips']} |"
         )

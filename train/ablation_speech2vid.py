@@ -21,8 +21,8 @@ from lipsync.networks.sharpener import Sharpener
 
 from . import networks
 from .config import Config
-from .data.arrays import Arrays, plain_look
-from .inference import heard, lower_windows, model_alignments, model_references, model_windows, pasted
+from .data.arrays import Arrays, no_augmentation
+from .inference import lower_windows, mels_of, model_alignments, model_references, model_windows, pasted
 from .run import corrected, start
 from .tasks.speech2vid import RULE, SIZE_PX, Speech2VidConfig
 
@@ -101,7 +101,7 @@ def measured(
     kind = Speech2VidContextModel if config.context else Speech2VidModel
     model = kind.around(network, RULE)
     model.roles = ("still",) * config.stills
-    face, expert, look = networks.trained_face_embedding(), networks.teacher("expert-lab"), plain_look()
+    face, expert, augment = networks.trained_face_embedding(), networks.trained_expert("expert-lab"), no_augmentation()
     errors, cosines, windows, sounds = [], [], [], []
     for i in clips:
         places = model_alignments(model, arrays, i)
@@ -116,10 +116,10 @@ def measured(
         errors.append(float(((made.astype(np.float32) - truth) ** 2).mean()))
         a, b = (_embedded(face, x[::5]) for x in (truth, made))
         cosines.append(float((a * b).sum(1).mean()))
-        shown = np.stack([look(f) for f in pasted(model, arrays, i, made)])
+        shown = np.stack([augment(f) for f in pasted(model, arrays, i, made)])
         with torch.inference_mode():
             seen = expert.face(torch.from_numpy(lower_windows(shown, expert.window))).numpy()
-            said = expert.audio(torch.from_numpy(heard(arrays, i, len(shown) - 4, 0, gated=False)[:, None])).numpy()
+            said = expert.audio(torch.from_numpy(mels_of(arrays, i, len(shown) - 4, 0, gated=False)[:, None])).numpy()
         windows.append(seen[:: max(1, len(seen) // 4)])
         sounds.append(said[:: max(1, len(said) // 4)])
     seen, said = np.concatenate(windows), np.concatenate(sounds)

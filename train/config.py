@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Self
 
 from lipsync.errors import LipsyncError
+from lipsync.renamed import current_name, current_names
 
-_log = logging.getLogger(__name__)
 # Names of before 2026-12, still read in settings and in runs.
 OLD_NAMES = {"base": "width", "clip": "max_grad_norm", "average": "ema_decay", "strength": "aug_strength"}
 
@@ -55,7 +54,7 @@ class Config:
         from .tasks import config_class
 
         try:
-            stored = {OLD_NAMES.get(k, k): v for k, v in json.loads((run / "config.json").read_text()).items()}
+            stored = current_names(json.loads((run / "config.json").read_text()), OLD_NAMES, "setting")
             kind = config_class(stored["task"])
             known = {f.name for f in fields(kind)}
             return kind(**{k: v for k, v in stored.items() if k in known} | {"task": kind.task})
@@ -70,9 +69,7 @@ class Config:
         kinds = {f.name: type(f.default) for f in fields(cls) if f.name != "task"}
         for setting in settings:
             name, _, value = setting.partition("=")
-            if name in OLD_NAMES:
-                _log.warning("The setting %s is called %s now.", name, OLD_NAMES[name])
-                name = OLD_NAMES[name]
+            name = current_name(name, OLD_NAMES, "setting")
             if name not in kinds:
                 raise TrainingError(f"There is no setting {name!r}: choose from {', '.join(kinds)}.")
             try:

@@ -16,7 +16,7 @@ from .config import TrainingError
 from .data.arrays import Arrays
 from .data.shards import FPS
 from .loop import Loop
-from .measure import CHANCE, interval
+from .metrics import CHANCE, interval
 from .run import corrected
 from .tasks.sync_expert import ExpertConfig, ExpertTask
 
@@ -51,7 +51,7 @@ def look(arrays: Arrays) -> dict:
     loud = np.array([np.percentile(arrays.mel(i).mean(1), 90) for i in range(len(arrays.clips))])
     offsets = np.array([c.offset for c in arrays.clips])
     still = sum(
-        float(np.abs(np.diff(arrays.points(i)[:, 23:25, 1], axis=0)).mean()) < 0.02 for i in range(len(arrays.clips))
+        float(np.abs(np.diff(arrays.landmarks(i)[:, 23:25, 1], axis=0)).mean()) < 0.02 for i in range(len(arrays.clips))
     )
     biggest = max(sum(seconds[i] for i in ids) for ids in arrays.speakers.values()) / seconds.sum()
     warnings = []

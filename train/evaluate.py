@@ -1,6 +1,6 @@
-"""Final figures on people never trained on: `python -m train finals --data DATA --splits val --judge J --generator G`.
+"""Final figures on people never trained on: `python -m train evaluate --data DATA --evaluator E`.
 
-Every share comes with n and Wilson's 95 % interval, by group of clips. The judge (or expert) is first shown to find
+Every share comes with n and Wilson's 95 % interval, by group of clips. The evaluator (or expert) is first shown to find
 known shifts on the untouched clips of the same sets; output is then asked under a foreign voice, beside the untouched
 original under that voice.
 """
@@ -8,6 +8,7 @@ original under that voice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,8 +24,8 @@ from .inference import (
     crops,
     foreign,
     generate,
-    heard,
     lip_gaps,
+    mels_of,
     movement,
     movements,
     psnr,
@@ -32,11 +33,11 @@ from .inference import (
     sharpness,
     ssim,
 )
-from .measure import CHANCE, MOST, embed_clip, interval, offset_curve, sync_accuracy
-from .tasks import syncnet as judges
+from .metrics import CHANCE, MOST, embed_clip, interval, offset_curve, sync_accuracy
+from .tasks import syncnet
 
 MOST_FRAMES = 75  # of a clip that are generated: three seconds
-SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the judge's sound is shifted, to see that it says so
+SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the evaluator's sound is shifted, to see that it says so
 
 
 def share(flags: Iterable[float]) -> str:
@@ -48,8 +49,8 @@ def share(flags: Iterable[float]) -> str:
     return f"{np.mean(hits):.1%} ({low:.1%} to {high:.1%}), n = {len(hits)}"
 
 
-def sync_finals(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | None = None) -> dict[str, str | float]:
-    """An expert or judge on untouched clips: pairs told apart, offsets found, known shifts found.
+def sync_report(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | None = None) -> dict[str, str | float]:
+    """An expert or evaluator on untouched clips: pairs told apart, offsets found, known shifts found.
 
     sound    clips known by another network to be in sync: the same once more for these alone
     returns  offsets within a frame of 0, and within a frame of the speaker's own median (sources are late or early by
@@ -95,30 +96,30 @@ def in_sync(embed, clips: Iterable[int]) -> set[int]:
 
 
 def generator_rows(
-    network: nn.Module, judge: nn.Module, arrays: Arrays, clips: Iterable[int]
+    network: nn.Module, evaluator: nn.Module, arrays: Arrays, clips: Iterable[int]
 ) -> list[dict[str, float]]:
-    """One row a clip: own voice against the truth, foreign voice before the judge, silence."""
+    """One row a clip: own voice against the truth, foreign voice before the evaluator, silence."""
     rows = []
     for i in clips:
         faces = crops(arrays, i)[:MOST_FRAMES]
         shown = references_of(arrays, i, faces, network)
-        mels = heard(arrays, i, len(faces), network.mel_start)
+        mels = mels_of(arrays, i, len(faces), network.mel_start)
         own = generate(network, faces, shown, mels)
         voice = foreign(arrays, i)
         length = min(len(faces), arrays.clips[voice].frames)
-        other = generate(network, faces[:length], shown[:length], heard(arrays, voice, length, network.mel_start))
+        other = generate(network, faces[:length], shown[:length], mels_of(arrays, voice, length, network.mel_start))
         row = {
             "psnr": psnr(faces, own),
             "ssim": ssim(faces, own),
             "psnr_reference": psnr(faces, shown[..., :3]),
             "ssim_reference": ssim(faces, shown[..., :3]),
-            "sharp": sharpness(own) / sharpness(faces),
-            "moves_truth": movement(faces),
+            "sharpness_ratio": sharpness(own) / sharpness(faces),
+            "motion_truth": movement(faces),
         }
         row |= movements(network, faces, int(lip_gaps(arrays, i)[: len(faces)].argmin()), mels)
         for name, lower in (("output", other), ("untouched", faces[:length])):
             stored = put_back(arrays.frames(i)[:length], lower)
-            audio, face = judges.embed_faces(judge, judges.lip_frames(stored, None), arrays, voice)
+            audio, face = syncnet.embed_faces(evaluator, syncnet.lip_frames(stored, None), arrays, voice)
             row[name] = int(offset_curve(audio, face).argmax()) - MOST
             row[f"{name}_apart"] = sync_accuracy(audio, face)[0]
         rows.append(row)
@@ -127,7 +128,7 @@ def generator_rows(
 
 def put_back(stored: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """Stored crops (T, 160, 160, 3) with the lower half of the networks' crop replaced by (T, 96, 96, 3), hard-edged
-    but for four pixels; the judge sees what a viewer would."""
+    but for four pixels; the evaluator sees what a viewer would."""
     x0, y0, x1, y1 = face_region()
     fx, fy = (x1 - x0) / 96, (y1 - y0) / 96
     matrix = np.array([[fx, 0, x0 + 0.5 * fx - 0.5], [0, fy, y0 + 0.5 * fy - 0.5]])
@@ -142,34 +143,35 @@ def put_back(stored: np.ndarray, lower: np.ndarray) -> np.ndarray:
     return np.stack(out)
 
 
-def judged(network: nn.Module, judge: str, arrays: Arrays, clips: Iterable[int]) -> dict[str, float]:
-    """Means of generator_rows; `within_1` is the share of outputs whose offset the judge finds within one frame."""
-    rows = generator_rows(network, networks.trained_judge(judge), arrays, clips)
+def evaluate_generator(network: nn.Module, evaluator: str, arrays: Arrays, clips: Iterable[int]) -> dict[str, float]:
+    """Means of generator_rows; `within_1` is the share of outputs whose offset the evaluator finds within one frame."""
+    rows = generator_rows(network, networks.trained_evaluator(evaluator), arrays, clips)
     means = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("output", "untouched")}
     return means | {"within_1": float(np.mean([abs(r["output"]) <= 1 for r in rows])), "clips": len(rows)}
 
 
-def finals(
-    data: Path, splits: list[str], judge: str, expert: str = "", generators: Sequence[str] = (), most: int = 1000
+def evaluate(
+    data: Path, splits: list[str], evaluator: str, expert: str = "", generators: Sequence[str] = (), most: int = 1000
 ) -> dict:
     """All final figures of some splits, by group of clips; at most `most` clips a group, evenly taken."""
-    if generators and not judge:
-        raise TrainingError("Generators are asked before a judge: name one.")
+    if generators and not evaluator:
+        raise TrainingError("Generators are asked before an evaluator: name one.")
     arrays = open_arrays(data, splits)
-    judging = networks.trained_judge(judge) if judge else None
-    teaching = networks.teacher(expert) if expert else None
+    asked = networks.trained_evaluator(evaluator) if evaluator else None
+    sync_expert = networks.trained_expert(expert) if expert else None
     out: dict[str, dict] = {}
     for group in sorted({c.group for c in arrays.clips}):
         ids = [i for i, c in enumerate(arrays.clips) if c.group == group]
         ids = ids[:: max(1, -(-len(ids) // most))]
         found = out[group] = {"clips": len(ids), "speakers": len({arrays.clips[i].speaker for i in ids})}
-        if teaching is not None:
-            found[expert] = sync_finals(lambda i: embed_clip(teaching, arrays, i, teaching.window), arrays, ids)
-        if judging is not None:
-            sound = in_sync(lambda i: embed_clip(teaching, arrays, i, teaching.window), ids) if teaching else None
-            found[judge] = sync_finals(lambda i: judges.embed_clip(judging, arrays, i), arrays, ids, sound)
+        embed = partial(embed_clip, sync_expert, arrays, frames=sync_expert.window) if sync_expert else None
+        if embed is not None:
+            found[expert] = sync_report(embed, arrays, ids)
+        if asked is not None:
+            sound = in_sync(embed, ids) if embed is not None else None
+            found[evaluator] = sync_report(lambda i: syncnet.embed_clip(asked, arrays, i), arrays, ids, sound)
         for name in generators:
-            rows = generator_rows(networks.trained_generator(name), judging, arrays, ids)
+            rows = generator_rows(networks.trained_generator(name), asked, arrays, ids)
             means = {
                 k: round(float(np.mean([r[k] for r in rows])), 4) for k in rows[0] if k not in ("output", "untouched")
             }

@@ -1,4 +1,4 @@
-"""Generated mouths measured: the same voice against the truth, a foreign voice against an expert or judge."""
+"""Generated mouths measured: the same voice against the truth, a foreign voice against an expert or evaluator."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from lipsync.models.base import LipSyncModel
 from lipsync.models.wav2lip import from_network, to_network
 
 from . import networks
-from .data.arrays import SILENCE, Arrays, column, feature_window, mel_window, plain_look, view_region
+from .data.arrays import SILENCE, Arrays, column, feature_window, mel_window, no_augmentation, view_region
 from .data.sampling import BOX_PX
-from .measure import MOST, offset_curve, sync_accuracy
+from .metrics import MOST, offset_curve, sync_accuracy
 
 LOWER = 48
 
 
 def crops(arrays: Arrays, i: int) -> np.ndarray:
     """(T, 96, 96, 3) uint8 RGB: a clip as the generator sees it."""
-    look = plain_look()
-    return np.stack([look(frame) for frame in arrays.frames(i)])
+    augment = no_augmentation()
+    return np.stack([augment(frame) for frame in arrays.frames(i)])
 
 
-def heard(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = True) -> np.ndarray:
+def mels_of(arrays: Arrays, i: int, frames: int, mel_start: int, gated: bool = True) -> np.ndarray:
     """(frames, 80, 16) float32: what `frames` frames hear of clip i's sound, silence where it has ended."""
     mel, clip = arrays.mel(i, gated), arrays.clips[i]
     return np.stack([mel_window(mel, column(clip, t + mel_start)) for t in range(frames)])
@@ -66,13 +66,13 @@ def resting(arrays: Arrays, i: int, faces: np.ndarray, away: int = 4) -> np.ndar
 
 def lip_widths(arrays: Arrays, i: int) -> np.ndarray:
     """(T,) width of the mouth in box sides."""
-    corners = arrays.points(i)[:, CORNERS]
+    corners = arrays.landmarks(i)[:, CORNERS]
     return np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1) / BOX_PX
 
 
 def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
     """(T,) height of the open mouth in box sides."""
-    lips = arrays.points(i)[:, INNER_LIPS]
+    lips = arrays.landmarks(i)[:, INNER_LIPS]
     return np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1) / BOX_PX
 
 
@@ -98,7 +98,7 @@ def model_alignments(model: LipSyncModel, arrays: Arrays, i: int) -> np.ndarray:
     if isinstance(model.rule, CropRule):
         place = box_alignment(*view_region(model.rule))
         return np.broadcast_to(place, (arrays.clips[i].frames, 2, 3))
-    return np.stack([model.rule.alignment(None, points) for points in arrays.points(i)])
+    return np.stack([model.rule.alignment(None, points) for points in arrays.landmarks(i)])
 
 
 def model_windows(model: LipSyncModel, arrays: Arrays, i: int, frames: int) -> np.ndarray:
@@ -124,8 +124,8 @@ def model_references(model: LipSyncModel, arrays: Arrays, i: int, crops: np.ndar
 
 def pasted(model: LipSyncModel, arrays: Arrays, i: int, made: np.ndarray) -> np.ndarray:
     """Made crops (T, S, S, 3) back in the stored frames (T, 160, 160, 3) of clip i, as the engine puts them."""
-    frames, places, points = arrays.frames(i)[: len(made)].copy(), model_alignments(model, arrays, i), arrays.points(i)
-    for frame, picture, place, landmarks in zip(frames, made, places, points, strict=False):
+    frames, places = arrays.frames(i)[: len(made)].copy(), model_alignments(model, arrays, i)
+    for frame, picture, place, landmarks in zip(frames, made, places, arrays.landmarks(i), strict=False):
         mask = crop_mask(len(picture)) if model.blend == "replace" else mouth_mask(landmarks, place, 0.04, len(picture))
         paste(frame, place, picture, mask)
     return frames
@@ -136,22 +136,23 @@ def model_figures(
 ) -> dict[str, float]:
     """Means over clips: likeness to the truth under the own voice, and the sync expert's answers under a foreign one,
     both in the stored frames, as a viewer sees them."""
-    rows, look = [], plain_look()
+    rows, augment = [], no_augmentation()
     for i in clips:
         places = model_alignments(model, arrays, i)
         seen = np.stack([crop_face(f, a, model.size_px) for f, a in zip(arrays.frames(i), places, strict=True)])
         references = model_references(model, arrays, i, seen)
-        truth = np.stack([look(f) for f in arrays.frames(i)])
+        truth = np.stack([augment(f) for f in arrays.frames(i)])
         made = model.generate(seen, references, model_windows(model, arrays, i, len(seen)))
-        own = np.stack([look(f) for f in pasted(model, arrays, i, made)])
-        row = {"psnr": psnr(truth, own), "ssim": ssim(truth, own), "sharp": sharpness(own) / sharpness(truth)}
+        own = np.stack([augment(f) for f in pasted(model, arrays, i, made)])
+        ratio = sharpness(own) / sharpness(truth)
+        row = {"psnr": psnr(truth, own), "ssim": ssim(truth, own), "sharpness_ratio": ratio}
         if expert is not None:
             voice = foreign(arrays, i)
             length = min(len(seen), arrays.clips[voice].frames)
             windows = model_windows(model, arrays, voice, length)
             made = model.generate(seen[:length], references[:length], windows)
-            faces = np.stack([look(f) for f in pasted(model, arrays, i, made)])
-            audio, face = _embed(expert, faces, heard(arrays, voice, length - 4, 0, gated=False))
+            faces = np.stack([augment(f) for f in pasted(model, arrays, i, made)])
+            audio, face = _embed(expert, faces, mels_of(arrays, voice, length - 4, 0, gated=False))
             row["sync_accuracy"], _ = sync_accuracy(audio, face)
             row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
         rows.append(row)
@@ -198,7 +199,7 @@ def movements(network: nn.Module, faces: np.ndarray, closed: int, mels: np.ndarr
     """`movement` under speech and under silence, with one reference throughout (frame `closed`): another picture of the
     person moves the pixels too, but not the mouth."""
     spoken, silent = (generate(network, faces, faces[closed], m) for m in (mels, np.full_like(mels, SILENCE)))
-    return {"moves": movement(spoken), "rests": movement(silent)}
+    return {"motion_speech": movement(spoken), "motion_silence": movement(silent)}
 
 
 def lower_windows(faces: np.ndarray, frames: int = 5) -> np.ndarray:
@@ -214,7 +215,7 @@ def foreign(arrays: Arrays, i: int) -> int:
     return others[(i * 7919) % len(others)]
 
 
-def revoice_figures(
+def generated_figures(
     network: nn.Module, expert: nn.Module | None, arrays: Arrays, clips: Iterable[int]
 ) -> dict[str, float]:
     """Self-reconstruction (PSNR, SSIM, sharpness of the lower half) and, with an expert, sync under a foreign voice."""
@@ -222,18 +223,19 @@ def revoice_figures(
     for i in clips:
         faces = crops(arrays, i)
         references = references_of(arrays, i, faces, network)
-        mels = heard(arrays, i, len(faces), mel_start)
+        mels = mels_of(arrays, i, len(faces), mel_start)
         made = generate(network, faces, references, mels)
-        row = {"psnr": psnr(faces, made), "ssim": ssim(faces, made), "sharp": sharpness(made) / sharpness(faces)}
+        ratio = sharpness(made) / sharpness(faces)
+        row = {"psnr": psnr(faces, made), "ssim": ssim(faces, made), "sharpness_ratio": ratio}
         row |= movements(network, faces, int(lip_gaps(arrays, i).argmin()), mels)
         if expert is not None:
             voice = foreign(arrays, i)
             length = min(len(faces), arrays.clips[voice].frames)
-            made = generate(network, faces[:length], references[:length], heard(arrays, voice, length, mel_start))
-            audio, face = _embed(expert, made, heard(arrays, voice, length - 4, 0, gated=False))
+            made = generate(network, faces[:length], references[:length], mels_of(arrays, voice, length, mel_start))
+            audio, face = _embed(expert, made, mels_of(arrays, voice, length - 4, 0, gated=False))
             row["sync_accuracy"], _ = sync_accuracy(audio, face)
             row["within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
-            audio, face = _embed(expert, faces[:length], heard(arrays, voice, length - 4, 0, gated=False))
+            audio, face = _embed(expert, faces[:length], mels_of(arrays, voice, length - 4, 0, gated=False))
             row["untouched_within_1"] = float(abs(int(offset_curve(audio, face).argmax()) - MOST) <= 1)
         rows.append(row)
     return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}

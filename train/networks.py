@@ -43,7 +43,7 @@ def expert(config: Config) -> nn.Module:
     return CompactExpert(config.width, config.window)
 
 
-def teacher(source: str) -> nn.Module:
+def trained_expert(source: str) -> nn.Module:
     """A trained expert of either kind, frozen; its shape is read from its tensors. Raises TrainingError for another
     network."""
 
@@ -81,9 +81,9 @@ def trained_face_embedding() -> nn.Module:
     return _trained("face-embedding", "face network", lambda _: FaceEmbedding())
 
 
-def trained_judge(source: str) -> nn.Module:
-    """A trained judge; its width is read from its tensors. Raises TrainingError for another network."""
-    return _trained(source, "judge", lambda s: SyncNet(s["netcnnlip.0.weight"].shape[0] // 3))
+def trained_evaluator(source: str) -> nn.Module:
+    """A trained evaluator; its width is read from its tensors. Raises TrainingError for another network."""
+    return _trained(source, "evaluator", lambda s: SyncNet(s["netcnnlip.0.weight"].shape[0] // 3))
 
 
 def _trained(source: str, kind: str, shape: Callable[[dict[str, Tensor]], nn.Module]) -> nn.Module:
@@ -138,7 +138,7 @@ def generator(config: Config) -> nn.Module:
     return network
 
 
-def judge(config: Config) -> nn.Module:
+def evaluator(config: Config) -> nn.Module:
     return SyncNet(config.width)
 
 

@@ -1,7 +1,7 @@
 """A run as one page, also while it trains: `python -m train report RUN` writes RUN/report.html.
 
 Curves from log.jsonl, from the best weights an ROC of in sync against off sync, a histogram of found offsets (experts
-and judges), or a sheet of samples (generators: input, reference, output, truth).
+and evaluators), or a sheet of samples (generators: input, reference, output, truth).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from plotly.subplots import make_subplots
 
 from lipsync.checkpoints import state_dict as fitting
 
-from . import measure
+from . import metrics
 from .config import Config
 from .data.arrays import Arrays
 from .loop import read_log
-from .measure import MOST, offset_curve
+from .metrics import MOST, offset_curve
 from .run import build
-from .tasks import syncnet as judge
+from .tasks import syncnet
 
 
 def report(run: Path, data: Path | None = None, clips: int = 24) -> Path:
@@ -84,7 +84,7 @@ def curves(lines: list[dict]) -> go.Figure:
 def sync_plots(network, task, clips: int) -> list[go.Figure]:
     """ROC of true against false pairs of one clip, and where offsets are found, on the speakers that choose."""
     window = () if task.config.task == "syncnet" else (task.config.window,)
-    embed_clip = judge.embed_clip if task.config.task == "syncnet" else measure.embed_clip
+    embed_clip = syncnet.embed_clip if task.config.task == "syncnet" else metrics.embed_clip
     true, false, offsets = [], [], []
     for i in task.chosen[:clips]:
         audio, face = embed_clip(network, task.tune, i, *window)
@@ -117,7 +117,7 @@ def roc(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray, fl
 
 def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
     """Rows of faces (H, W, 3) uint8 RGB; for each clip: input, reference, its own voice, truth, a foreign voice."""
-    from .inference import crops, foreign, generate, heard, references_of
+    from .inference import crops, foreign, generate, mels_of, references_of
 
     rows = []
     for i in clips:
@@ -126,8 +126,8 @@ def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
         picked = np.linspace(0, len(faces) - 1, columns).astype(int)
         masked = faces.copy()
         masked[:, 48:] = 0
-        own = generate(network, faces, shown, heard(arrays, i, len(faces), network.mel_start))
-        other = generate(network, faces, shown, heard(arrays, foreign(arrays, i), len(faces), network.mel_start))
+        own = generate(network, faces, shown, mels_of(arrays, i, len(faces), network.mel_start))
+        other = generate(network, faces, shown, mels_of(arrays, foreign(arrays, i), len(faces), network.mel_start))
         rows += [np.concatenate(list(x[picked]), axis=1) for x in (masked, shown[..., :3], own, faces, other)]
         rows.append(np.full((6, *rows[-1].shape[1:]), 255, np.uint8))
     width = max(r.shape[1] for r in rows)
@@ -137,7 +137,7 @@ def sample_sheet(network, arrays, clips, columns: int = 10) -> np.ndarray:
 def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int = 14, step: int = 2) -> np.ndarray:
     """Unseen faces under another speaker's voice, (H, W, 3) uint8 RGB: for each person a row of the untouched clip and
     one for each network, `columns` frames, every `step`th, from the stretch in which most is said."""
-    from .inference import LOWER, crops, foreign, generate, heard, references_of
+    from .inference import LOWER, crops, foreign, generate, mels_of, references_of
 
     longest = [max(ids, key=lambda i: arrays.clips[i].frames) for ids in arrays.speakers.values()]
     rows = []
@@ -151,7 +151,7 @@ def contact_sheet(networks: list, arrays: Arrays, people: int = 20, columns: int
             seen = faces[:length].copy()
             if network is not None:
                 shown = references_of(arrays, i, faces, network)[:length]
-                made = generate(network, faces[:length], shown, heard(arrays, voice, length, network.mel_start))
+                made = generate(network, faces[:length], shown, mels_of(arrays, voice, length, network.mel_start))
                 seen[:, LOWER:] = made[:, LOWER:]
             row = np.concatenate(list(seen[picked]), axis=1)
             rows.append(np.pad(row, ((0, 0), (0, columns * row.shape[0] - row.shape[1]), (0, 0)), constant_values=255))

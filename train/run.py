@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from lipsync.renamed import current_name
+
 from .config import Config, TrainingError
 from .data.arrays import Arrays, open_arrays
 from .loop import Loop
@@ -28,8 +30,8 @@ def corrected(data: Path, splits: list[str]) -> Arrays:
 
 
 def pools(task: str, data: Path) -> tuple[Arrays, Arrays]:
-    """The arrays to learn from and those that choose. The judge learns from its own split, of which every tenth person
-    chooses."""
+    """The arrays to learn from and those that choose. The evaluator learns from its own split, of which every tenth
+    person chooses."""
     learn, choose = task_class(task).splits
     if learn != choose:
         return corrected(data, [learn]), corrected(data, [choose])
@@ -64,7 +66,7 @@ def start(
     if (run / "last.pt").exists() and not resume:
         raise TrainingError(f"{run} holds a run already: give --resume to go on, or another folder.")
     known = Config.load(run) if resume else None
-    task = OLD_NAMES.get(task, task)
+    task = current_name(task, OLD_NAMES, "training task")
     if known and known.task != task:
         raise TrainingError(f"{run} holds a run of the {known.task}: resume it with `python -m train {known.task}`.")
     config = task_class(task).Config.with_settings(settings, known)

@@ -23,7 +23,7 @@ from ..uploads import delete
 
 View = dict[str, Any]
 # What belongs to one clip, consent to use its face included, does not go over to the next.
-AFRESH: View = {"face": "largest", "which": "largest", "start": 0, "end": 0, "nudge": 0, "consent": False}
+AFRESH: View = {"face": "largest", "which": "largest", "start": 0, "end": 0, "audio_delay_frames": 0, "consent": False}
 Texts = dict[str, str]
 # What stands beside each field once it was wrong, by the id of the field that is marked.
 FIELDS = {"face": "giving", "voice": "voice", "consent": "consent", "options": "part", "pick": "preview"}
@@ -39,7 +39,7 @@ class Flow:
     def shown(self, job: Job | None, point: str, t: Texts) -> View:
         """Everything that the page shows of a job, the videos of its results excepted."""
         jobs = self.context.jobs
-        busy, measuring = job is not None and job.busy, job is not None and job.task == "judge"
+        busy, measuring = job is not None and job.busy, job is not None and job.task == "evaluate"
         making = job is not None and (busy and job.task == "sync" or jobs.pending(job.id))
         said = "" if job is None else html.status(job, jobs.ahead(job.id), jobs.progress(job.id), t)
         looking = job is not None and job.task == "faces"  # how that goes is said where the face will be shown
@@ -101,7 +101,7 @@ class Flow:
             ready = job.task == "sync" and job.state == "done"
             return {"busy": False, "task": job.task, "stage": t["ready"] if ready else ""}
         text, share = html.state(job, jobs.ahead(job.id), jobs.progress(job.id), t)
-        stage = "" if job.task == "judge" else text.partition(" · ")[0]  # what a screen reader says, once
+        stage = "" if job.task == "evaluate" else text.partition(" · ")[0]  # what a screen reader says, once
         return {"busy": True, "task": job.task, "text": text, "stage": stage, "share": round(share, 3)}
 
     def settled(self, job_id: str, point: str, t: Texts) -> View:
@@ -110,10 +110,10 @@ class Flow:
         job = jobs.get(job_id)
         if job is None:
             return {"watch": ""}
-        if job.task == "judge" and not job.busy and job.state != "interrupted":
+        if job.task == "evaluate" and not job.busy and job.state != "interrupted":
             return self.shown(job, point, t)  # the videos stay, and may be playing
-        if (job.task, job.state) in (("sync", "done"), ("judge", "interrupted")):
-            jobs.submit(job_id, "judge", tasks.measure(jobs))
+        if (job.task, job.state) in (("sync", "done"), ("evaluate", "interrupted")):
+            jobs.submit(job_id, "evaluate", tasks.measure(jobs))
         return self.whole(job, point, t)
 
     def leave(self, job_id: str) -> None:
@@ -152,7 +152,7 @@ class Flow:
         """Show another frame of a job's source; its faces are looked for again where they were forgotten."""
         jobs = self.context.jobs
         job, known = jobs.get(job_id), jobs.memory.get(job_id)
-        if job is None or (job.busy and job.task != "judge"):
+        if job is None or (job.busy and job.task != "evaluate"):
             return {}
         try:
             if known is None:

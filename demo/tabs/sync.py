@@ -18,7 +18,7 @@ import soundfile
 from lipsync import tts as voices
 from lipsync.errors import LipsyncError
 from lipsync.media.reader import read_waveform
-from lipsync.options import ENGINES, LONGER, SHORTER, Options, bounds
+from lipsync.options import ENGINES, IF_AUDIO_LONGER, IF_AUDIO_SHORTER, Options, bounds, current_options
 
 from .. import html, tasks
 from ..context import Context
@@ -34,8 +34,11 @@ PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private
 DEFAULT = Options()
 # Gradio asks a camera for the most it can give, which is slow to film and more than a video here may have.
 CAMERA = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 1280}, "height": {"ideal": 720}}})
-QUALITIES = {"quality_small": 26, "quality_good": DEFAULT.quality, "quality_best": 12}  # x264 crf
-OPTIONS = ("model", "engine", "longer", "shorter", "start", "background", "pad", "softness", "quality", "nudge")
+CRFS = {"quality_small": 26, "quality_good": DEFAULT.crf, "quality_best": 12}
+OPTIONS = (
+    "model", "engine", "if_audio_longer", "if_audio_shorter", "start", "background", "pad", "feather", "crf",
+    "audio_delay_frames",
+)  # fmt: skip
 
 
 def build(page: gr.Blocks, context: Context) -> None:
@@ -123,10 +126,16 @@ def build(page: gr.Blocks, context: Context) -> None:
                 )  # fmt: skip
             gr.Markdown(text("options_length"))
             with gr.Row():
-                longer = gr.Dropdown([(text(k), k) for k in LONGER], value=DEFAULT.longer, label=text("longer"))
+                if_audio_longer = gr.Dropdown(
+                    [(text(k), k) for k in IF_AUDIO_LONGER],
+                    value=DEFAULT.if_audio_longer,
+                    label=text("if_audio_longer"),
+                )
                 names = {"cut": "cut_video", "keep": "keep"}
-                shorter = gr.Dropdown(
-                    [(text(names[k]), k) for k in SHORTER], value=DEFAULT.shorter, label=text("shorter")
+                if_audio_shorter = gr.Dropdown(
+                    [(text(names[k]), k) for k in IF_AUDIO_SHORTER],
+                    value=DEFAULT.if_audio_shorter,
+                    label=text("if_audio_shorter"),
                 )
             with gr.Row():
                 with gr.Row(elem_id="part"):
@@ -135,13 +144,11 @@ def build(page: gr.Blocks, context: Context) -> None:
                 background = gr.Slider(*bounds("background"), DEFAULT.background, step=0.05, label=text("background"))
             gr.Markdown(text("options_expert"))
             with gr.Row():
-                quality = gr.Dropdown(
-                    [(text(k), v) for k, v in QUALITIES.items()], value=DEFAULT.quality, label=text("quality")
-                )
+                crf = gr.Dropdown([(text(k), v) for k, v in CRFS.items()], value=DEFAULT.crf, label=text("crf"))
                 engine = gr.Dropdown([(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine"))
             with gr.Row():
                 pad = gr.Slider(*bounds("pad"), DEFAULT.pad, step=0.01, label=text("pad"))
-                softness = gr.Slider(*bounds("softness"), DEFAULT.softness, step=0.01, label=text("softness"))
+                feather = gr.Slider(*bounds("feather"), DEFAULT.feather, step=0.01, label=text("feather"))
         said_options = said("options")
         go = gr.Button(text("go"), variant="primary", elem_id="go")
         status = gr.HTML(elem_id="status")
@@ -150,7 +157,9 @@ def build(page: gr.Blocks, context: Context) -> None:
     results = gr.HTML(js_on_load=static("play.js"), elem_id="results")
     facts = gr.HTML(elem_id="facts")
     with gr.Row(visible=False, equal_height=True, elem_id="after") as after:
-        nudge = gr.Slider(-12, 12, 0, step=1, label=text("nudge"), elem_id="nudge", scale=3, min_width=280)
+        audio_delay_frames = gr.Slider(
+            -12, 12, 0, step=1, label=text("audio_delay_frames"), elem_id="audio-delay-frames", scale=3, min_width=280
+        )
         again = gr.Button(text("again"), elem_id="again", scale=1, size="md")
         remove = gr.Button(text("delete"), elem_id="delete", scale=1, size="md")
     with gr.Row(visible=False, elem_id="sure") as sure:
@@ -160,8 +169,10 @@ def build(page: gr.Blocks, context: Context) -> None:
     mine = gr.HTML(js_on_load=static("mine.js"), elem_id="mine")
     watch = gr.HTML(js_on_load=static("watch.js"), elem_id="watch", visible="hidden")
 
-    controls = dict(zip(OPTIONS, (model, engine, longer, shorter, start, background, pad, softness, quality, nudge),
-                        strict=True))  # fmt: skip
+    fields = (
+        model, engine, if_audio_longer, if_audio_shorter, start, background, pad, feather, crf, audio_delay_frames,
+    )  # fmt: skip
+    controls = dict(zip(OPTIONS, fields, strict=True))
     parts = {
         "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
         "second": second, "status": status, "results": results, "facts": facts, "after": after, "go": go,
@@ -288,7 +299,7 @@ def build(page: gr.Blocks, context: Context) -> None:
         before = asked_before(found)
         view = flow.settled(found.id, before["face"], t) | flow.whole(found, before["face"], t)
         before["compare"] = _compared(models, before.get("model", DEFAULT.model), before["compare"], t)
-        before["quality"] = min(QUALITIES.values(), key=lambda q: abs(q - before.get("quality", DEFAULT.quality)))
+        before["crf"] = min(CRFS.values(), key=lambda q: abs(q - before.get("crf", DEFAULT.crf)))
         return view | before | {"job": found.id, "voice": served_voice(jobs, found)}
 
     def settled(job: str, choice: str, point: str, request: gr.Request) -> View:
@@ -328,7 +339,11 @@ def build(page: gr.Blocks, context: Context) -> None:
     from_video.upload(sound_of, from_video, voice, api_visibility="private")
     lengths = [job_id, end, *controls.values()]
     on(voice.change, hear, [voice, *lengths])
-    on(functools.partial(gr.on, [c.change for c in (longer, shorter, start, end)]), meet, [heard, *lengths])
+    on(
+        functools.partial(gr.on, [c.change for c in (if_audio_longer, if_audio_shorter, start, end)]),
+        meet,
+        [heard, *lengths],
+    )
     on(meeting.pick, lambda: {"options_fold": gr.update(open=True)})
     on(consent.change, lambda: {"said_consent": ""})
     on(functools.partial(gr.on, [start.input, end.input]), lambda: {"said_options": ""})
@@ -369,7 +384,7 @@ def _compared(models: list[str], first: str, second: str, t: dict[str, str]) -> 
 
 def asked_before(job: Job) -> View:
     """How a job's video was asked for, as the page's fields take it."""
-    options = job.facts.get("options", {})
+    options = current_options(job.facts.get("options", {}))
     point = options.get("face", "largest")
     fields = {name: options[name] for name in OPTIONS if name in options}
     choice = "picked" if "@" in point else point

@@ -31,7 +31,7 @@ class Measure:
     """One measured quantity.
 
     name    key in rows and dicts
-    title   heading in tables; {judge} and {encoder} are filled in
+    title   heading in tables; {evaluator} and {encoder} are filled in
     unit    of its values, "" where it has none
     low, high  the range of possible values
     better  "higher", "lower", or "" where neither is

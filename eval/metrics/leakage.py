@@ -20,16 +20,16 @@ from lipsync.media.reader import probe, read_waveform
 
 from ..protocols import Protocol
 from ..score import clip_sync
-from ..syncnet import Judge
+from ..syncnet import Evaluator
 from .base import Measure, MeasureError
 from .sync import SyncScore
 
 _SOURCE = "ours: docs/metrics.md"
 MEASURES = (
-    Measure("own_lse_c", "LSE-C ({judge}), untouched", "", 0, float("inf"), "", _SOURCE),
+    Measure("own_lse_c", "LSE-C ({evaluator}), untouched", "", 0, float("inf"), "", _SOURCE),
     Measure(
         "leak_silence",
-        "LSE-C ({judge}) with the old voice, re-voiced with silence",
+        "LSE-C ({evaluator}) with the old voice, re-voiced with silence",
         "",
         0,
         float("inf"),
@@ -38,7 +38,7 @@ MEASURES = (
     ),
     Measure(
         "leak_foreign",
-        "LSE-C ({judge}) with the old voice, re-voiced with foreign speech",
+        "LSE-C ({evaluator}) with the old voice, re-voiced with foreign speech",
         "",
         0,
         float("inf"),
@@ -57,15 +57,15 @@ def validate(own: SyncScore, silence: SyncScore, foreign: SyncScore | None = Non
 
 
 def found_again(own: SyncScore, again: SyncScore) -> bool:
-    """Is the judge sure, in the re-voiced clip, of the offset it found in the untouched one, within a frame?"""
+    """Is the evaluator sure, in the re-voiced clip, of the offset it found in the untouched one, within a frame?"""
     return own.sure and again.sure and abs(again.offset - own.offset) <= 1
 
 
 def evaluate(own: SyncScore, silence: SyncScore, foreign: SyncScore | None = None) -> dict[str, float | None]:
     """Every name of MEASURES, from the scores against a clip's own sound: untouched, re-voiced with each voice.
 
-    `leaks` is 1 where the old offset is found again with any of these voices, and None where the judge is not sure of
-    it in the untouched clip; `leak_foreign` is None where no foreign voice was tried. Raises MeasureError.
+    `leaks` is 1 where the old offset is found again with any of these voices, and None where the evaluator is not sure
+    of it in the untouched clip; `leak_foreign` is None where no foreign voice was tried. Raises MeasureError.
     """
     validate(own, silence, foreign)
     voices = [score for score in (silence, foreign) if score is not None]
@@ -78,7 +78,12 @@ def evaluate(own: SyncScore, silence: SyncScore, foreign: SyncScore | None = Non
 
 
 def measured(
-    video: Path, judge: Judge, protocol: Protocol, foreign: Path | None = None, model: str = "", engine: str = "auto"
+    video: Path,
+    evaluator: Evaluator,
+    protocol: Protocol,
+    foreign: Path | None = None,
+    model: str = "",
+    engine: str = "auto",
 ) -> dict[str, float | None]:
     """Re-voice a clip with a model of ours and evaluate the new mouth, of its deciding track, against the old sound.
 
@@ -90,7 +95,7 @@ def measured(
         raise MeasureError(f"{video.name} has no {'sound' if info.has_video else 'picture'} of its own to leak.")
     if foreign is not None and not probe(foreign).has_audio:
         raise MeasureError(f"{foreign.name} holds no sound: a foreign voice is needed.")
-    scores = [clip_sync(video, judge, protocol, judge.detector).scores[0]]
+    scores = [clip_sync(video, evaluator, protocol, evaluator.detector).scores[0]]
     with tempfile.TemporaryDirectory(prefix="lipsync-leak-") as folder:
         silence = np.zeros(round(SAMPLE_RATE * info.duration_s), np.float32)
         voices = {"silence": voice_file(Path(folder, "silence.wav"), silence)}
@@ -99,10 +104,12 @@ def measured(
             voices["foreign"] = voice_file(Path(folder, "foreign.wav"), heard)
         for name, voice in voices.items():
             out = Path(folder, f"{name}.mp4")
-            # every face: the judge's may be another than the largest
-            options = lipsync.Options(engine=engine, face="all", shorter="keep", **({"model": model} if model else {}))
+            # every face: the evaluator's may be another than the largest
+            options = lipsync.Options(
+                engine=engine, face="all", if_audio_shorter="keep", **({"model": model} if model else {})
+            )
             lipsync.sync(video, voice, out, options)
-            scores.append(clip_sync(out, judge, protocol, judge.detector, sound=video).scores[0])
+            scores.append(clip_sync(out, evaluator, protocol, evaluator.detector, sound=video).scores[0])
     return evaluate(*scores)
 
 

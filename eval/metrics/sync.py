@@ -1,4 +1,4 @@
-"""Sync: how far mouth and sound are apart for the judge at each shift of the sound: offset, LSE-D, LSE-C.
+"""Sync: how far mouth and sound are apart for the evaluator at each shift of the sound: offset, LSE-D, LSE-C.
 
 Sources: Chung and Zisserman, "Out of time" (2016); arXiv 2008.10010, section 4; protocol.md section 5, item 6 (vectors
 scores.npz, scores.json). The sound of shift s at window i is that of window i + s; a positive offset means that the
@@ -23,8 +23,8 @@ RESAMPLES, BLOCK = 400, 10  # of the block bootstrap behind `certainty`; windows
 _SOURCE = "arXiv 2008.10010, section 4; protocol.md section 5"
 MEASURES = (
     Measure("offset", "Offset", "frames of 40 ms", -15, 15, "", _SOURCE),
-    Measure("lse_d", "LSE-D ({judge})", "", 0, np.inf, "lower", _SOURCE),
-    Measure("lse_c", "LSE-C ({judge})", "", 0, np.inf, "higher", _SOURCE),
+    Measure("lse_d", "LSE-D ({evaluator})", "", 0, np.inf, "lower", _SOURCE),
+    Measure("lse_c", "LSE-C ({evaluator})", "", 0, np.inf, "higher", _SOURCE),
     Measure("certainty", "Certainty of the offset", "", 0, 1, "higher", "ours: docs/metrics.md"),
 )
 
@@ -51,7 +51,7 @@ class SyncScore:
 
 
 def doubt(certainty: float, shifts: int) -> str:
-    """Why no offset was named, after "the judge cannot tell the offset: "."""
+    """Why no offset was named, after "the evaluator cannot tell the offset: "."""
     if certainty < SURE:
         return f"only {certainty:.0%} of resamples of its windows agree within a frame, {SURE:.0%} are needed."
     return (

@@ -117,7 +117,7 @@ SOURCES: dict[str, Source] = {
         bytes=54573114,
         sha256="961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
         config={"width": 32},
-        note="the judge of LSE-D and LSE-C",
+        note="the evaluator of LSE-D and LSE-C",
     ),
     "s3fd": Source(
         architecture="sfd",

@@ -18,7 +18,7 @@ INNER_CONTOUR = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311
 
 # What a track keeps of it, and places in that.
 # 2 is the base of the nose, 4 its tip.
-KEPT = _JAW + [2, 4] + MOUTH_CORNERS + [UPPER_LIP, LOWER_LIP] + EYES
+LANDMARK_IDS = _JAW + [2, 4] + MOUTH_CORNERS + [UPPER_LIP, LOWER_LIP] + EYES
 JAW, NOSE_BASE, NOSE_TIP, CORNERS, INNER_LIPS = slice(0, 19), 19, 20, slice(21, 23), slice(23, 25)
 EYE_CORNERS = slice(25, 29)
 STEADY = [25, 26, 27, 28, 19, 20]  # of those kept, what does not move with speech: eye corners, nose

@@ -17,7 +17,7 @@ from ..geometry import crop_face, top_half
 if TYPE_CHECKING:
     from ..media.reader import Frame
     from ..models.base import LipSyncModel
-    from .tracking import Portrait, Track
+    from .tracking import ReferenceFrame, Track
 
 LIKENESS = 2.0  # weight of the frame above the mouth against what a role asks for
 LIPS = np.array([[-300, 0], [0, -150], [0, 150]])  # open, spread, round: weights of opening and width, in box heights
@@ -56,7 +56,7 @@ def references_of(track: Track, model: LipSyncModel, pad: float, fps: Fraction) 
     """What gives a model the references of one track, frame after frame."""
     if set(model.roles) == {"still"}:
         return Stills(track, model, pad)
-    resting = Resting(track.portraits, model, pad)
+    resting = Resting(track.reference_frames, model, pad)
     return resting if model.roles == ("closed",) else Roles(resting, track.exemplars, model, pad, fps)
 
 
@@ -64,13 +64,13 @@ class Stills:
     """The same pictures of the speaker for every frame: those at rest that are most unlike one another in pose."""
 
     def __init__(self, track: Track, model: LipSyncModel, pad: float) -> None:
-        portraits = sorted(track.portraits, key=lambda p: p.openness)[: 2 * len(model.roles)]
-        poses, picked = np.array([p.pose for p in portraits]), [0]
-        while len(picked) < min(len(model.roles), len(portraits)):
+        calm = sorted(track.reference_frames, key=lambda r: r.mouth_opening)[: 2 * len(model.roles)]
+        poses, picked = np.array([r.pose for r in calm]), [0]
+        while len(picked) < min(len(model.roles), len(calm)):
             apart = np.linalg.norm(poses[:, None] - poses[picked][None], axis=2).min(1)
             picked.append(int(apart.argmax()))
         picked = (picked * len(model.roles))[: len(model.roles)]  # fewer pictures than roles: some again
-        crops = [_cut(portraits[k].chip, portraits[k].box, portraits[k].landmarks, model, pad) for k in picked]
+        crops = [_cut(calm[k].patch, calm[k].box, calm[k].landmarks, model, pad) for k in picked]
         self._pictures = np.concatenate(crops, axis=2)
 
     def __call__(self, crop: Frame, source: int) -> Frame:
@@ -85,10 +85,10 @@ def _cut(picture: Frame, box: np.ndarray, landmarks: np.ndarray, model: LipSyncM
 class Resting:
     """One reference: the remembered picture most like the frame above the mouth, and at rest below."""
 
-    def __init__(self, portraits: tuple[Portrait, ...], model: LipSyncModel, pad: float) -> None:
-        self._pictures = [_cut(p.chip, p.box, p.landmarks, model, pad) for p in portraits]
+    def __init__(self, reference_frames: tuple[ReferenceFrame, ...], model: LipSyncModel, pad: float) -> None:
+        self._pictures = [_cut(p.patch, p.box, p.landmarks, model, pad) for p in reference_frames]
         self._uppers = np.stack([top_half(p) for p in self._pictures])
-        self._gaps = np.array([p.openness for p in portraits])
+        self._gaps = np.array([p.mouth_opening for p in reference_frames])
         self._now = int(self._gaps.argmin())
 
     def __call__(self, crop: Frame, source: int) -> Frame:

@@ -1,7 +1,7 @@
 """Find the faces of a video: shots, tracks, one steady box and jaw line per frame.
 
-One forward pass over the frames; what is kept of a track is small, its portraits are bounded in all (`CHIPS`). The
-detector looks every `DETECT_EVERY` frames and at each cut; in between a landmark model follows each face found, at
+One forward pass over the frames; what is kept of a track is small, its reference frames are bounded in all (`PATCHES`).
+The detector looks every `DETECT_EVERY` frames and at each cut; in between a landmark model follows each face found, at
 every second frame. Its points give the box: a fixed multiple of distances between eyes and nose (`box_from_points`),
 which neither trembles as detector boxes do (docs/log.md) nor grows when the jaw drops, so that the old mouth cannot
 leak through it. A frame counts as seen only where the landmark model found the face; gaps of up to `BRIDGE` frames are
@@ -23,7 +23,7 @@ from ..geometry import box_alignment, crop_face, to_crop
 from ..media.reader import Frame
 from .base import LandmarkModel, height, shrink
 from .detectors import DETECTORS, LANDMARKS, MediapipeDetector, ShotFinder
-from .landmarks import CORNERS, EYES, INNER_LIPS, KEPT, LEFT_EYE, NOSE, NOSE_TIP, RIGHT_EYE
+from .landmarks import CORNERS, EYES, INNER_LIPS, LANDMARK_IDS, LEFT_EYE, NOSE, NOSE_TIP, RIGHT_EYE
 
 FOLLOW_EVERY = 2  # frames from one look of the mesh to the next; boxes and points are interpolated
 DETECT_EVERY = 8  # frames between two looks for new faces
@@ -31,10 +31,10 @@ BRIDGE = 8  # frames without the face that are filled by interpolation
 FORGET = 25  # frames after which an unseen face ends its track
 MIN_FRAMES = 3  # tracks that the mesh saw in fewer frames are taken for mistakes of the detector
 SMALL_PX = MediapipeDetector.longest_px
-CHIP_PX = 192  # side of a portrait's picture, 1.7 boxes wide
-CHIP_SCALE = 1.7
-PORTRAITS = 16  # remembered pictures a track, one for each
-CHIPS = 2048  # portraits kept of all ended tracks together, 220 MB; only films with hundreds of cuts have more
+PATCH_PX = 192  # side of a reference frame, 1.7 boxes wide
+PATCH_SCALE = 1.7
+REFERENCE_FRAMES = 16  # remembered pictures a track, one for each
+PATCHES = 2048  # reference frames kept of all ended tracks together, 220 MB; only films with hundreds of cuts have more
 POSE_STEP = 0.05  # box heights that the nose moves against the eyes, and
 LIGHT_STEP = 24  # grey levels that the face brightens
 # The face box: its side in eyes to nose and eye to eye; its centre, from the eyes, in parts of eyes to nose.
@@ -42,17 +42,17 @@ BOX = (1.575, 1.046, 0.02, 0.69)
 
 
 @dataclass(frozen=True)
-class Portrait:
+class ReferenceFrame:
     """One remembered picture of a tracked face, from which reference crops are cut.
 
-    chip (192, 192, 3) uint8 RGB; box x0 y0 x1 y1 in pixels of the chip; openness: lip gap in box heights;
-    pose: nose tip against the eyes, in box heights, right and down; landmarks (K, 2) float32, pixels of the chip.
+    patch (192, 192, 3) uint8 RGB; box x0 y0 x1 y1 in pixels of the patch; mouth_opening: lip gap in box heights;
+    pose: nose tip against the eyes, in box heights, right and down; landmarks (K, 2) float32, pixels of the patch.
     """
 
     frame: int
-    chip: Frame
+    patch: Frame
     box: np.ndarray
-    openness: float
+    mouth_opening: float
     pose: tuple[float, float]
     landmarks: np.ndarray
 
@@ -64,9 +64,9 @@ class Track:
     number    counts from 0 in order of appearance, the larger first of those that appear together
     start     first frame; frames start .. start + T - 1
     boxes     (T, 4) float32, x0 y0 x1 y1 in pixels, square, smoothed
-    points    (T, 29, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips, eye corners (KEPT)
+    landmarks (T, 29, 2) float32, pixels: jaw line, nose base and tip, mouth corners, inner lips, eyes (LANDMARK_IDS)
     seen      (T,) bool, False where the face was lost for longer than BRIDGE frames
-    portraits remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
+    reference_frames  remembered pictures, one for each pose and light, the mouth as closed as it was seen in it
     bridged   (T,) bool, True where the face was not found and is interpolated over a gap of up to BRIDGE
     exemplars frames of the face, for references and the detail of made mouths; none where not asked for
     """
@@ -75,9 +75,9 @@ class Track:
     shot: int
     start: int
     boxes: np.ndarray
-    points: np.ndarray
+    landmarks: np.ndarray
     seen: np.ndarray
-    portraits: tuple[Portrait, ...] = ()
+    reference_frames: tuple[ReferenceFrame, ...] = ()
     bridged: np.ndarray | None = None
     exemplars: tuple[detail.Exemplar, ...] = ()
 
@@ -163,7 +163,7 @@ class _Open:
     landmarks: LandmarkModel
     exemplars: detail.Exemplars | None = None
     hits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # frame -> box, kept points
-    portraits: dict[tuple[int, int, int], Portrait] = field(default_factory=dict)
+    reference_frames: dict[tuple[int, int, int], ReferenceFrame] = field(default_factory=dict)
     last: int = 0
 
     @property
@@ -178,31 +178,32 @@ class _Open:
         if not _near(box, self.box):  # they went astray
             return
         self.box, self.last = box, index
-        kept = points[KEPT]
+        kept = points[LANDMARK_IDS]
         self.hits[index] = (box, kept)
         self._remember(index, frame, box, kept, points)
 
     def _remember(self, index: int, frame: Frame, box: np.ndarray, kept: np.ndarray, points: np.ndarray) -> None:
         side = height(box)
-        openness = float(np.linalg.norm(np.diff(kept[INNER_LIPS], axis=0))) / side
+        mouth_opening = float(np.linalg.norm(np.diff(kept[INNER_LIPS], axis=0))) / side
         offset = (kept[NOSE_TIP] - points[EYES].mean(0)) / side
         pose = (float(offset[0]), float(offset[1]))
         if self.exemplars is not None:
             width = float(np.linalg.norm(np.diff(kept[CORNERS], axis=0))) / side
-            self.exemplars.add(self, detail.take(index, frame, box, kept, openness, width, pose))
+            self.exemplars.add(self, detail.take(index, frame, box, kept, mouth_opening, width, pose))
         face = frame[max(int(box[1]), 0) : max(int(box[3]), 1) : 8, max(int(box[0]), 0) : max(int(box[2]), 1) : 8]
         light = float(face.mean()) if face.size else 0.0
         key = (round(pose[0] / POSE_STEP), round(pose[1] / POSE_STEP), round(light / LIGHT_STEP))
-        known = self.portraits.get(key)
-        if known is None and len(self.portraits) >= PORTRAITS or known is not None and known.openness <= openness:
+        known = self.reference_frames.get(key)
+        full = len(self.reference_frames) >= REFERENCE_FRAMES
+        if (known is None and full) or (known is not None and known.mouth_opening <= mouth_opening):
             return
-        x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, side * CHIP_SCALE / 2
+        x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, side * PATCH_SCALE / 2
         place = box_alignment(x - half, y - half, x + half, y + half)
-        chip = crop_face(frame, place, CHIP_PX)
-        inset = CHIP_PX / 2 * (1 - 1 / CHIP_SCALE)
-        chip_box = np.array([inset, inset, CHIP_PX - inset, CHIP_PX - inset], np.float32)
-        local = to_crop(kept, place, CHIP_PX).astype(np.float32)
-        self.portraits[key] = Portrait(index, chip, chip_box, openness, pose, local)
+        patch = crop_face(frame, place, PATCH_PX)
+        inset = PATCH_PX / 2 * (1 - 1 / PATCH_SCALE)
+        patch_box = np.array([inset, inset, PATCH_PX - inset, PATCH_PX - inset], np.float32)
+        local = to_crop(kept, place, PATCH_PX).astype(np.float32)
+        self.reference_frames[key] = ReferenceFrame(index, patch, patch_box, mouth_opening, pose, local)
 
     def finish(self, number: int, smoothing: str) -> Track:
         at = np.array(sorted(self.hits))
@@ -230,20 +231,21 @@ class _Open:
             self.shot,
             first,
             smooth[:, :4],
-            smooth[:, 4:].reshape(-1, len(KEPT), 2),
+            smooth[:, 4:].reshape(-1, len(LANDMARK_IDS), 2),
             seen,
-            tuple(self.portraits.values()),
+            tuple(self.reference_frames.values()),
             bridged,
             () if self.exemplars is None else self.exemplars.of(self),
         )
 
 
 def _thin(ended: list[_Open]) -> None:
-    """Keep CHIPS portraits in all: of tracks with more than their share, those with the mouth most closed."""
-    share = max(CHIPS // len(ended), 1)
-    if sum(len(track.portraits) for track in ended) > CHIPS:
+    """Keep PATCHES reference frames in all: of tracks with more than their share, those with the mouth most closed."""
+    share = max(PATCHES // len(ended), 1)
+    if sum(len(track.reference_frames) for track in ended) > PATCHES:
         for track in ended:
-            track.portraits = dict(sorted(track.portraits.items(), key=lambda item: item[1].openness)[:share])
+            most_closed = sorted(track.reference_frames.items(), key=lambda item: item[1].mouth_opening)
+            track.reference_frames = dict(most_closed[:share])
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:

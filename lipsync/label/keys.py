@@ -1,4 +1,4 @@
-"""Whose hand signs, and whose is trusted: certificates and keys on disk.
+"""Who signs, and who is trusted: certificates and keys on disk.
 
 KEYS/                 LIPSYNC_KEYS, else ~/.config/lipsync/keys; only its owner may enter
   own/key.pem           the private key of this installation, made at first use
@@ -37,7 +37,7 @@ ORGANISATION = "Lipsync lab"
 
 
 @dataclass(frozen=True)
-class Hand:
+class Signer:
     """What signs: PEM chain (leaf first), PKCS#8 PEM key, algorithm by its C2PA name, timestamp address or None."""
 
     chain: bytes
@@ -46,7 +46,7 @@ class Hand:
     timestamps: str | None
 
     def __repr__(self) -> str:  # the key must never reach a log
-        return f"Hand({self.algorithm})"
+        return f"Signer({self.algorithm})"
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def check_keys_apart(work: Path) -> None:
             )
 
 
-def hand() -> Hand:
-    """The hand that signs here: the operator's own, else this installation's, which is made at first use.
+def load_signer() -> Signer:
+    """The signer here: the operator's own, else this installation's, which is made at first use.
 
     Safe when several processes come first at once: one wins, all use its key. Raises LabelError.
     """
@@ -99,7 +99,7 @@ def hand() -> Hand:
 
 
 def trust() -> Trust:
-    """Everyone trusted here: our own hand, the operator's, what lies in trust/. Makes nothing. Raises LabelError."""
+    """Everyone trusted here: our own signer, the operator's, what lies in trust/. Makes nothing. Raises LabelError."""
     from cryptography.x509 import BasicConstraints, ExtensionNotFound, NameOID
 
     files = [*listed(keys_dir() / "own", "chain.pem"), *listed(keys_dir() / "trust", "*.pem")]
@@ -123,7 +123,7 @@ def trust() -> Trust:
     return Trust(_pem(authorities), _pem(hands), _pem(stamps), frozenset(str(name[0].value) for name in names if name))
 
 
-def _read(chain_path: Path, key_path: Path) -> Hand:
+def _read(chain_path: Path, key_path: Path) -> Signer:
     from cryptography.hazmat.primitives import serialization as ser
 
     leaf, *_ = _certificates(chain_path)
@@ -144,7 +144,7 @@ def _read(chain_path: Path, key_path: Path) -> Hand:
     if key.public_key() != leaf.public_key():
         raise LabelError(f"The private key {key_path} does not belong to the first certificate in {chain_path}.")
     pkcs8 = key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, ser.NoEncryption())
-    return Hand(chain_path.read_bytes(), pkcs8, _algorithm(key, key_path), os.environ.get("LIPSYNC_TSA") or None)
+    return Signer(chain_path.read_bytes(), pkcs8, _algorithm(key, key_path), os.environ.get("LIPSYNC_TSA") or None)
 
 
 def _algorithm(key: PrivateKeyTypes, path: Path) -> str:
@@ -189,7 +189,7 @@ def _make(own: Path) -> None:
             f"No signing key can be made in {own.parent} ({error.strerror}): set LIPSYNC_KEYS to a folder of yours."
         ) from error
     try:
-        key, chain = make_hand()
+        key, chain = make_signer()
         for name, content in (("key.pem", key), ("chain.pem", chain)):
             with open(os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
@@ -199,7 +199,7 @@ def _make(own: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def make_hand(years: float = LEAF_YEARS) -> tuple[bytes, bytes]:
+def make_signer(years: float = LEAF_YEARS) -> tuple[bytes, bytes]:
     """A new authority and the one certificate it ever issues: (PKCS#8 PEM key, PEM chain: leaf, authority).
 
     ES256, the algorithm every C2PA validator knows. The name tells installations apart without telling whose they are.

@@ -22,7 +22,7 @@ from typing import Any
 
 from .. import __version__, sandbox
 from ..errors import InputError, LabelError
-from .keys import Trust, hand, trust
+from .keys import Trust, load_signer, trust
 from .stamp import Stamp
 from .watermark import Found, find
 
@@ -38,7 +38,7 @@ CHANGED = re.compile(
     r"assertion\.\w*Hash\.mismatch|(assertion\.)?hashedURI\.(mismatch|missing)|assertion\.(missing|undeclared)"
     r"|claim\.hardBindings\.missing|claimSignature\.(?!outsideValidity).*|ingredient\.manifest\.mismatch"
 )
-DOUBTS = re.compile(r"signingCredential\..*|claimSignature\.outsideValidity")  # of the hand, not of the file
+DOUBTS = re.compile(r"signingCredential\..*|claimSignature\.outsideValidity")  # of the signer, not of the file
 MAX_CHAIN = 32  # labels of what a video was made from, one behind the other
 QUOTES = '"“”„‟«»″＂'
 WORKER = "lipsync.label.worker"
@@ -73,7 +73,7 @@ def sign(
 
     Raises LabelError.
     """
-    signer, actions, ingredients = hand(), [], []
+    signer, actions, ingredients = load_signer(), [], []
     made_from = [("source", source, "parentOf", "c2pa.opened")] if source is not None else []
     made_from += [(f"voice{n}", voice, "componentOf", "c2pa.placed") for n, voice in enumerate(voices)]
     for name, path, relationship, action in made_from:
@@ -168,7 +168,7 @@ def describe(verdict: Verdict) -> str:
 def verify(path: str | os.PathLike) -> Verdict:
     """Read the label of a file, in a child process, offline, in bounded time and memory.
 
-    Trusted are this installation's hand, the operator's, and whoever lies in the trust folder (keys.py).
+    Trusted are this installation's signer, the operator's, and whoever lies in the trust folder (keys.py).
     Raises InputError where the file cannot be read at all, LabelError where the trust list cannot.
     """
     path, known = Path(path), trust()
@@ -187,14 +187,14 @@ def verify(path: str | os.PathLike) -> Verdict:
         return Verdict(Status.ALTERED, detail, signer=own.signer)
 
     source = None if own.made else chain.source(own.name)
-    known_hand = own.trusted or own.lapsed
-    sound = source if source and source.sound and known_hand else None
+    known_signer = own.trusted or own.lapsed
+    sound = source if source and source.sound and known_signer else None
     facts = {"signer": own.signer, **(sound.label if sound else own).facts}
     more = [f"{label.called} has added to the label since." for label in updates]
     if unsure := sorted({*top.unsure, *own.unsure}):
         more.append(f"Not everything in the label could be confirmed ({', '.join(map(_clean, unsure[:5]))}).")
     more = "".join(f" {sentence}" for sentence in more)
-    if not known_hand:
+    if not known_signer:
         says = f"says it was {own.what}" if own.made else "does not say that it was made by AI"
         if source:
             says = f"says it was made {source.how} a video that {source.label.called} said to be {source.label.what}"
@@ -333,7 +333,7 @@ class Chain:
 
 def _unlabelled(path: Path, found: dict[str, Any]) -> Verdict:
     """The verdict on a file whose label cannot be read. Raises InputError where it is no media file at all."""
-    if found["carries"]:
+    if found["has_manifest"]:
         words = _clean(found["error"])
         return Verdict(Status.ALTERED, f"it carries a label that cannot be read, so it was damaged ({words}).")
     if not found["playable"]:

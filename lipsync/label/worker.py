@@ -55,7 +55,7 @@ def read(path: str, trust: dict[str, Any]) -> dict[str, Any]:
     active     the newest manifest's name
     manifests  each manifest by its name: see `manifest_facts`; or, where none can be read:
     error      the library's words
-    carries    whether the file holds a label at all, readable or not
+    has_manifest  whether the file holds a label at all, readable or not
     playable   whether it is a video, sound or picture; tags: of its container
     many       instead of all these: the file has more parts than are looked at, a label among them
     """
@@ -67,12 +67,12 @@ def read(path: str, trust: dict[str, Any]) -> dict[str, Any]:
         if found.label and found.parts > MAX_PARTS:
             return {"many": MAX_PARTS}
         if found.label is False:  # the library need not see it
-            return {"error": "no label", "carries": False, **_tags(path)}
+            return {"error": "no label", "has_manifest": False, **_tags(path)}
         file.seek(0)
         try:
             reader = c2pa.Reader(None, file, context=c2pa.Context.from_dict({"trust": trust, "verify": offline}))
         except c2pa.C2paError as error:
-            return {"error": str(error), "carries": bool(found.label), **_tags(path)}
+            return {"error": str(error), "has_manifest": bool(found.label), **_tags(path)}
         active = reader.get_active_manifest()["label"]
         manifests = json.loads(reader.crjson())["manifests"]
     return {"active": active, "manifests": {m["label"]: manifest_facts(m) for m in manifests}}

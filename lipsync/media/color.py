@@ -20,7 +20,9 @@ from .demux import graph_for
 # PyAV 18.1 stumbles over kinds of side data newer than itself (EXIF, in every phone's JPEG): let them have a name.
 SideData._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)
 
-Turn = tuple[bool, bool, bool]  # transpose, flip left-right, flip upside-down: in this order they bring it upright
+Orientation = tuple[
+    bool, bool, bool
+]  # transpose, flip left-right, flip upside-down: in this order they bring it upright
 
 EXACT = Interpolation.POINT | Interpolation.ACCURATE_RND
 SMOOTH = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
@@ -36,7 +38,7 @@ WIDE = {
 }  # Display P3
 
 
-def orientation(frame: av.VideoFrame) -> Turn:
+def orientation(frame: av.VideoFrame) -> Orientation:
     """How the stored picture must be turned, from the display matrix (EXIF orientation included).
 
     For one frame of a file: PyAV 18.1 never frees a frame that was asked for its side data.
@@ -49,9 +51,9 @@ def orientation(frame: av.VideoFrame) -> Turn:
     return (False, a < 0, d < 0) if abs(a) + abs(d) >= abs(b) + abs(c) else (True, c < 0, b < 0)
 
 
-def degrees(turn: Turn) -> int:
-    """Clockwise degrees of a turn; a mirror image, if any, is left out."""
-    transpose, flip_x, flip_y = turn
+def degrees(how: Orientation) -> int:
+    """Clockwise degrees of an orientation; a mirror image, if any, is left out."""
+    transpose, flip_x, flip_y = how
     return (90 if flip_x else 270) if transpose else (180 if flip_y else 0)
 
 
@@ -60,7 +62,7 @@ def is_hdr(frame: av.VideoFrame) -> bool:
     return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
-def narrowed(primaries: tuple[tuple[float, float], ...]) -> Change:
+def to_bt709(primaries: tuple[tuple[float, float], ...]) -> Change:
     """From other primaries under the same white (D65) to BT.709's, of a screen of gamma 2.2."""
     import cv2
 
@@ -91,27 +93,27 @@ def can_be_transparent(frame: av.VideoFrame) -> bool:
     return frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
 
 
-class Painter:
-    """Paints frames as (height, width, 3) uint8 RGB, upright; remembers the last one, which is often asked again."""
+class FrameConverter:
+    """Converts frames to (height, width, 3) uint8 RGB, upright; remembers the last one, which is often asked again."""
 
     def __init__(self, width: int, height: int, to_srgb: Change | None = None):
         self.width, self.height, self.to_srgb = width, height, to_srgb
-        self.turn: Turn | None = None  # one for the whole file
+        self.orientation: Orientation | None = None  # one for the whole file
         self.last: tuple[av.VideoFrame | None, np.ndarray | None] = (None, None)
         self.graphs: dict[tuple, av.filter.Graph] = {}
         self.scaler, self.packer = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         if self.last[0] is not frame:
-            picture = np.ascontiguousarray(self.paint(frame))
+            picture = np.ascontiguousarray(self.convert(frame))
             if self.to_srgb is None and frame.color_primaries in WIDE and not is_hdr(frame):
-                self.to_srgb = narrowed(WIDE[frame.color_primaries])
+                self.to_srgb = to_bt709(WIDE[frame.color_primaries])
             self.last = (frame, self.to_srgb(picture) if self.to_srgb else picture)
         return self.last[1]
 
-    def paint(self, frame: av.VideoFrame) -> np.ndarray:
-        self.turn = self.turn or orientation(frame)
-        transpose, flip_x, flip_y = self.turn
+    def convert(self, frame: av.VideoFrame) -> np.ndarray:
+        self.orientation = self.orientation or orientation(frame)
+        transpose, flip_x, flip_y = self.orientation
         steps = [("transpose", "cclock_flip")] * transpose + [("hflip", "")] * flip_x + [("vflip", "")] * flip_y
         if is_hdr(frame):
             tone = f"{self.width}:{self.height}:out_transfer=bt709:out_primaries=bt709:intent=perceptual"

@@ -18,7 +18,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from ..errors import InputError
-from .color import Painter, srgb_from
+from .color import FrameConverter, srgb_from
 from .demux import Pictures, heard_stream, is_protected, moment, open_input, packets, picture_stream, words
 from .probe import LONGEST_S, probe
 from .stills import is_picture
@@ -33,7 +33,7 @@ JUMP_S = 10  # a leap back in a sound track's timestamps, or one ahead past its 
 # --- frames --------------------------------------------------------------------------------------------------
 
 
-class Ticks:
+class ConstantRateReader:
     """Pictures at a constant rate: tick k shows the last picture whose time, in ticks, rounds to k or less."""
 
     def __init__(self, path: str, fps: Fraction, start_s: float, timed: bool):
@@ -118,22 +118,22 @@ def frames(
     segments: list[tuple[int, int]] | None,
 ) -> dict[str, Any]:
     """Write the pictures of the segments (None: all there are) to standard output."""
-    ticks = Ticks(path, Fraction(fps), start_s, timed)
-    paint = Painter(width, height, srgb_from(path) if is_picture(ticks.pictures.container) else None)
+    reader = ConstantRateReader(path, Fraction(fps), start_s, timed)
+    convert = FrameConverter(width, height, srgb_from(path) if is_picture(reader.pictures.container) else None)
     longest = int(LONGEST_S * Fraction(fps))
     for first, stop in segments if segments is not None else [(0, longest + 1)]:
-        for count, frame in enumerate(ticks.run(first, stop) if first <= stop else ticks.backwards(first, stop)):
+        for count, frame in enumerate(reader.run(first, stop) if first <= stop else reader.backwards(first, stop)):
             if count >= longest:
                 raise InputError(f"The picture of {{file}} lasts longer than {LONGEST_S // 3600} hours.")
-            send(paint(frame))
-    damaged = ticks.damaged or ticks.pictures.broken > 0
+            send(convert(frame))
+    damaged = reader.damaged or reader.pictures.broken > 0
     return {"notes": ["Some pictures of the video are damaged; what could be decoded was taken."] * damaged}
 
 
 # --- sound ---------------------------------------------------------------------------------------------------
 
 
-class Spout:
+class PcmWriter:
     """Samples at the file's rate in, (S, C) float32 at the wanted rate out."""
 
     def __init__(self, sample_rate: int, channels: int):
@@ -226,8 +226,8 @@ class Ear:
     settled second by second, from all the power so far.
     """
 
-    def __init__(self, give: Spout, channels: int):
-        self.give, self.channels = give, channels
+    def __init__(self, pcm: PcmWriter, channels: int):
+        self.pcm, self.channels = pcm, channels
         self.held: list[np.ndarray] = []
         self.mix_power, self.powers = 0.0, np.zeros(0)
         self.heard: int | None = None  # the channel that is heard, None: the mix
@@ -235,7 +235,7 @@ class Ear:
 
     def __call__(self, rows: np.ndarray) -> None:
         self.held.append(rows)
-        if sum(part.shape[1] for part in self.held) >= self.give.rate:
+        if sum(part.shape[1] for part in self.held) >= self.pcm.rate:
             self.flush()
 
     def flush(self) -> None:
@@ -245,7 +245,7 @@ class Ear:
         rows, self.held = np.concatenate(self.held, 1), []
         mixed, apart = rows[: self.channels], rows[self.channels :]
         if not len(apart):
-            return self.give(mixed)
+            return self.pcm(mixed)
         if len(self.powers) != len(apart):
             self.mix_power, self.powers, self.heard = 0.0, np.zeros(len(apart)), None
         first = not self.powers.any()
@@ -260,9 +260,9 @@ class Ear:
         if self.heard is not None:
             self.lost_db = max(self.lost_db, lost_db)
         if not first and now is not before:  # 10 ms from one to the other, so that nothing clicks
-            fade = np.minimum(np.arange(rows.shape[1]) / (self.give.rate / 100), 1).astype(np.float32)
+            fade = np.minimum(np.arange(rows.shape[1]) / (self.pcm.rate / 100), 1).astype(np.float32)
             now = before + (now - before) * fade
-        self.give(now)
+        self.pcm(now)
 
     def _row(self, mixed: np.ndarray, apart: np.ndarray) -> np.ndarray:
         return mixed if self.heard is None else np.broadcast_to(apart[self.heard], mixed.shape)
@@ -276,8 +276,8 @@ def sound(path: str, sample_rate: int, channels: int, track: int | None = None) 
         raise InputError("{file} has no sound track.")
     now = first_moment(path) if picture_stream(container) else None  # when the next sample is due
     end = Fraction((container.duration or 0) + (container.start_time or 0), av.time_base)
-    give, mix, kind = Spout(sample_rate, channels), None, ()
-    ear, tally = Ear(give, channels), Tally()
+    pcm, mix, kind = PcmWriter(sample_rate, channels), None, ()
+    ear, tally = Ear(pcm, channels), Tally()
     started, broken, shift = False, 0, Fraction(0)
     for packet in packets(container, stream):
         try:
@@ -291,7 +291,7 @@ def sound(path: str, sample_rate: int, channels: int, track: int | None = None) 
                 kind = (rate, frame.format.name, frame.layout.name)
                 ear.flush()
                 mix = Mixer(frame, channels, stream.codec_context.name, tally)
-                give.set_rate(rate)
+                pcm.set_rate(rate)
             samples = mix(frame)
             at = now if frame.pts is None else frame.pts * frame.time_base + shift
             at = at or Fraction(0)
@@ -309,8 +309,8 @@ def sound(path: str, sample_rate: int, channels: int, track: int | None = None) 
                 started = True
             now += Fraction(max(0, gap) + samples.shape[1], rate)
     ear.flush()
-    give.flush()
-    if not give.sent:
+    pcm.flush()
+    if not pcm.sent:
         hint = ": it is protected against copying (DRM)" if is_protected(path) else ""
         raise InputError(f"No sound in {{file}} could be decoded{hint}.")
     notes += [f"{broken} pieces of the sound are damaged."] * bool(broken)

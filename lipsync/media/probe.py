@@ -55,7 +55,7 @@ def probe(path: str) -> dict[str, Any]:
         hours = float(timing["frames"] / timing["fps"]) / 3600
         raise InputError(f"{{file}} says that it lasts {hours:.3g} hours; at most {LONGEST_S // 3600} are taken.")
 
-    turn = orientation(found.first)
+    oriented = orientation(found.first)
     width, height = square_pixels(stream, found.first)
     check_size(width, height, most)
     hdr, alpha = is_hdr(found.first), is_transparent(found.first)
@@ -71,13 +71,13 @@ def probe(path: str) -> dict[str, Any]:
         **timing,
         "fps": str(fps),
         "duration_s": float(timing["frames"] / fps),
-        "width": height if turn[0] else width,
-        "height": width if turn[0] else height,
+        "width": height if oriented[0] else width,
+        "height": width if oriented[0] else height,
         "has_video": True,
         "has_audio": sound is not None,
         "is_still": still,
         "codec": stream.codec_context.name,
-        "rotation": degrees(turn),
+        "rotation": degrees(oriented),
         "hdr": hdr,
         "alpha": alpha,
         "notes": notes,

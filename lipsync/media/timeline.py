@@ -48,9 +48,9 @@ class Timeline:
 
 
 def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Options) -> Timeline:
-    """Lay a voice of `voice_seconds` over `source_frames` frames, by the options longer, shorter, start, end.
+    """Lay a voice of `voice_seconds` over `source_frames` frames, as if_audio_longer, if_audio_shorter, start, end say.
 
-    Without a part (start, end) the result is as long as the longer of the two, but for longer="cut" and shorter="cut".
+    Without a part (start, end) the result is as long as the longer of the two, but for "cut".
     With a part the rest of the video stays around it; an `end` also ends the voice. Raises InputError where the part is
     no part.
     """
@@ -63,13 +63,13 @@ def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Optio
         )
     part = b - a
     spoken = max(math.ceil(round(voice_seconds * fps, 3)), 1)
-    if spoken > part and options.end is None and options.longer != "cut":
-        middle = a + _longer(part, spoken, options.longer)
+    if spoken > part and options.end is None and options.if_audio_longer != "cut":
+        middle = a + _longer(part, spoken, options.if_audio_longer)
     else:
         middle = np.arange(a, b)
     stop = a + min(spoken, len(middle))
     whole = options.start == 0 and options.end is None
-    if whole and spoken < part and options.shorter == "cut":
+    if whole and spoken < part and options.if_audio_shorter == "cut":
         middle = middle[:spoken]
     indices = np.concatenate([np.arange(a), middle, np.arange(b, source_frames)])
     return Timeline(indices.astype(np.int64), a, stop)
@@ -96,9 +96,9 @@ def meeting(voice_s: float, video_s: float, options: Options) -> str:
     if abs(over) < 0.1:
         return ""
     if over > 0:
-        return options.longer if options.end is None else "cut"
+        return options.if_audio_longer if options.end is None else "cut"
     whole = options.start == 0 and options.end is None
-    return "cut_video" if whole and options.shorter == "cut" else "keep"
+    return "cut_video" if whole and options.if_audio_shorter == "cut" else "keep"
 
 
 def _longer(have: int, need: int, how: str) -> np.ndarray:
@@ -113,7 +113,7 @@ def _longer(have: int, need: int, how: str) -> np.ndarray:
     return np.minimum(at, have - 1)
 
 
-class _Tap:
+class AudioCursor:
     """Reads a file's sound in pieces of any length, silence after its end."""
 
     def __init__(self, path: Path, skip: int = 0, track: int | None = None) -> None:
@@ -148,7 +148,7 @@ class _Own:
     def __init__(self, path: Path, again: int, stop: int) -> None:
         self._path, self._again, self._left = path, again, stop
         self._turn = stop - again
-        self._tap = _Tap(path)
+        self._cursor = AudioCursor(path)
 
     def read(self, count: int) -> np.ndarray:
         pieces = []
@@ -157,15 +157,15 @@ class _Own:
                 pieces.append(np.zeros((count, 2), np.float32))
                 break
             if not self._left:
-                self._tap.close()
-                self._tap, self._left = _Tap(self._path, self._again), self._turn
-            pieces.append(self._tap.read(min(count, self._left)))
+                self._cursor.close()
+                self._cursor, self._left = AudioCursor(self._path, self._again), self._turn
+            pieces.append(self._cursor.read(min(count, self._left)))
             count -= len(pieces[-1])
             self._left -= len(pieces[-1])
         return np.concatenate(pieces)
 
     def close(self) -> None:
-        self._tap.close()
+        self._cursor.close()
 
 
 def sound(
@@ -173,22 +173,22 @@ def sound(
 ) -> Iterator[np.ndarray]:
     """The sound of the result in pieces of a second: (S, 2) float32, 48 kHz, exactly as long as its frames.
 
-    The voices speak in the part, delayed by `nudge` frames; the video's own sound (None: it has none) is heard outside
-    the part, and inside it at the level `background`. Where the video goes there and back, is held or is repeated, its
-    sound begins again.
+    The voices speak in the part, delayed by `audio_delay_frames`; the video's own sound (None: it has none) is heard
+    outside the part, and inside it at the level `background`. Where the video goes there and back, is held or is
+    repeated, its sound begins again.
     """
 
     def at(frame: int) -> int:
         return round(frame * SOUND_RATE / fps)
 
     total, begin, end = at(len(timeline.indices)), at(timeline.first), at(timeline.stop)
-    shift = begin + at(options.nudge)
+    shift = begin + at(options.audio_delay_frames)
     whole = timeline.first == 0 and timeline.stop == len(timeline.indices)
     turn = at(int(timeline.indices.max()) + 1)
     under = None if own is None or (whole and not options.background) else _Own(own, begin, turn)
-    over = [_Tap(path, -min(shift - begin, 0), options.track) for path in voices]
+    over = [AudioCursor(path, -min(shift - begin, 0), options.track) for path in voices]
     starts = max(shift, begin)
-    taps = [*over, under] if under is not None else over
+    cursors = [*over, under] if under is not None else over
     fade = SOUND_RATE // 100  # 10 ms, so that no edge clicks
     try:
         for first in range(0, total, SOUND_RATE):
@@ -199,10 +199,10 @@ def sound(
             if under is not None:
                 piece += under.read(count) * (1 - inside * (1 - options.background)).astype(np.float32)[:, None]
             lead = min(max(starts - first, 0), count)
-            for tap in over:
+            for cursor in over:
                 if lead < count:
-                    piece[lead:] += tap.read(count - lead) * inside[lead:, None].astype(np.float32)
+                    piece[lead:] += cursor.read(count - lead) * inside[lead:, None].astype(np.float32)
             yield np.clip(piece, -1, 1)
     finally:
-        for tap in taps:
-            tap.close()
+        for cursor in cursors:
+            cursor.close()

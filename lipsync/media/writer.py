@@ -31,7 +31,7 @@ class VideoWriter:
     fps            exact, constant
     sample_rate    Hz of the samples that will come, None for no sound; the file has 48 kHz
     channels       1 or 2
-    quality        x264's constant rate factor, 0 (lossless) .. 51
+    crf            x264's constant rate factor, 0 (lossless) .. 51
     tags           container metadata, kept under these names
     threads        of the encoder; 0: as many as it likes
     matrix         of the colours; BT.601 for a reader that asks no file which it has (opencv)
@@ -48,7 +48,7 @@ class VideoWriter:
         fps: Fraction,
         sample_rate: int | None = None,
         channels: int = 2,
-        quality: int = 18,
+        crf: int = 18,
         tags: Mapping[str, str] | None = None,
         preset: str = "veryfast",
         threads: int = 0,
@@ -71,7 +71,7 @@ class VideoWriter:
             flags = {} if form == "matroska" else {"movflags": "+faststart+use_metadata_tags"}
             self._container = av.open(str(self._temp), "w", format=form, container_options=flags)
             self._container.metadata.update(tags or {})
-            options = {"crf": str(quality), "preset": preset}
+            options = {"crf": str(crf), "preset": preset}
             if preset == "veryfast":  # finer motion costs a quarter of its time, and wins 0.05 dB and 9 % in size
                 options["subq"] = "1"
             if reproducible:

@@ -1,4 +1,4 @@
-"""SyncNet, the judge of LSE-D and LSE-C: embeds five mouth frames and 200 ms of sound into one space.
+"""SyncNet, the evaluator of LSE-D and LSE-C: embeds five mouth frames and 200 ms of sound into one space.
 
 Source: Chung and Zisserman, "Out of time" (2016); layer table in protocol.md section 2. Names, shapes and
 order of all tensors are those of the published `syncnet_v2.model`, so that it loads strictly.
@@ -27,9 +27,9 @@ def _head(width: int) -> nn.Sequential:
 
 
 class SyncNet(nn.Module):
-    """The judge; the Euclidean distance between the two embeddings is small in sync.
+    """The evaluator; the Euclidean distance between the two embeddings is small in sync.
 
-    width  a 32nd of the published hidden widths (13.6 M parameters at 32); smaller gives a narrowed judge.
+    width  a 32nd of the published hidden widths (13.6 M parameters at 32); smaller gives a narrowed evaluator.
           The embedding has 1024 values at any width.
     """
 

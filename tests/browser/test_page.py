@@ -215,8 +215,8 @@ def test_from_face_to_deleted_files(address, visit, place):
     assert stranger.locator("#results video").count() == 0
 
     page.check("#consent input")
-    page.locator("#nudge input[type=number]").fill("5")
-    page.locator("#nudge input[type=number]").press("Tab")
+    page.locator("#audio-delay-frames input[type=number]").fill("5")
+    page.locator("#audio-delay-frames input[type=number]").press("Tab")
     page.click("#again")
     page.wait_for_function(f"!document.querySelector('#results').innerHTML.includes({first.split('/')[-1]!r})")
     page.wait_for_selector("#results video")
@@ -224,7 +224,7 @@ def test_from_face_to_deleted_files(address, visit, place):
     assert second != first
     page.reload()
     page.wait_for_selector("#results video")
-    expect(page.locator("#nudge input[type=number]")).to_have_value("5")
+    expect(page.locator("#audio-delay-frames input[type=number]")).to_have_value("5")
     assert result_link(page) == second
     assert page.request.get(f"{address}/{second}").status == 200
     assert page.request.get(f"{address}/{first}").status == 404

@@ -322,12 +322,12 @@ def test_videos_come_before_measuring(store):
     store.submit(first.id, "sync", waits(gate))
     settle(store, first.id, "running")
     measured, made = store.create(), store.create()
-    store.submit(measured.id, "judge", lambda *_: order.append("judge"))
+    store.submit(measured.id, "evaluate", lambda *_: order.append("evaluate"))
     store.submit(made.id, "sync", lambda *_: order.append("sync"))
     assert store.ahead(made.id) == 1  # the running one: what is only measured gives way
     gate.set()
     settle(store, measured.id)
-    assert order == ["sync", "judge"]
+    assert order == ["sync", "evaluate"]
 
 
 def test_a_video_asked_for_while_faces_are_looked_for_comes_next(store):
@@ -346,7 +346,7 @@ def test_a_video_asked_for_while_faces_are_looked_for_comes_next(store):
 
 def test_a_new_video_ends_the_measuring_of_the_old(store):
     ran, job = [], store.create()
-    store.submit(job.id, "judge", waits(threading.Event()))
+    store.submit(job.id, "evaluate", waits(threading.Event()))
     settle(store, job.id, "running")
     store.submit(job.id, "sync", lambda *_: ran.append("sync"))
     until = time.monotonic() + 5
@@ -385,7 +385,7 @@ def test_waiting_work_is_capped_in_all_and_for_each_address(tmp_path):
     face = store.create()
     store.submit(face.id, "faces", lambda *_: None, "10.0.0.1")  # a lane of its own
     assert settle(store, face.id).state == "done"
-    store.submit(store.get(first.id).id, "judge", waits(gate))
+    store.submit(store.get(first.id).id, "evaluate", waits(gate))
     gate.set()
     store.close()
 

@@ -74,7 +74,7 @@ def test_two_callers_at_once(address, tmp_path):
 
     face, voice = handle_file(str(ASSETS / "portrait.jpg")), handle_file(str(ASSETS / "voice-two.mp3"))
     clients = [Client(address, verbose=False, download_files=tmp_path / str(n)) for n in range(2)]
-    calls = [c.submit(face, voice, True, {"quality": 20 + 10 * n}, api_name="/sync") for n, c in enumerate(clients)]
+    calls = [c.submit(face, voice, True, {"crf": 20 + 10 * n}, api_name="/sync") for n, c in enumerate(clients)]
     (one, first), (two, second) = (call.result(timeout=120) for call in calls)
     assert first["frames_synced"] == second["frames_synced"] > 100
     assert Path(one).stat().st_size > Path(two).stat().st_size  # each got its own

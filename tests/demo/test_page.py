@@ -26,7 +26,7 @@ from lipsync.clip import Clip
 from lipsync.errors import Cancelled, InputError
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.media.reader import VideoWriter
-from lipsync.options import LONGER, Options
+from lipsync.options import IF_AUDIO_LONGER, Options
 from lipsync.progress import Progress
 from lipsync.report import Report
 from resynced import leaderboard
@@ -257,17 +257,17 @@ def test_a_sound_without_a_stated_length_keeps_to_the_limit(tmp_path):
         tasks.check_voice(path, Settings(max_seconds=1))
 
 
-def test_two_jobs_at_once_share_one_judge(monkeypatch):
-    from eval import syncnet as judge
+def test_two_jobs_at_once_share_one_evaluator(monkeypatch):
+    from eval import syncnet as evaluator
 
     class Slow:
         def __init__(self, fast):
             time.sleep(0.05)
 
-    monkeypatch.setattr(judge, "Judge", Slow)
-    monkeypatch.setattr(tasks, "_built_judge", cache(tasks._built_judge.__wrapped__))
+    monkeypatch.setattr(evaluator, "Evaluator", Slow)
+    monkeypatch.setattr(tasks, "_built_evaluator", cache(tasks._built_evaluator.__wrapped__))
     with ThreadPoolExecutor(2) as pool:
-        assert len({id(judge) for judge in pool.map(lambda _: tasks._judge(), range(2))}) == 1
+        assert len({id(evaluator) for evaluator in pool.map(lambda _: tasks._evaluator(), range(2))}) == 1
 
 
 def test_settings_come_from_the_environment(monkeypatch):
@@ -326,7 +326,7 @@ def test_the_lengths_are_said_before_they_meet(flow, store):
         return flow.meets(job.id, heard, Options(**options), t)["meeting"]
 
     assert "Voice 7.0 s, video 4.9 s: the video will play back and forth." in said({"seconds": 7.0})
-    assert "the voice will be cut" in said({"seconds": 7.0}, longer="cut")
+    assert "the voice will be cut" in said({"seconds": 7.0}, if_audio_longer="cut")
     assert "the rest of the video stays as it is" in said({"seconds": 3.0})
     assert said({"seconds": 4.92}) == said({}) == flow.meets("", {"seconds": 3.0}, Options(), t)["meeting"] == ""
 
@@ -405,7 +405,7 @@ def test_two_models_and_a_second_try(store, tmp_path, monkeypatch):
     assert page.count("<video") == 3 and "compare n3" in page and job.id not in page
     assert "done &lt;b&gt;" in html.facts(job, "", i18n.ENGLISH)
 
-    second = run(Options(model="a", nudge=3))
+    second = run(Options(model="a", audio_delay_frames=3))
     assert len(second) == 1 and second[0] not in first
 
     made(monkeypatch, fails=("b",))
@@ -443,8 +443,8 @@ def test_every_text_is_there_and_used():
     asked = set(re.findall(r"""(?:\btext\(|\bt\[)["'](\w+)["']""", code))
     assert asked <= i18n.ENGLISH.keys(), asked - i18n.ENGLISH.keys()
     stages = ("faces", "load", "sync", "label", "check", "pairs", "distances", "submission", "benchmark")
-    choices = {*LONGER, *voices.KINDS, *(f"{stage}_running" for stage in stages), *of_the_benchmark()}
-    assert choices - {*LONGER} <= i18n.ENGLISH.keys()
+    choices = {*IF_AUDIO_LONGER, *voices.KINDS, *(f"{stage}_running" for stage in stages), *of_the_benchmark()}
+    assert choices - {*IF_AUDIO_LONGER} <= i18n.ENGLISH.keys()
     templates = "".join(p.read_text() for p in ROOT.glob("demo/templates/*.html"))
     named = set(re.findall(r"\bt\.(\w+)", templates)) - {"get"}
     assert named <= i18n.ENGLISH.keys(), named - i18n.ENGLISH.keys()
@@ -514,9 +514,11 @@ def test_api_options_are_checked():
 
     assert api.checked(None) == Options()
     assert api.checked({"face": "all", "pad": 0.1, "end": 2}) == Options(face="all", pad=0.1, end=2.0)
+    assert api.checked({"quality": 26, "nudge": 2}) == Options(crf=26, audio_delay_frames=2)  # names of before
     for wrong, said in (
         ({"visible_label": False}, "no option 'visible_label'"), ({"detector": "s3fd"}, "no option"),
-        ({"pad": "wide"}, "option pad is wrong"), ({"pad": 3}, "padding must lie"), ({"longer": "x"}, "longer voice"),
+        ({"pad": "wide"}, "option pad is wrong"), ({"pad": 3}, "padding must lie"),
+        ({"if_audio_longer": "x"}, "longer voice"), ({"longer": "x"}, "longer voice"),
     ):  # fmt: skip
         with pytest.raises(gr.Error, match=said):
             api.checked(wrong)
@@ -560,7 +562,7 @@ def test_faces_are_followed_as_the_options_say(store, tmp_path, monkeypatch):
 
 
 def fake_engine(monkeypatch, ready=None):
-    """`made`, with faces that are found once `ready` is set, and a judge who gives every video the same row."""
+    """`made`, with faces that are found once `ready` is set, and an evaluator who gives every video the same row."""
     made(monkeypatch)
 
     def find(clip, *_, **__):
@@ -659,7 +661,7 @@ def test_a_full_queue_is_a_sentence_and_leaves_nothing(flow, store, monkeypatch)
     settle(store, waiting)
 
 
-@pytest.mark.parametrize("task", ["sync", "judge"])
+@pytest.mark.parametrize("task", ["sync", "evaluate"])
 def test_a_finished_video_outlives_another_face(flow, store, task):
     job, running = store.create(), threading.Event()
     (store.folder(job.id) / "result-1.mp4").write_text("video")
@@ -698,12 +700,15 @@ def test_a_reload_brings_the_voice_and_the_choices_back(flow, store, monkeypatch
     voice = uploaded("voice.wav", lambda path: path.write_text("x"))
     job_id = take(flow, uploaded("clip.mp4", video))["job"]
     settle(store, job_id)
-    options = Options(face="20.0,30.0@0.120", model="a", nudge=3, end=2.0)
+    options = Options(face="20.0,30.0@0.120", model="a", audio_delay_frames=3, end=2.0)
     flow.start(job_id, str(voice), options, "b", "", i18n.ENGLISH)
     job = settle(store, job_id)
     asked = sync_tab.asked_before(job)
     assert (asked.pop("which"), asked.pop("compare")) == ("picked", "b")
     assert Options(**asked) == options
+    stored = job.facts["options"]
+    stored["nudge"] = stored.pop("audio_delay_frames")  # a job of before the names changed
+    assert sync_tab.asked_before(job)["audio_delay_frames"] == 3
     assert sync_tab.served_voice(store, job) == str(voice)  # gradio has it still: no second copy
     voice.unlink()
     served = sync_tab.served_voice(store, job)
@@ -718,9 +723,12 @@ def test_the_curve_dips_on_the_side_of_the_repair():
     distances = np.full((60, 15), 9.0) + np.random.default_rng(0).uniform(0, 0.1, (60, 15))
     distances[:, 7 - 2] = 3.0  # the picture of window i fits the sound of window i - 2
     found = score(distances)
-    row = {"error": None, "offset": found.offset, "lse_d": 3.0, "lse_c": 6.0, "certainty": 1.0, "judge": "syncnet-lab",
-           "judge_sha256": "0123456789abcdef", "protocol": "short", "curve": found.curve.tolist()}  # fmt: skip
+    made_by = {"evaluator": "syncnet-lab", "evaluator_sha256": "0123456789abcdef", "protocol": "short"}
+    curve = {"offset": found.offset, "curve": found.curve.tolist()}
+    row = {"error": None, "lse_d": 3.0, "lse_c": 6.0, "certainty": 1.0} | made_by | curve
     page = html.fit(row, i18n.ENGLISH)
     assert found.offset == 2 and "80 ms before the mouth" in page
     assert float(re.search(r'circle cx="([\d.]+)"', page)[1]) == pytest.approx(10 + 280 * (7 + 2) / 14)
+    old = {name.replace("evaluator", "judge"): value for name, value in row.items()}  # stored before the name changed
+    assert re.sub("judge", "evaluator", html.fit(old, i18n.ENGLISH)) == page
     assert "LSE-D (syncnet-lab) 3.000" in page and "(sha256 01234567…)" in page and "syncnet_v2.model" in page

@@ -1,4 +1,4 @@
-"""The judge's crops: the golden region, edges, and tracks that begin and end while frames pass."""
+"""The evaluator's crops: the golden region, edges, and tracks that begin and end while frames pass."""
 
 import cv2
 import numpy as np

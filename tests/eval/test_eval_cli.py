@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from eval import encoders, score
-from eval import syncnet as judge
+from eval import syncnet as evaluator
 from eval.__main__ import main
 from eval.metrics import frechet
 from eval.offset import fix
@@ -27,7 +27,7 @@ from lipsync.errors import Cancelled
 from lipsync.media.reader import SoundReader
 from lipsync.progress import Monitor
 from tests.conftest import ROOT
-from tests.helpers.made import FlashJudge, flash_clip, flashes, lab_judge, talking_clip
+from tests.helpers.made import FlashEvaluator, flash_clip, flashes, lab_evaluator, talking_clip
 from tests.helpers.media_maker import click_times
 
 LRS = ["--protocol", "lrs", "--shifts", "10"]
@@ -35,8 +35,8 @@ LRS = ["--protocol", "lrs", "--shifts", "10"]
 
 @pytest.fixture
 def flashing(monkeypatch):
-    """The judge of every command is one for click-and-flash clips."""
-    monkeypatch.setattr(judge, "Judge", FlashJudge)
+    """The evaluator of every command is one for click-and-flash clips."""
+    monkeypatch.setattr(evaluator, "Evaluator", FlashEvaluator)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_json_is_a_list_in_argument_order_and_nothing_else(flashing, three, caps
     rows = json.loads(said(capsys))
     assert [row["file"] for row in rows] == [str(f) for f in files]
     assert [row["offset"] for row in rows] == [-4, None, 0] and "does not exist" in rows[1]["error"]
-    wanted = {"lse_d", "lse_c", "judge", "judge_sha256", "protocol", "protocol_hash", "error", "version"}
+    wanted = {"lse_d", "lse_c", "evaluator", "evaluator_sha256", "protocol", "protocol_hash", "error", "version"}
     assert wanted <= set(rows[0]) and rows[0]["protocol"] == "lrs" and rows[0]["shifts"] == 10
 
 
@@ -220,7 +220,7 @@ def test_retrieval_finds_each_clip_its_sound(flashing, tmp_path, capsys):
     assert main(["retrieval", str(tmp_path), *LRS, "--json"]) == 1  # one was left out
     both = capsys.readouterr()
     found = json.loads(both.out)
-    assert found["clips"] == 3 and found["judge"] == "syncnet-flash" and "left out: " in both.err
+    assert found["clips"] == 3 and found["evaluator"] == "syncnet-flash" and "left out: " in both.err
     assert (
         found["protocol"] == "lrs"
         and found["recall_at_1"] == 1
@@ -330,7 +330,7 @@ def talking(tmp_path_factory) -> Path:
 
 
 def started(*args) -> subprocess.Popen:
-    command = [sys.executable, "-m", "eval", "score", "--judge", "syncnet-lab", *map(str, args)]
+    command = [sys.executable, "-m", "eval", "score", "--evaluator", "syncnet-lab", *map(str, args)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -364,7 +364,7 @@ def test_a_broken_run_leaves_a_whole_csv_and_is_gone_on_with(talking, tmp_path, 
     with table.open("ab") as file:  # and the worst moment there is: in the midst of a line
         file.write(b'"half a ro')
 
-    monkeypatch.setattr(judge, "Judge", lambda *_: lab_judge())
+    monkeypatch.setattr(evaluator, "Evaluator", lambda *_: lab_evaluator())
     assert main(["score", str(talking), "--csv", str(table)]) == 1  # the file that is no video
     assert main(["score", str(talking), "--csv", str(calm)]) == 1
     assert len(read_csv(calm)) == 4 and table.read_bytes() == calm.read_bytes()

@@ -16,7 +16,7 @@ from eval.table import title
 from lipsync.errors import InputError
 from lipsync.media.reader import probe
 from lipsync.options import Options
-from tests.helpers.made import FLASHES, FlashJudge, flash_clip, lab_judge, talking_clip
+from tests.helpers.made import FLASHES, FlashEvaluator, flash_clip, lab_evaluator, talking_clip
 from tests.helpers.media_maker import clicks, count_up, write_media
 
 MODULES = ("sync", "image", "motion", "identity", "retrieval", "frechet", "leakage")
@@ -67,7 +67,7 @@ def test_names_are_those_of_one_measure_only():
     assert len(set(names)) == len(names)
 
 
-def test_a_narrow_judge_stands_beside_its_numbers():
+def test_a_narrow_evaluator_stands_beside_its_numbers():
     lse_d = next(m for m in sync.MEASURES if m.name == "lse_d")
     assert title(lse_d, "syncnet-v2") == "LSE-D" and title(lse_d, "syncnet-lab") == "LSE-D (syncnet-lab)"
 
@@ -93,15 +93,17 @@ def test_silence_is_silent(tmp_path):
 def test_what_cannot_leak_is_a_sentence(tmp_path):
     mute = write_media(tmp_path / "mute.mp4", count_up(5))
     with pytest.raises(MeasureError, match="mute.mp4 has no sound of its own"):
-        measured(mute, FlashJudge(), FLASHES)
+        measured(mute, FlashEvaluator(), FLASHES)
     with pytest.raises(InputError, match="gone.mp4 does not exist"):
-        measured(tmp_path / "gone.mp4", FlashJudge(), FLASHES)
+        measured(tmp_path / "gone.mp4", FlashEvaluator(), FLASHES)
     loud = write_media(tmp_path / "loud.mp4", count_up(5), sound=clicks(0.2, [0.1]))
     with pytest.raises(MeasureError, match="mute.mp4 holds no sound: a foreign voice"):
-        measured(loud, FlashJudge(), FLASHES, mute)
+        measured(loud, FlashEvaluator(), FLASHES, mute)
     with pytest.raises(MeasureError, match="is silent"):
         measured(
-            write_media(tmp_path / "still.mp4", count_up(30), sound=np.zeros(57_600, np.float32)), FlashJudge(), FLASHES
+            write_media(tmp_path / "still.mp4", count_up(30), sound=np.zeros(57_600, np.float32)),
+            FlashEvaluator(),
+            FLASHES,
         )
 
 
@@ -126,35 +128,35 @@ def voiced(monkeypatch):
 def test_a_copied_mouth_leaks_and_another_does_not(tmp_path, voiced):
     asked, made, seconds = voiced
     clip, other = flash_clip(tmp_path / "clip.mp4", late=2), flash_clip(tmp_path / "other.mp4", seed=7)
-    found = measured(clip, FlashJudge(), FLASHES, model="a-model")
+    found = measured(clip, FlashEvaluator(), FLASHES, model="a-model")
     assert list(found) == [m.name for m in MEASURES]
     assert found["leaks"] == 1 and found["leak_silence"] == found["own_lse_c"] > 1.5 and found["leak_foreign"] is None
     ((video, voice, options),) = asked
     assert video == clip and voice.name == "silence.wav" and not voice.exists()
-    assert options.model == "a-model" and options.shorter == "keep" and options.face == "all"
+    assert options.model == "a-model" and options.if_audio_shorter == "keep" and options.face == "all"
     made |= {"silence": other, "foreign": other}
-    found = measured(clip, FlashJudge(), FLASHES, foreign=other)
+    found = measured(clip, FlashEvaluator(), FLASHES, foreign=other)
     assert found["leaks"] == 0 and found["leak_silence"] == found["leak_foreign"] < 0.5 * found["own_lse_c"]
     short = talking_clip(tmp_path / "short.mp4", 20)
     seconds.clear()
-    measured(clip, FlashJudge(), FLASHES, foreign=short)
+    measured(clip, FlashEvaluator(), FLASHES, foreign=short)
     assert seconds == [pytest.approx(probe(clip).duration_s, abs=0.01)] * 2  # it is said again until the clip is over
     made["foreign"] = clip  # one voice that leaks is enough
-    assert measured(clip, FlashJudge(), FLASHES, foreign=other)["leaks"] == 1
+    assert measured(clip, FlashEvaluator(), FLASHES, foreign=other)["leaks"] == 1
 
 
 @pytest.mark.slow
 def test_without_an_offset_of_its_own_nothing_can_be_said(tmp_path, voiced):
     clip = talking_clip(tmp_path / "talks.mp4", 40)
-    found = measured(clip, FlashJudge(), FLASHES)
+    found = measured(clip, FlashEvaluator(), FLASHES)
     assert found["leaks"] is None and found["leak_silence"] is not None
 
 
 @pytest.mark.slow
 def test_our_model_is_asked(tmp_path):
-    """The whole way: the shipped model re-voices two seconds, the shipped judge hears the old voice."""
+    """The whole way: the shipped model re-voices two seconds, the shipped evaluator hears the old voice."""
     clip = talking_clip(tmp_path / "talks.mp4", 50)
     voice = talking_clip(tmp_path / "other.mp4", 50, words="And now for something else: a window wide open.")
-    found = measured(clip, lab_judge(), protocol("short"), voice)
+    found = measured(clip, lab_evaluator(), protocol("short"), voice)
     assert all(found[name] >= 0 for name in ("own_lse_c", "leak_silence", "leak_foreign"))
     assert found["leaks"] in (None, 0, 1)

@@ -13,7 +13,7 @@ from tests.conftest import portrait_frame
 
 
 def write(path, change, frames: int = 12):
-    with VideoWriter(path, 320, 320, Fraction(25), quality=6) as writer:
+    with VideoWriter(path, 320, 320, Fraction(25), crf=6) as writer:
         for i in range(frames):
             writer.write(change(portrait_frame(10 + 8 * np.sin(i / 9), 10 + 4 * np.sin(i / 5), scale=0.9), i))
     return probe(path)

@@ -15,10 +15,10 @@ from eval.score import score_file
 from lipsync.errors import InputError
 from lipsync.label import manifest as label
 from lipsync.media.reader import SoundReader, probe
-from tests.helpers.made import FLASHES, FlashJudge, flash_clip, flashes
+from tests.helpers.made import FLASHES, FlashEvaluator, flash_clip, flashes
 from tests.helpers.media_maker import click_times, clicks, count_up, write_media
 
-ROW = ScoreRow("a.mp4", judge="syncnet-lab", offset=0, certainty=0.9, lse_d=7.0, lse_c=3.0)
+ROW = ScoreRow("a.mp4", evaluator="syncnet-lab", offset=0, certainty=0.9, lse_d=7.0, lse_c=3.0)
 
 
 def heard(path) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_a_moved_sound_is_found_and_moved_back(tmp_path, late):
     right, wrong, out = (tmp_path / f"{n}.mp4" for n in ("right", "wrong", "out"))
     flash_clip(right)
     fix(right, wrong, late)
-    found = score_file(wrong, FlashJudge(), FLASHES)
+    found = score_file(wrong, FlashEvaluator(), FLASHES)
     assert found.offset == -late and ("late by 5 frames" if late > 0 else "early by 5 frames") in words(found)
     fix(wrong, out, found.offset)
     np.testing.assert_allclose(click_times(heard(out), 48_000), WANTED, atol=1e-3)  # half a frame would be 20e-3
@@ -67,7 +67,7 @@ def test_a_moved_sound_is_found_and_moved_back(tmp_path, late):
     assert all((a == b).all() for a, b in zip(pictures(out), pictures(right), strict=True))
     info = probe(out)
     assert (info.frames, info.fps, info.codec, info.start_s) == (100, 25, "h264", 0)
-    assert score_file(out, FlashJudge(), FLASHES).offset == 0
+    assert score_file(out, FlashEvaluator(), FLASHES).offset == 0
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_a_label_is_not_carried_over(tmp_path, monkeypatch):
 def test_words_for_people():
     assert words(replace(ROW, error="There is no sound.")) == "No offset: There is no sound."
     assert "together (within a frame" in words(ROW)
-    early = words(replace(ROW, offset=1, judge_sha256="a" * 64, protocol="short", shifts=7))
+    early = words(replace(ROW, offset=1, evaluator_sha256="a" * 64, protocol="short", shifts=7))
     assert early.startswith("The sound is early by 1 frame of 40 ms (40 ms; certainty 90%). [short ")
     assert "syncnet-lab aaaaaaaa" in early
     assert "late by 12 frames of 40 ms (480 ms" in words(replace(ROW, offset=-12))

@@ -19,8 +19,8 @@ FULL = ScoreRow(
     "pair",
     "system",
     "identity",
-    judge="syncnet-lab",
-    judge_sha256="c" * 64,
+    evaluator="syncnet-lab",
+    evaluator_sha256="c" * 64,
     protocol="short",
     protocol_hash="d" * 12,
     detector="mediapipe",
@@ -104,6 +104,19 @@ def test_other_columns_are_refused(tmp_path, columns):
     assert path.read_bytes() == columns.encode()
 
 
+def test_a_table_with_the_columns_of_before_is_read_and_goes_on(tmp_path, caplog):
+    path = tmp_path / "rows.csv"
+    row = replace(FULL, values={})
+    CsvRows(path).add(row)
+    path.write_bytes(
+        path.read_bytes().replace(b"evaluator_sha256", b"judge_sha256").replace(b",evaluator,", b",judge,")
+    )
+    rows = CsvRows(path)
+    assert list(rows.known) == [row.key()] and caplog.messages.count("The column judge is called evaluator now.") == 1
+    rows.add(replace(row, file="b.mp4"))
+    assert [row.evaluator for row in read_csv(path)] == ["syncnet-lab"] * 2
+
+
 def test_rows_spoilt_by_hand_are_a_sentence(tmp_path):
     path = tmp_path / "rows.csv"
     kept(path, FULL)
@@ -127,7 +140,9 @@ def test_json_has_no_nan(tmp_path):
         FULL, lse_d=float("nan"), curve=[1.0, float("nan"), float("inf")], values={"psnr_mouth": float("inf")}
     )
     record = json.loads(json.dumps(row.record(), allow_nan=False))
-    wanted = "file offset lse_d lse_c judge judge_sha256 protocol protocol_hash error version remarks values curve"
+    wanted = (
+        "file offset lse_d lse_c evaluator evaluator_sha256 protocol protocol_hash error version remarks values curve"
+    )
     assert set(wanted.split()) <= set(record)
     assert record["lse_d"] is None and record["curve"] == [1.0, None, None] and record["values"] == {"psnr_mouth": None}
     assert set(record) == set(FIXED) | {"values"}
@@ -141,7 +156,7 @@ def shown(table) -> str:
 
 
 def test_a_table_for_people():
-    strange = replace(FULL, file="take [final].mp4", judge="syncnet-v2", remarks=["see [/b]"])
+    strange = replace(FULL, file="take [final].mp4", evaluator="syncnet-v2", remarks=["see [/b]"])
     said = shown(rows_table([strange, replace(BAD, error="There is no [x].mp4.")], ["offset", "lse_d", "psnr_mouth"]))
     assert "take [final].mp4" in said and "see [/b]" in said and "There is no [x].mp4." in said
     assert "LSE-D " in said and "syncnet-v2 cccccccc" in said and "-3" in said and "7.250" in said and "100%" in said

@@ -30,7 +30,7 @@ from lipsync.media.reader import FrameReader, VideoWriter, probe
 from lipsync.progress import Monitor
 from tests.conftest import ROOT, portrait_frame
 from tests.helpers.faces import FixedDetector
-from tests.helpers.made import FLASHES, FlashJudge, flash_clip, lab_judge, spoken, talking_clip
+from tests.helpers.made import FLASHES, FlashEvaluator, flash_clip, lab_evaluator, spoken, talking_clip
 from tests.helpers.media_maker import count_up, write_media
 
 SHORT = protocol("short")
@@ -48,10 +48,12 @@ def flashing(tmp_path_factory) -> Path:
 
 
 def test_a_clip_with_a_voice_gives_a_row(talking):
-    row = score_file(talking, lab_judge(), SHORT)
+    row = score_file(talking, lab_evaluator(), SHORT)
     assert row.error is None and row.file == str(talking) and len(row.file_sha256) == 64
-    assert (row.judge, row.protocol, row.shifts, row.detector) == ("syncnet-lab", "short", 7, "mediapipe")
-    assert row.judge_sha256 == lab_judge().sha256 and row.protocol_hash == SHORT.sha("mediapipe", lab_judge())
+    assert (row.evaluator, row.protocol, row.shifts, row.detector) == ("syncnet-lab", "short", 7, "mediapipe")
+    assert row.evaluator_sha256 == lab_evaluator().sha256 and row.protocol_hash == SHORT.sha(
+        "mediapipe", lab_evaluator()
+    )
     assert (row.frames, row.tracks, row.coverage) == (40, 1, 1.0)
     assert len(row.curve) == 15 and row.lse_d == pytest.approx(min(row.curve), abs=1e-5)
     assert row.lse_c == pytest.approx(np.median(row.curve) - min(row.curve), abs=2e-5)
@@ -60,13 +62,13 @@ def test_a_clip_with_a_voice_gives_a_row(talking):
         assert row.offset is None and any("cannot tell the offset" in r for r in row.remarks)
     else:
         assert row.offset == 7 - int(np.argmin(row.curve))
-    assert score_file(talking, lab_judge(), SHORT) == row  # every bit of it
+    assert score_file(talking, lab_evaluator(), SHORT) == row  # every bit of it
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("late", [0, 4, -3])
 def test_a_click_and_flash_clip_has_the_offset_it_was_made_with(tmp_path, late):
-    row = score_file(flash_clip(tmp_path / "made.mp4", late=late), FlashJudge(), FLASHES)
+    row = score_file(flash_clip(tmp_path / "made.mp4", late=late), FlashEvaluator(), FLASHES)
     assert row.offset == -late and row.certainty == 1 and row.lse_d < 0.1 and row.lse_c > 1.5
     assert row.remarks == [] and row.detector == "none" and row.frames == 100 and row.coverage == 1
 
@@ -77,11 +79,11 @@ def test_a_click_and_flash_clip_has_the_offset_it_was_made_with(tmp_path, late):
 )
 def test_what_streams_by_is_what_is_scored_at_once(tmp_path, sound_s, padded):
     """Windows that have no sound do not count, and none is embedded for nothing."""
-    clip, judge = flash_clip(tmp_path / "made.mp4", 100, 2, sound_s), FlashJudge()
-    row = score_file(clip, judge, replace(FLASHES, padded=padded))
+    clip, evaluator = flash_clip(tmp_path / "made.mp4", 100, 2, sound_s), FlashEvaluator()
+    row = score_file(clip, evaluator, replace(FLASHES, padded=padded))
     windows = min(100, round(25 * sound_s)) - 5
-    assert windows <= judge.seen <= windows + 1 and judge.heard == windows
-    video, audio = embeddings(main_face(clip, FlashJudge(), FLASHES), FlashJudge())
+    assert windows <= evaluator.seen <= windows + 1 and evaluator.heard == windows
+    video, audio = embeddings(main_face(clip, FlashEvaluator(), FLASHES), FlashEvaluator())
     assert len(video) == len(audio) == windows
     found = sync.score(sync.distance_rows(video, audio, shifts=10, padded=padded))
     assert (row.offset, row.lse_d, row.lse_c, row.certainty) == (-2, found.lse_d, found.lse_c, found.certainty)
@@ -98,10 +100,10 @@ def test_tracks_are_heard_from_their_own_first_frame_on(flashing, monkeypatch):
 
     monkeypatch.setattr(score, "find_tracks", lambda *_: ([track(15, 70), track(0, 60), track(80, 5)], 100))
     published = replace(FLASHES, name="real-video", faces="published")
-    found = clip_sync(flashing, FlashJudge(), published)
+    found = clip_sync(flashing, FlashEvaluator(), published)
     assert [s.offset for s in found.scores] == [0, 0] and [t.first for t in found.tracks] == [15, 0]
     assert [len(s.confidence) for s in found.scores] == [65, 55] and found.coverage == 0.85
-    row = score_file(flashing, FlashJudge(), published)
+    row = score_file(flashing, FlashEvaluator(), published)
     assert [(t["first"], t["frames"], t["offset"]) for t in row.per_track] == [(15, 70, 0), (0, 60, 0)]
     assert [t["lse_c"] for t in row.per_track] == [s.lse_c for s in found.scores]
     assert row.lse_c == np.mean([s.lse_c for s in found.scores]) and row.tracks == 2 and row.error is None
@@ -114,7 +116,7 @@ def test_a_track_that_leaves_the_picture_takes_no_other_with_it(flashing, monkey
     gone[1, 40] = 900
     both = [FaceTrack(0, np.tile(box, (70, 1)), p) for p in (gone, places)]
     monkeypatch.setattr(score, "find_tracks", lambda *_: (both, 100))
-    row = score_file(flashing, FlashJudge(), replace(FLASHES, name="real-video", faces="published"))
+    row = score_file(flashing, FlashEvaluator(), replace(FLASHES, name="real-video", faces="published"))
     assert row.error is None and row.offset == 0 and row.tracks == 1
     assert any("1 of 2 face tracks have no score" in r and "leaves no picture" in r for r in row.remarks)
 
@@ -122,12 +124,12 @@ def test_a_track_that_leaves_the_picture_takes_no_other_with_it(flashing, monkey
 @pytest.mark.slow
 def test_another_sound_in_place_of_its_own(flashing, tmp_path):
     other = flash_clip(tmp_path / "other.mp4", late=5)
-    row = score_file(flashing, FlashJudge(), FLASHES, sound=other)
+    row = score_file(flashing, FlashEvaluator(), FLASHES, sound=other)
     assert row.offset == -5 and row.file == str(flashing)
     mute = write_media(tmp_path / "mute.mp4", count_up(40, 64, 64))
-    assert "holds no sound" in score_file(mute, FlashJudge(), FLASHES).error
-    assert score_file(mute, FlashJudge(), FLASHES, sound=flashing).error is None
-    assert "none.wav" in score_file(flashing, FlashJudge(), FLASHES, sound=tmp_path / "none.wav").error
+    assert "holds no sound" in score_file(mute, FlashEvaluator(), FLASHES).error
+    assert score_file(mute, FlashEvaluator(), FLASHES, sound=flashing).error is None
+    assert "none.wav" in score_file(flashing, FlashEvaluator(), FLASHES, sound=tmp_path / "none.wav").error
 
 
 def noise(path: Path, frames: int = 25, size: int = 96) -> Path:
@@ -201,14 +203,14 @@ QUICK = 5  # of them open one decoder at most
     ],
 )
 def test_a_bad_file_is_a_row_with_its_reason(tmp_path, name, how, said):
-    row = score_file(bad(name, tmp_path), FlashJudge(), PROTOCOLS[how])
+    row = score_file(bad(name, tmp_path), FlashEvaluator(), PROTOCOLS[how])
     assert said in row.error and "Traceback" not in row.error and "\n" not in row.error
-    assert row.file.endswith(name) and (row.judge, row.protocol) == ("syncnet-flash", how)
+    assert row.file.endswith(name) and (row.evaluator, row.protocol) == ("syncnet-flash", how)
     assert row.offset is row.lse_d is row.lse_c is row.certainty is row.coverage is None and row.curve == []
 
 
 def test_a_mistake_of_ours_is_a_row_as_well(flashing):
-    class Broken(FlashJudge):
+    class Broken(FlashEvaluator):
         def faces(self, crops):
             raise RuntimeError("a shape\ndoes not fit")
 
@@ -220,7 +222,7 @@ def test_a_file_cut_short_is_scored_as_far_as_it_goes(flashing, tmp_path):
     for share in (0.3, 0.6, 0.95):  # its index, at the front, is whole
         part = tmp_path / f"{share}.mp4"
         part.write_bytes(flashing.read_bytes()[: round(flashing.stat().st_size * share)])
-        row = score_file(part, FlashJudge(), FLASHES)
+        row = score_file(part, FlashEvaluator(), FLASHES)
         if row.error is None:
             assert 5 < row.frames < 100 and f"{100 - row.frames} of 100 frames are missing" in " ".join(row.remarks)
         else:
@@ -230,19 +232,19 @@ def test_a_file_cut_short_is_scored_as_far_as_it_goes(flashing, tmp_path):
 
 @pytest.mark.slow
 def test_no_detector_of_that_name(flashing):
-    assert "no face detector named 'eyes'" in score_file(flashing, FlashJudge(), SHORT, "eyes").error
+    assert "no face detector named 'eyes'" in score_file(flashing, FlashEvaluator(), SHORT, "eyes").error
 
 
 @pytest.mark.slow
 def test_thirty_frames_a_second_are_read_as_25(tmp_path):
-    row = score_file(talking_clip(tmp_path / "thirty.mp4", 36, fps=30), FlashJudge(), SHORT)
+    row = score_file(talking_clip(tmp_path / "thirty.mp4", 36, fps=30), FlashEvaluator(), SHORT)
     assert row.error is None and row.frames == 30 and "30 frames a second were read as 25." in row.remarks
 
 
 @pytest.mark.slow
 def test_lrs_warns_of_what_is_no_face_crop(tmp_path):
     wide = write_media(tmp_path / "wide.mp4", count_up(30, 128, 64), sound=np.full(57_600, 0.1, np.float32))
-    assert any("is no face crop" in r for r in score_file(wide, FlashJudge(), FLASHES).remarks)
+    assert any("is no face crop" in r for r in score_file(wide, FlashEvaluator(), FLASHES).remarks)
 
 
 @pytest.mark.parametrize("stage", [pytest.param("faces", marks=pytest.mark.slow), "sync"])
@@ -254,7 +256,9 @@ def test_it_can_be_stopped(flashing, stage):
         return len(steps) > 5
 
     with pytest.raises(Cancelled):
-        score_file(flashing, FlashJudge(), FLASHES if stage == "sync" else SHORT, monitor=Monitor(cancelled=cancelled))
+        score_file(
+            flashing, FlashEvaluator(), FLASHES if stage == "sync" else SHORT, monitor=Monitor(cancelled=cancelled)
+        )
     assert len(steps) == 6
 
 
@@ -262,7 +266,7 @@ def test_it_can_be_stopped(flashing, stage):
 def test_progress_is_told(talking, monkeypatch):
     monkeypatch.setattr(clips, "_FOUND", OrderedDict())
     told = []
-    score_file(talking, FlashJudge(), SHORT, monitor=Monitor(lambda p: told.append((p.stage, p.done, p.total))))
+    score_file(talking, FlashEvaluator(), SHORT, monitor=Monitor(lambda p: told.append((p.stage, p.done, p.total))))
     assert {stage for stage, _, _ in told} == {"faces", "sync"} and all(0 < done <= total for _, done, total in told)
     assert ("faces", 40, 40) in told and told[-1] == ("sync", 40, 40)
 
@@ -277,23 +281,23 @@ def test_a_row_beside_a_reference_passes_over_frames_five_times_and_then_four(ta
     for copy, passes in zip(copies, (5, 4), strict=True):
         copy.write_bytes(talking.read_bytes())
         opened.clear()
-        row = score.score_clip(Item(copy, reference=talking), FlashJudge(), SHORT, ["motion", "image"])
+        row = score.score_clip(Item(copy, reference=talking), FlashEvaluator(), SHORT, ["motion", "image"])
         assert row.values["psnr_mouth"] == 100.0 and len(opened) == passes
 
 
 @pytest.mark.slow
 def test_the_main_face_and_its_sound(talking):
-    face = main_face(talking, FlashJudge(), SHORT, most=30)
+    face = main_face(talking, FlashEvaluator(), SHORT, most=30)
     assert face.crops.shape == (30, 112, 112, 3) and face.first == 0 and face.frames_heard == 40
     assert face.mfcc.shape[1] == 13 and len(face.mfcc) >= 4 * 40 - 2
-    video, audio = embeddings(face, FlashJudge())
+    video, audio = embeddings(face, FlashEvaluator())
     assert video.shape == audio.shape == (25, 1024)
     with pytest.raises(MeasureError, match="4 frames with a face and 40 with sound give no window"):
-        embeddings(replace(face, crops=face.crops[:4]), FlashJudge())
+        embeddings(replace(face, crops=face.crops[:4]), FlashEvaluator())
 
 
 def test_protocols_are_told_apart_by_a_hash():
-    exact, fast, unit = FlashJudge(), FlashJudge(), FlashJudge()
+    exact, fast, unit = FlashEvaluator(), FlashEvaluator(), FlashEvaluator()
     fast.fast, unit.unit = True, True
     hashes = {
         p.with_shifts(s).sha(d, j)
@@ -326,10 +330,10 @@ def test_protocols_are_told_apart_by_a_hash():
 )
 def test_every_setting_changes_the_hash(monkeypatch, module, setting, protocols):
     """Of the protocols that use it."""
-    before = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    before = [p.sha("mediapipe", FlashEvaluator()) for p in PROTOCOLS.values()]
     old = getattr(module, setting)
     monkeypatch.setattr(module, setting, (*old, 0) if isinstance(old, tuple) else old + 1)
-    after = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    after = [p.sha("mediapipe", FlashEvaluator()) for p in PROTOCOLS.values()]
     assert sum(a != b for a, b in zip(before, after, strict=True)) == protocols
 
 
@@ -338,9 +342,9 @@ def test_every_setting_changes_the_hash(monkeypatch, module, setting, protocols)
     [("DETECTORS", "mediapipe", 2), ("DETECTORS", "s3fd", 0), ("LANDMARKS", "mediapipe", 1)],
 )
 def test_another_face_model_under_the_same_name_changes_the_hash(monkeypatch, table, name, protocols):
-    before = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    before = [p.sha("mediapipe", FlashEvaluator()) for p in PROTOCOLS.values()]
     monkeypatch.setattr(getattr(detectors, table)[name], "version", lambda: "another file")
-    after = [p.sha("mediapipe", FlashJudge()) for p in PROTOCOLS.values()]
+    after = [p.sha("mediapipe", FlashEvaluator()) for p in PROTOCOLS.values()]
     assert sum(a != b for a, b in zip(before, after, strict=True)) == protocols
 
 
@@ -373,8 +377,8 @@ import resource, sys
 from pathlib import Path
 from eval.protocols import protocol
 from eval.score import score_file
-from tests.helpers.made import lab_judge
-row = score_file(Path(sys.argv[1]), lab_judge(), protocol("short"))
+from tests.helpers.made import lab_evaluator
+row = score_file(Path(sys.argv[1]), lab_evaluator(), protocol("short"))
 assert row.error is None and row.frames == int(sys.argv[2]), row
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -395,10 +399,10 @@ def test_memory_does_not_grow_with_length(tmp_path):
 
 @pytest.mark.slow
 def test_real_clips_are_in_sync(shared_data):
-    """Studio sentences of GRID, filmed in sync: the judge finds most of them, unpadded, without knowing it."""
+    """Studio sentences of GRID, filmed in sync: the evaluator finds most of them, unpadded, without knowing it."""
     with (shared_data / "manifest.csv").open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["group"] == "grid" and r["split"] == "val"][:6]
-    found = [score_file(shared_data / r["file"], lab_judge(), SHORT) for r in rows]
+    found = [score_file(shared_data / r["file"], lab_evaluator(), SHORT) for r in rows]
     assert len(found) == 6 and all(row.error is None and row.coverage > 0.9 for row in found)
     best = [7 - int(np.argmin(row.curve)) for row in found]
     assert sum(abs(b) <= 2 for b in best) >= 4, best
@@ -411,5 +415,5 @@ def test_every_protocol_scores_a_real_clip(shared_data):
     with FrameReader(probe(path)) as reader:
         frames = sum(1 for _ in reader)
     for name in ("lrs", "real-video"):
-        row = score_file(path, lab_judge(), protocol(name))
+        row = score_file(path, lab_evaluator(), protocol(name))
         assert row.error is None and row.frames == frames and len(row.curve) == 31, row

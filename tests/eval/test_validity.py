@@ -11,7 +11,7 @@ from eval import validity as trials
 from eval.metrics.base import MeasureError
 from eval.protocols import protocol
 from eval.validity import LENGTHS, SHIFTS, Trial, validity
-from tests.helpers.made import FLASHES, FlashJudge, flash_clip, talking_clip
+from tests.helpers.made import FLASHES, FlashEvaluator, flash_clip, talking_clip
 
 
 def trial(wanted: str, *rows: list[float]) -> Trial:
@@ -61,7 +61,7 @@ def test_a_change_is_of_the_clips_that_have_both_ends():
 def test_one_clip_is_too_few(tmp_path, count):
     clips = [flash_clip(tmp_path / f"{k}.mp4", 60) for k in range(count)]
     with pytest.raises(MeasureError, match=f"{count} clip"):
-        validity([*clips, tmp_path / "gone.mp4"], FlashJudge(), FLASHES, tmp_path / "out", say=lambda _: None)
+        validity([*clips, tmp_path / "gone.mp4"], FlashEvaluator(), FLASHES, tmp_path / "out", say=lambda _: None)
 
 
 @pytest.mark.slow
@@ -71,18 +71,18 @@ def test_every_trial_on_two_clips(tmp_path, monkeypatch):
     clips = [talking_clip(tmp_path / "a.mp4", 40), talking_clip(tmp_path / "b.mp4", 40, words="A window wide open.")]
     left_out: list[str] = []
     table = validity(
-        [*clips, tmp_path / "gone.mp4"], FlashJudge(), protocol("short"), tmp_path / "out", left_out.append
+        [*clips, tmp_path / "gone.mp4"], FlashEvaluator(), protocol("short"), tmp_path / "out", left_out.append
     )
     assert len(left_out) == 1 and "gone.mp4" in left_out[0]
     report = json.loads((tmp_path / "out" / "validity.json").read_text())
-    assert (report["judge"], report["protocol"], report["clips"]) == ("syncnet-flash", "short", 2)
+    assert (report["evaluator"], report["protocol"], report["clips"]) == ("syncnet-flash", "short", 2)
     records = {(t["trial"], t["measure"]): t for t in report["trials"]}
     assert len(records) == len(report["trials"]) == table.row_count
     for record in records.values():
         assert len(record["levels"]) == len(record["means"]) and record["holds"] in ("yes", "no", "not shown")
         assert record["wanted"] in ("rises", "falls", "stays")
-    # What holds for any judge: the same again is the same, blur is seen, and what no clip is long enough for is empty.
-    for measure in ("lse_d", "lse_c"):  # of clips that never flash this judge names no offset
+    # Of any evaluator: the same again is the same, blur is seen, and what no clip is long enough for is empty.
+    for measure in ("lse_d", "lse_c"):  # of clips that never flash this evaluator names no offset
         assert (
             records["the file scored again", measure]["change"] == 0
             and records["the file scored again", measure]["holds"] == "yes"
@@ -104,14 +104,14 @@ def test_every_trial_on_two_clips(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_judge_that_hears_and_sees_passes(tmp_path, monkeypatch):
-    """With clips that flash and click, and a judge of just that: shifts are found, and a frozen picture is no match."""
+def test_an_evaluator_that_hears_and_sees_passes(tmp_path, monkeypatch):
+    """With clips that flash and click, and an evaluator of that: shifts are found, and a frozen picture is no match."""
     monkeypatch.setattr(trials, "_file_trials", lambda *_: [])
     monkeypatch.setattr(trials, "_picture_trials", lambda *_: [])
     monkeypatch.setattr(trials, "_motion_trials", lambda *_: [])
     clips = [flash_clip(tmp_path / f"{k}.mp4", 110, seed=k) for k in range(3)]
     bare = protocol("lrs").with_shifts(10)
-    validity(clips, FlashJudge(), bare, tmp_path / "out")
+    validity(clips, FlashEvaluator(), bare, tmp_path / "out")
     report = json.loads((tmp_path / "out" / "validity.json").read_text())
     records = {(t["trial"], t["measure"]): t for t in report["trials"]}
     shifted = records["sound late by frames", "offset at ±16: error in frames"]

@@ -1,4 +1,4 @@
-"""Clips for the evaluation's tests: the astronaut with a voice, flashes that click, and a judge without weights."""
+"""Clips for the tests of eval: the astronaut with a voice, flashes that click, and an evaluator without weights."""
 
 import shutil
 from fractions import Fraction
@@ -10,7 +10,7 @@ import numpy as np
 from skimage.data import astronaut
 
 from eval.protocols import Protocol
-from eval.syncnet import Judge
+from eval.syncnet import Evaluator
 from lipsync import tts as voices
 from lipsync.media.reader import VideoWriter, read_waveform
 from tests.conftest import make_voice
@@ -40,7 +40,7 @@ def talking_clip(path: Path, frames: int = 50, fps: int = 25, size: int = 240, w
     voice = spoken(path.parent, samples / 16_000, words)
     loud = np.sqrt((voice[: frames * (16_000 // fps)].reshape(frames, -1) ** 2).mean(1))
     scale, portrait = size / 450, astronaut()
-    with VideoWriter(path, size, size, Fraction(fps), 16_000, 1, quality=0) as writer:
+    with VideoWriter(path, size, size, Fraction(fps), 16_000, 1, crf=0) as writer:
         for i in range(frames):
             x, y = scale * (12 * np.sin(i / 9) - 10), scale * 6 * np.sin(i / 5)
             move = np.array([[scale, 0, x], [0, scale, y]], np.float32)
@@ -73,8 +73,8 @@ def flash_clip(path: Path, frames: int = 100, late: int = 0, sound_s: float | No
     return path
 
 
-class FlashJudge:
-    """Sees which of five frames are bright, hears in which of them is a click. Stands for eval.syncnet.Judge."""
+class FlashEvaluator:
+    """Sees which of five frames are bright, hears in which of them is a click. Stands for eval.syncnet.Evaluator."""
 
     name, sha256, fast, size_px, unit = "syncnet-flash", "f" * 64, False, 112, False
     detector, engine = "mediapipe", "none"
@@ -98,6 +98,6 @@ def _wide(there: np.ndarray) -> np.ndarray:
 
 
 @cache
-def lab_judge() -> Judge:
-    """The judge that is shipped, made once for all tests of a run."""
-    return Judge("syncnet-lab")
+def lab_evaluator() -> Evaluator:
+    """The evaluator that is shipped, made once for all tests of a run."""
+    return Evaluator("syncnet-lab")

@@ -43,7 +43,7 @@ def facts(pair: str = "p00", system: str = "A", **changed) -> dict:
         "attempt": 0,
         "measure_version": VERSION,
         "evaluator": "syncnet-lab",
-        "evaluator_sha256": sha("judge"),
+        "evaluator_sha256": sha("evaluator"),
         "protocol": "short",
         "protocol_hash": "0123456789ab",
         "offset": 0,

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lipsync.faces.landmarks import CORNERS, EYE_CORNERS, INNER_LIPS, KEPT, NOSE_BASE, NOSE_TIP
+from lipsync.faces.landmarks import CORNERS, EYE_CORNERS, INNER_LIPS, LANDMARK_IDS, NOSE_BASE, NOSE_TIP
 from train.data.shards import FEATURES, MEL_LEVELS, SIZE_PX
 
 KINDS = {"teach": 4, "tune": 2, "judge": 5}
@@ -54,7 +54,7 @@ def _face(skin: np.ndarray, opening: float) -> np.ndarray:
 
 
 def _points(opening: float) -> np.ndarray:
-    points = np.full((len(KEPT), 2), 80.0)
+    points = np.full((len(LANDMARK_IDS), 2), 80.0)
     points[CORNERS] = [[66, 90], [94, 90]]
     points[INNER_LIPS] = [[80, 90 - 9 * opening], [80, 90 + 9 * opening]]
     points[EYE_CORNERS] = [[55, 50], [70, 50], [105, 50], [90, 50]]

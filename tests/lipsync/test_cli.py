@@ -51,7 +51,7 @@ def test_a_missing_file_is_one_sentence(voice, tmp_path, capsys):
         ["sync", "clip.mp4", "--out", "out.mp4"],
         ["sync", "clip.mp4", "v.wav", "--voice", "0=v.wav", "--out", "out.mp4"],
         ["sync", "clip.mp4", "--voice", "v.wav", "--out", "out.mp4"],
-        ["sync", "clip.mp4", "v.wav", "--longer", "never", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "v.wav", "--if-audio-longer", "never", "--out", "out.mp4"],
         ["sync", "clip.mp4", "--voice", "²=v.wav", "--out", "out.mp4"],
         ["sync", "clip.mp4", "--voice", "0=v.wav", "--voice", "00=w.wav", "--out", "out.mp4"],
         ["sync", "clip.mp4", "v.wav", "--engine", "x", "--out", "out.mp4"],
@@ -71,7 +71,7 @@ def test_wrong_usage_is_2(args, capsys):
 
 def test_a_value_out_of_range_says_the_range(capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["sync", "clip.mp4", "v.wav", "--out", "out.mp4", "--quality", "99"])
+        main(["sync", "clip.mp4", "v.wav", "--out", "out.mp4", "--crf", "99"])
     assert stopped.value.code == 2
     assert "between 1 and 51" in capsys.readouterr().err
 

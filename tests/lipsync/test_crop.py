@@ -65,10 +65,10 @@ def test_only_the_network_sees_bgr_and_no_mouth():
 def test_the_mask_lies_within_the_crop_below_the_nose(portrait):
     _, track = portrait
     place = CropRule().alignment(track.boxes[0])
-    mask = mouth_mask(track.points[0], place)
+    mask = mouth_mask(track.landmarks[0], place)
     assert mask.shape == (96, 96) and mask.max() == pytest.approx(1, abs=0.01)
     assert not mask[:48].any() and not mask[-1].any() and not mask[:, [0, -1]].any()
-    lips = to_crop(track.points[0][23:25].mean(0), place, 96).astype(int)
+    lips = to_crop(track.landmarks[0][23:25].mean(0), place, 96).astype(int)
     assert mask[lips[1], lips[0]] > 0.95
     assert 0.1 < mask.mean() < 0.35
 
@@ -76,7 +76,7 @@ def test_the_mask_lies_within_the_crop_below_the_nose(portrait):
 def test_paste_touches_nothing_outside_the_mask(portrait):
     picture, track = portrait
     place = CropRule().alignment(track.boxes[0])
-    mask = mouth_mask(track.points[0], place)
+    mask = mouth_mask(track.landmarks[0], place)
     frame = picture.copy()
     paste(frame, place, np.zeros((96, 96, 3), np.uint8), mask)
     changed = (frame != picture).any(2)

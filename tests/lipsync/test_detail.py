@@ -49,7 +49,7 @@ def transfer(track, exemplars=None) -> detail.DetailTransfer:
 def mouth(frames, track, i: int):
     """What a perfect network of 96 pixels would make of frame i: crop, place, mask, box."""
     place = RULE.alignment(track.boxes[i])
-    return crop_face(frames[i], place, 96), place, mouth_mask(track.points[i], place), track.boxes[i]
+    return crop_face(frames[i], place, 96), place, mouth_mask(track.landmarks[i], place), track.boxes[i]
 
 
 def laplacian(picture: np.ndarray, place: np.ndarray, mask: np.ndarray) -> float:
@@ -110,7 +110,7 @@ def test_a_small_face_is_left_alone(speaker):
     frames, track = speaker
     made, _, mask, box = mouth(frames, track, 8)
     small = np.array([box[0], box[1], box[0] + 100, box[1] + 100])
-    assert not take(0, frames[0], small, track.points[0], 0.0, 0.0, (0.0, 0.0)).luma.size
+    assert not take(0, frames[0], small, track.landmarks[0], 0.0, 0.0, (0.0, 0.0)).luma.size
     same, nothing = transfer(track)(made, made, mask, frames[8], small, 100)
     assert nothing is None and same is made
     (track,) = find_faces([portrait_frame(30, 10)] * 6, FPS, keep_exemplars=True).tracks
@@ -127,7 +127,7 @@ def test_another_mouth_gives_no_strokes(speaker):
     for row in range(0, 40, 8):
         for column in range(0, 48, 8):
             spoilt[y0 + row : y0 + row + 8, x0 + column : x0 + column + 8] = 255 * ((row + column) // 8 % 2)
-    whole, bad = (take(60, f, track.boxes[3], track.points[3], 0.0, 0.0, (0.0, 0.0)) for f in (frames[3], spoilt))
+    whole, bad = (take(60, f, track.boxes[3], track.landmarks[3], 0.0, 0.0, (0.0, 0.0)) for f in (frames[3], spoilt))
     shares = [transfer(track, (e,))(made, made, mask, frames[8], box, 8)[1].share for e in (whole, bad)]
     inside = np.s_[73:83, 43:53]
     assert shares[0][inside].mean() > 0.7 and shares[1][inside].mean() < 0.15
@@ -210,7 +210,7 @@ def test_a_still_is_the_same_with_and_without(tmp_path, voice, monkeypatch):
 def test_a_synced_mouth_is_as_sharp_as_the_face_around_it(tmp_path, voice, monkeypatch):
     """The whole way, in a clip longer than what is barred: with detail the mouth is at least three times as sharp."""
     clip = tmp_path / "clip.mp4"
-    with pipeline.VideoWriter(clip, 520, 520, FPS, 48_000, quality=8) as writer:
+    with pipeline.VideoWriter(clip, 520, 520, FPS, 48_000, crf=8) as writer:
         for i in range(30):
             writer.write(textured(*where(i)))
     found = find(clip)
@@ -220,10 +220,10 @@ def test_a_synced_mouth_is_as_sharp_as_the_face_around_it(tmp_path, voice, monke
     sharp = {}
     for on in (True, False):
         Recorder.kept = []
-        sync(found, voice, tmp_path / "out.mp4", Options(detail=on, longer="cut", visible_label=False))
+        sync(found, voice, tmp_path / "out.mp4", Options(detail=on, if_audio_longer="cut", visible_label=False))
         places = [RULE.alignment(b) for b in track.boxes]
         sharp[on] = np.median(
-            [laplacian(f, r, mouth_mask(p, r)) for f, r, p in zip(Recorder.kept, places, track.points, strict=True)]
+            [laplacian(f, r, mouth_mask(p, r)) for f, r, p in zip(Recorder.kept, places, track.landmarks, strict=True)]
         )
     assert sharp[True] > 3 * sharp[False]
 

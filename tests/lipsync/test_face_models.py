@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from safetensors.torch import save_file
@@ -176,3 +177,16 @@ def test_the_networks_are_here_with_their_terms():
     files = sorted(MODELS.glob("*.tflite"))
     assert len(files) == 3 and sum(f.stat().st_size for f in files) < 3e6
     assert all(file.name in notice for file in files)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, -2.0])
+@pytest.mark.parametrize("half", [20.0, 63.7, 200.0])
+def test_a_window_is_a_plain_warp_bit_by_bit(angle, half):
+    """Cut by the one cropper, a window is what the mesh's networks were always shown: their points depend on it."""
+    picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    x, y, scale = 150.3, 110.8, 64 / half
+    k = max(int(1 / scale), 1)  # pixels are averaged before the picture shrinks
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    move = np.array([[c, s, 64 - c * x - s * y], [-s, c, 64 + s * x - c * y]], np.float32)
+    wanted = cv2.warpAffine(cv2.blur(picture, (k, k)), move, (128, 128), borderMode=cv2.BORDER_REPLICATE)
+    np.testing.assert_array_equal(cut_square(picture, x, y, half, 128, angle), wanted)

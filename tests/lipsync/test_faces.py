@@ -35,12 +35,12 @@ def test_the_box_follows_the_face(walking):
     assert sides.std() / sides.mean() < 0.02
 
 
-def test_portraits_hold_the_face(walking):
+def test_reference_frames_hold_the_face(walking):
     (track,) = walking.tracks
-    assert track.portraits
-    for portrait in track.portraits:
-        assert portrait.chip.shape == (192, 192, 3)
-        assert portrait.box[2] - portrait.box[0] == pytest.approx(192 / 1.7, abs=1)
+    assert track.reference_frames
+    for kept in track.reference_frames:
+        assert kept.patch.shape == (192, 192, 3)
+        assert kept.box[2] - kept.box[0] == pytest.approx(192 / 1.7, abs=1)
 
 
 def test_the_box_ignores_the_jaw():
@@ -160,12 +160,12 @@ def test_portraits_of_many_tracks_are_bounded(monkeypatch):
     shot = [np.clip(portrait_frame(30, 10).astype(int) + d, 0, 255).astype(np.uint8) for d in range(-60, 60, 12)]
     dark = [np.zeros((320, 320, 3), np.uint8)] * 6
     whole = find_faces((shot + dark) * 4, FPS).tracks
-    monkeypatch.setattr(faces, "CHIPS", 8)
+    monkeypatch.setattr(faces, "PATCHES", 8)
     bounded = find_faces((shot + dark) * 4, FPS).tracks
-    assert len(whole) == len(bounded) == 4 and sum(len(t.portraits) for t in whole) > 8
-    assert sum(len(t.portraits) for t in bounded) <= 8
+    assert len(whole) == len(bounded) == 4 and sum(len(t.reference_frames) for t in whole) > 8
+    assert sum(len(t.reference_frames) for t in bounded) <= 8
     for a, b in zip(whole, bounded, strict=True):
-        assert min(p.openness for p in a.portraits) == min(p.openness for p in b.portraits)
+        assert min(p.mouth_opening for p in a.reference_frames) == min(p.mouth_opening for p in b.reference_frames)
 
 
 def test_two_faces_and_how_to_choose(pair):

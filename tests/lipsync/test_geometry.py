@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lipsync.blending import crop_mask, paste, paste_poisson
-from lipsync.faces.landmarks import KEPT, STEADY
+from lipsync.faces.landmarks import LANDMARK_IDS, STEADY
 from lipsync.geometry import CropRule, LandmarkRule, box_alignment, crop_face, sampling, to_crop
 from lipsync.models.speech2vid import MEAN_SHAPE
 
@@ -14,7 +14,7 @@ RULE = LandmarkRule(MEAN_SHAPE)
 def landmarks(angle: float, scale: float, x: float, y: float) -> np.ndarray:
     """Landmarks whose steady ones are the mean shape, turned, scaled and moved."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    points = np.zeros((len(KEPT), 2))
+    points = np.zeros((len(LANDMARK_IDS), 2))
     points[STEADY] = np.array(MEAN_SHAPE) * scale @ turn.T + [x, y]
     return points
 
@@ -30,7 +30,7 @@ def test_landmarks_come_to_their_places(angle):
 
 
 def test_landmarks_in_one_place_give_a_crop_all_the_same():
-    assert np.isfinite(RULE.alignment(None, np.full((len(KEPT), 2), 50.0))).all()
+    assert np.isfinite(RULE.alignment(None, np.full((len(LANDMARK_IDS), 2), 50.0))).all()
 
 
 def test_a_turned_crop_stands_upright():

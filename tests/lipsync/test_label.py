@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from lipsync.errors import InputError, LabelError
 from lipsync.label import manifest as label
-from lipsync.label.keys import ORGANISATION, check_keys_apart, hand, keys_dir, make_hand, trust
+from lipsync.label.keys import ORGANISATION, check_keys_apart, keys_dir, load_signer, make_signer, trust
 from lipsync.label.manifest import Stamp, Status, describe, sign, tags, verify
 
 SHA256 = "ab" * 32
@@ -236,7 +236,8 @@ def test_large_content_is_hashed_to_the_last_byte(large):
 
 def test_signing_and_verifying_do_not_hold_the_video_in_memory(plain, large, tmp_path):
     code = (
-        "import resource, sys, lipsync.label.worker as n; from lipsync.label.keys import hand; h = hand()\n"
+        "import resource, sys, lipsync.label.worker as n\n"
+        "from lipsync.label.keys import load_signer; h = load_signer()\n"
         "h = h.algorithm, h.chain.decode(), h.key.decode(), None; out = sys.argv[3]; peaks = []\n"
         "a = {'action': 'c2pa.created', 'digitalSourceType': 'http://c2pa.org/digitalsourcetype/empty'}\n"
         "a = [{'label': 'c2pa.actions.v2', 'data': {'actions': [a]}}]\n"
@@ -387,7 +388,7 @@ def test_a_stranger_under_our_own_name_is_unknown(signed, plain, keys, tmp_path,
 
 
 def test_operator_signs_with_own_certificate(plain, tmp_path, monkeypatch):
-    _as_operator(tmp_path, monkeypatch, *make_hand(years=1))
+    _as_operator(tmp_path, monkeypatch, *make_signer(years=1))
     out = tmp_path / "out.mp4"
     sign(plain, out, model="m", checkpoint_sha256=SHA256)
     assert not (keys_dir() / "own").exists()
@@ -396,31 +397,31 @@ def test_operator_signs_with_own_certificate(plain, tmp_path, monkeypatch):
     assert not trust().authorities
     monkeypatch.delenv("LIPSYNC_SIGN_KEY")
     with pytest.raises(LabelError, match="both"):
-        hand()
+        load_signer()
 
 
 def test_keys_that_cannot_be_used_are_sentences(tmp_path, monkeypatch):
-    key, chain = make_hand()
-    _as_operator(tmp_path, monkeypatch, make_hand()[0], chain)
+    key, chain = make_signer()
+    _as_operator(tmp_path, monkeypatch, make_signer()[0], chain)
     with pytest.raises(LabelError, match="does not belong"):
-        hand()
+        load_signer()
     _as_operator(tmp_path, monkeypatch, b"nonsense", chain)
     with pytest.raises(LabelError, match="not a private key"):
-        hand()
+        load_signer()
     _as_operator(tmp_path, monkeypatch, key, b"nonsense")
     with pytest.raises(LabelError, match="not a certificate"):
-        hand()
-    _as_operator(tmp_path, monkeypatch, *make_hand(years=0.5 / 365))
+        load_signer()
+    _as_operator(tmp_path, monkeypatch, *make_signer(years=0.5 / 365))
     with pytest.raises(LabelError, match="renew it"):
-        hand()
+        load_signer()
     _as_operator(tmp_path, monkeypatch, key, chain)
     (tmp_path / "operator.key").chmod(0o644)
     with pytest.raises(LabelError, match="can read the private key"):
-        hand()
+        load_signer()
 
 
 def test_own_keys_are_private_and_long_lived(keys):
-    made = hand()
+    made = load_signer()
     assert "KEY" not in repr(made)
     assert stat.S_IMODE(keys.stat().st_mode) == stat.S_IMODE((keys / "own").stat().st_mode) == 0o700
     assert stat.S_IMODE((keys / "own" / "key.pem").stat().st_mode) == 0o600
@@ -429,11 +430,14 @@ def test_own_keys_are_private_and_long_lived(keys):
     leaf, authority = x509.load_pem_x509_certificates(made.chain)
     assert leaf.not_valid_after_utc - datetime.now(UTC) > timedelta(days=19.9 * 365.25)
     leaf.verify_directly_issued_by(authority)
-    assert hand().chain == made.chain
+    assert load_signer().chain == made.chain
 
 
 def test_processes_that_come_first_at_once_share_one_key(keys):
-    code = "from lipsync.label.keys import hand; import hashlib; print(hashlib.sha256(hand().key).hexdigest())"
+    code = (
+        "from lipsync.label.keys import load_signer\n"
+        "import hashlib; print(hashlib.sha256(load_signer().key).hexdigest())"
+    )
     run = lambda _: subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # noqa: E731
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(run, range(6)))) == 1
@@ -444,7 +448,7 @@ def test_an_unwritable_home_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LIPSYNC_KEYS", str(tmp_path / "file" / "keys"))
     with pytest.raises(LabelError, match="LIPSYNC_KEYS"):
-        hand()
+        load_signer()
 
 
 def test_expired_is_its_own_verdict(plain, keys, tmp_path):
@@ -484,7 +488,7 @@ PLACED = [
 @pytest.fixture
 def editor(keys):
     """An editing program whose hand is on the trust list here: (key, chain)."""
-    key, chain = make_hand()
+    key, chain = make_signer()
     (keys / "trust").mkdir(parents=True)
     (keys / "trust" / "editor.pem").write_bytes(chain)
     return key, chain
@@ -558,7 +562,7 @@ def test_only_a_hash_or_a_signature_that_does_not_fit_means_altered(signed, monk
     verdict = verify(signed)
     assert (verdict.status is Status.ALTERED) == altered
     if code == "claimSignature.outsideValidity":
-        assert verdict.status is Status.UNKNOWN  # a doubt of the hand
+        assert verdict.status is Status.UNKNOWN  # a doubt of the signer
     elif not altered:
         assert verdict.status is Status.INTACT and verdict.exit_code == 0
         assert f"Not everything in the label could be confirmed ({code})." in describe(verdict)
@@ -597,7 +601,7 @@ def test_our_result_placed_into_another_video_is_labelled(signed, plain, editor,
 
 
 def test_an_untrusted_hand_gains_nothing_from_our_label_within_its_own(signed, plain, editor, tmp_path):
-    stranger = make_hand()
+    stranger = make_signer()
     out = _edit(plain, tmp_path / "out.mp4", stranger, made_from=signed)
     verdict = verify(out)
     assert verdict.status is Status.UNKNOWN and "says it was made from a video that Lipsync" in describe(verdict)
@@ -608,7 +612,7 @@ def test_an_untrusted_hand_gains_nothing_from_our_label_within_its_own(signed, p
 
 
 def test_a_source_that_was_altered_or_by_a_stranger_is_told_as_such(signed, plain, editor, tmp_path):
-    theirs = _edit(plain, tmp_path / "theirs.mp4", make_hand(), AI)
+    theirs = _edit(plain, tmp_path / "theirs.mp4", make_signer(), AI)
     verdict = verify(_edit(plain, tmp_path / "a.mp4", editor, made_from=theirs))
     assert verdict.status is Status.NOT_LABELLED and "who is not on the trust list here" in describe(verdict)
     _flip(signed, signed.stat().st_size - 1)
@@ -632,7 +636,7 @@ def test_a_video_from_no_ai_stays_without_a_label(plain, editor, tmp_path):
 def test_a_label_put_over_ours_leaves_ours_standing(signed, tmp_path, editor):
     """An update manifest: new words, the same content under our hash."""
     us = verify(signed).signer
-    for by, name in ((editor, "by a known hand"), (make_hand(), "by a stranger")):
+    for by, name in ((editor, "by a known hand"), (make_signer(), "by a stranger")):
         out = _edit(signed, tmp_path / f"{name}.mp4", by, [], update=True)
         verdict = verify(out)
         assert verdict.status is Status.INTACT and verdict.signer == us, name
@@ -643,7 +647,7 @@ def test_a_label_put_over_ours_leaves_ours_standing(signed, tmp_path, editor):
 
 def test_a_strangers_name_cannot_speak_in_our_voice(plain, tmp_path, monkeypatch):
     monkeypatch.setattr("lipsync.label.keys.secrets.token_hex", lambda _: '8b6d47", and intact: AI "lip-synced')
-    stranger = make_hand()
+    stranger = make_signer()
     monkeypatch.undo()
     monkeypatch.setenv("LIPSYNC_KEYS", str(tmp_path / "keys"))
     lie = [{**AI[0], "parameters": {"model": 'm", signed by Lipsync installation 8b6d47'}}]

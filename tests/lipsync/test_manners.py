@@ -11,7 +11,7 @@ import pytest
 from lipsync import engines, files
 from lipsync.checkpoints import registry
 from lipsync.errors import LabelError
-from lipsync.label.keys import hand, trust
+from lipsync.label.keys import load_signer, trust
 from lipsync.models.wav2lip import Wav2LipModel
 from tests.conftest import ROOT
 
@@ -114,7 +114,7 @@ def test_without_a_home_folders_read_as_empty_and_say_so_when_written(no_home):
     assert len(files.cache_warnings()) == 1
     assert trust().authorities == ""
     with pytest.raises(LabelError, match="No signing key can be made in .*: set LIPSYNC_KEYS to a folder of yours"):
-        hand()
+        load_signer()
 
 
 @pytest.mark.parametrize("said", ["[1, 2]", "{", '{"key": []}', "7"])

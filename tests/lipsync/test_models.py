@@ -94,7 +94,9 @@ def test_an_unknown_architecture_is_a_sentence():
 
 def test_a_whole_video_with_the_fake(copy_model, clip, voice, tmp_path):  # noqa: F811
     """A model's registration is all that the pipeline needs; one that copies changes nothing but a few grey levels."""
-    options = lipsync.Options(model=copy_model, engine="torch", visible_label=False, watermark=False, shorter="cut")
+    options = lipsync.Options(
+        model=copy_model, engine="torch", visible_label=False, watermark=False, if_audio_shorter="cut"
+    )
     report = lipsync.sync(clip, voice, tmp_path / "out.mp4", options)
     assert report.model == copy_model and report.frames_synced == report.frames
 
@@ -106,7 +108,10 @@ def test_an_untrained_model_of_every_kind_makes_a_labelled_video(architecture, c
     monkeypatch.setenv("LIPSYNC_WEIGHTS", str(tmp_path))
     name = register_untrained(tmp_path, architecture, f"tiny-{architecture}", width=2)
     report = lipsync.sync(
-        clip, voice, tmp_path / "out.mp4", lipsync.Options(model=name, engine="torch", watermark=False, shorter="cut")
+        clip,
+        voice,
+        tmp_path / "out.mp4",
+        lipsync.Options(model=name, engine="torch", watermark=False, if_audio_shorter="cut"),
     )
     assert report.model == name and report.frames_synced == report.frames > 30
     assert lipsync.verify(tmp_path / "out.mp4").exit_code == 0

@@ -1,12 +1,13 @@
 """The table of options: everything that offers them takes names, bounds and help from it."""
 
-from dataclasses import fields
+import inspect
+from dataclasses import fields, replace
 
 import pytest
 
 from lipsync.__main__ import _parser
 from lipsync.errors import InputError
-from lipsync.options import Options, bounds
+from lipsync.options import OLD_NAMES, Options, bounds
 from tests.conftest import ROOT
 
 ROWS = {row.name: row for row in fields(Options)}
@@ -37,6 +38,27 @@ def test_choices_are_allowed_and_others_are_a_sentence(name):
 def test_the_command_line_has_every_option_with_its_default():
     args = _parser().parse_args(["sync", "a.mp4", "b.wav", "--out", "c.mp4"])
     assert Options(**{name: getattr(args, name) for name in ROWS}) == Options()
+
+
+@pytest.mark.parametrize("old", OLD_NAMES)
+def test_an_old_name_is_read_with_a_warning(old, caplog):
+    new = OLD_NAMES[old]
+    value = next(v for v in ROWS[new].metadata["choices"] or ROWS[new].metadata["bounds"] if v != ROWS[new].default)
+    wanted = replace(Options(), **{new: value})
+    assert not caplog.records and old not in ROWS
+    assert Options(**{old: value}) == wanted == replace(Options(), **{old: value})
+    said = f"The option {old} is called {new} now."
+    assert said in caplog.messages
+    caplog.clear()
+    args = _parser().parse_args(["sync", "a.mp4", "b.wav", "--out", "c.mp4", f"--{old}", f"{value}"])
+    assert Options(**{name: getattr(args, name) for name in ROWS}) == wanted
+    assert caplog.messages == [f"The flag --{old} is called --{new.replace('_', '-')} now."]
+
+
+def test_names_that_never_were_are_refused():
+    with pytest.raises(TypeError, match="sharpness"):
+        Options(sharpness=1)
+    assert list(inspect.signature(Options).parameters) == list(ROWS)
 
 
 def test_the_documentation_of_the_api_names_every_option():

@@ -24,7 +24,7 @@ from lipsync.clip import Clip
 from lipsync.errors import Cancelled, InputError, LabelError, LipsyncError, ModelError, NoFaceError
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.geometry import CropRule
-from lipsync.label.keys import make_hand
+from lipsync.label.keys import make_signer
 from lipsync.media.reader import FrameReader, VideoWriter, probe, read_waveform
 from lipsync.options import Options
 from lipsync.pipeline import _check_target, _find, _other_shots, find, preview, sync
@@ -37,7 +37,7 @@ from tests.helpers.media_maker import write_media
 def done(clip, voice, tmp_path_factory):
     """One sync of the made clip, and its report."""
     out = tmp_path_factory.mktemp("done") / "out.mp4"
-    return lipsync.sync(clip, voice, out, Options(shorter="cut")), out
+    return lipsync.sync(clip, voice, out, Options(if_audio_shorter="cut")), out
 
 
 def test_three_lines_make_a_video(done):
@@ -78,7 +78,7 @@ def written(monkeypatch):
 def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, voice, tmp_path, written):
     found = find(clip)
     faces = found.faces
-    sync(found, voice, tmp_path / "out.mp4", Options(watermark=False, shorter="cut"))
+    sync(found, voice, tmp_path / "out.mp4", Options(watermark=False, if_audio_shorter="cut"))
     (track,) = faces.tracks
     stamp = lipsync.label.manifest.Stamp(320, 320).place(track.boxes)
     with FrameReader(probe(clip)) as reader:
@@ -87,7 +87,7 @@ def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, v
             x0, y0, x1, y1 = (int(v) for v in stamp)
             changed[y0:y1, x0:x1] = False
             region = CropRule().region(track.boxes[i])
-            mask = mouth_mask(track.points[i], CropRule().alignment(track.boxes[i]))
+            mask = mouth_mask(track.landmarks[i], CropRule().alignment(track.boxes[i]))
             rows, columns = np.nonzero(mask)
             scale = (region[2:] - region[:2]) / 96
             top, left = region[1] + (rows.min() - 1) * scale[1], region[0] + (columns.min() - 1) * scale[0]
@@ -144,9 +144,9 @@ def test_a_quiet_recording_moves_the_mouth_as_far(tmp_path, voice, written):
 @pytest.mark.parametrize(
     ("options", "seconds", "synced"),
     [
-        (Options(longer="pingpong"), 3.2, 80),
-        (Options(longer="cut"), 2.0, 50),
-        (Options(longer="stretch"), 3.2, 80),
+        (Options(if_audio_longer="pingpong"), 3.2, 80),
+        (Options(if_audio_longer="cut"), 2.0, 50),
+        (Options(if_audio_longer="stretch"), 3.2, 80),
         (Options(start=0.4, end=1.2), 2.0, 20),
     ],
 )
@@ -169,7 +169,7 @@ def test_keeping_the_rest_keeps_its_sound(clip, voice, tmp_path):
 
 @pytest.mark.slow
 def test_the_nudge_moves_the_sound_alone(clip, voice, tmp_path):
-    sync(clip, voice, tmp_path / "out.mp4", Options(nudge=5))
+    sync(clip, voice, tmp_path / "out.mp4", Options(audio_delay_frames=5))
     made, given = read_waveform(tmp_path / "out.mp4"), read_waveform(voice)
     lag = np.argmax(np.correlate(made[:16_000], given[:8_000], "valid"))
     assert lag == pytest.approx(5 * 640, abs=40)
@@ -202,7 +202,7 @@ def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
     bridged = np.zeros(24, bool)
     bridged[6:9] = True
     short = replace(
-        track, start=4, boxes=track.boxes[part], points=track.points[part], seen=track.seen[part], bridged=bridged
+        track, start=4, boxes=track.boxes[part], landmarks=track.landmarks[part], seen=track.seen[part], bridged=bridged
     )
     found = replace(whole, faces=replace(whole.faces, tracks=(short,)))
     report = sync(found, voice, tmp_path / "out.mp4", Options(start=0.08, end=1.4))
@@ -304,7 +304,7 @@ def test_errors_before_any_work(clip, voice, tmp_path):
     with pytest.raises(InputError, match="no picture"):
         sync(voice, voice, tmp_path / "out.mp4")
     with pytest.raises(InputError, match="between 1 and 51"):
-        replace(Options(), quality=99)
+        replace(Options(), crf=99)
     with pytest.raises(InputError, match="No video was given"):
         sync(None, voice, tmp_path / "out.mp4")
     for none in (None, {}, {0: None}):
@@ -355,7 +355,7 @@ def no_work(monkeypatch):
 
 def operator(folder, start, years=5.0, purposes=True):
     """A chain and a key of an operator, PEM files, valid from `start` days from now on."""
-    key, chain = make_hand(years)
+    key, chain = make_signer(years)
     (folder / "key.pem").write_bytes(key)
     (folder / "key.pem").chmod(0o600)
     if start or not purposes:
@@ -493,7 +493,7 @@ def test_a_wild_clip_works(video, spoken, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipeline, "VideoWriter", Comparing)
     with source:
-        report = sync(clip, spoken, tmp_path / "out.mp4", Options(longer="cut", watermark=False))
+        report = sync(clip, spoken, tmp_path / "out.mp4", Options(if_audio_longer="cut", watermark=False))
     made = probe(tmp_path / "out.mp4")
     assert report.frames == made.frames == expected == len(strayed) and not any(strayed)
     assert (made.fps, made.width, made.height) == (info.fps, info.width + info.width % 2, info.height + info.height % 2)
@@ -504,7 +504,8 @@ def test_a_wild_clip_works(video, spoken, tmp_path, monkeypatch):
 @pytest.mark.bench
 def test_ten_minutes_take_no_more_memory_than_one(tmp_path):
     script = (
-        "import sys, lipsync; r = lipsync.sync(*sys.argv[1:4], lipsync.Options(longer='loop')); print(r.peak_rss_mb)"
+        "import sys, lipsync; o = lipsync.Options(if_audio_longer='loop')\n"
+        "print(lipsync.sync(*sys.argv[1:4], o).peak_rss_mb)"
     )
     clip = make_clip(tmp_path / "clip.mp4", 50)
     peaks = []

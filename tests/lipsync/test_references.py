@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from lipsync.checkpoints.registry import write_card
 from lipsync.detail import PATCH_BOX, Exemplar
 from lipsync.faces.references import Resting, Roles
-from lipsync.faces.tracking import Portrait
+from lipsync.faces.tracking import ReferenceFrame
 from lipsync.geometry import CropRule, crop_face
 from lipsync.models.base import open_model
 from lipsync.models.wav2lip import composed, to_network
@@ -34,7 +34,7 @@ def exemplar(frame: int, opening: float, width: float) -> Exemplar:
 
 
 def resting() -> Resting:
-    return Resting((Portrait(0, picture(7), PATCH_BOX, 0.01, (0, 0), LANDMARKS),), MODEL, 0.0)
+    return Resting((ReferenceFrame(0, picture(7), PATCH_BOX, 0.01, (0, 0), LANDMARKS),), MODEL, 0.0)
 
 
 def shown(roles: Roles, crop: np.ndarray, source: int) -> list[int]:

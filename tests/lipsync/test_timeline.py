@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lipsync.errors import InputError
 from lipsync.media import timeline
 from lipsync.media.timeline import SOUND_RATE, Timeline, meeting, plan, sound
-from lipsync.options import LONGER, SHORTER, Options
+from lipsync.options import IF_AUDIO_LONGER, IF_AUDIO_SHORTER, Options
 from tests.helpers.media_maker import click_times, clicks
 
 FPS = Fraction(25)
@@ -32,13 +32,13 @@ def expand(segments):
     ],
 )
 def test_a_longer_voice(how, expected):
-    made = plan(4, FPS, 0.4, Options(longer=how))
+    made = plan(4, FPS, 0.4, Options(if_audio_longer=how))
     assert made.indices.tolist() == expected
     assert (made.first, made.stop) == (0, len(expected))
 
 
 def test_a_shorter_voice_cuts_or_keeps_the_video():
-    assert plan(10, FPS, 0.16, Options(shorter="cut")).indices.tolist() == [0, 1, 2, 3]
+    assert plan(10, FPS, 0.16, Options(if_audio_shorter="cut")).indices.tolist() == [0, 1, 2, 3]
     kept = plan(10, FPS, 0.16, Options())
     assert len(kept.indices) == 10 and (kept.first, kept.stop) == (0, 4)
 
@@ -47,12 +47,12 @@ def test_a_shorter_voice_cuts_or_keeps_the_video():
     ("voice", "options", "said"),
     [
         (7.0, Options(), "pingpong"),
-        (7.0, Options(longer="cut"), "cut"),
+        (7.0, Options(if_audio_longer="cut"), "cut"),
         (7.0, Options(end=2.0), "cut"),
-        (7.0, Options(start=2.0, longer="loop"), "loop"),
+        (7.0, Options(start=2.0, if_audio_longer="loop"), "loop"),
         (3.0, Options(), "keep"),
-        (3.0, Options(shorter="cut"), "cut_video"),
-        (3.0, Options(start=1.0, shorter="cut"), "keep"),
+        (3.0, Options(if_audio_shorter="cut"), "cut_video"),
+        (3.0, Options(start=1.0, if_audio_shorter="cut"), "keep"),
         (4.95, Options(), ""),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_part_outside_the_video_is_an_error():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"nudge": -1_000_000}, "1000 frames at most"),
+        ({"audio_delay_frames": -1_000_000}, "1000 frames at most"),
         ({"end": float("inf")}, "ends at a second of the video, not at inf"),
         ({"start": float("nan")}, "starts at a second"),
         ({"engine": " "}, "no engine ' '"),
@@ -100,10 +100,10 @@ def test_skipping_keeps_no_more_than_a_piece(monkeypatch):
             return np.zeros((SOUND_RATE, 2), np.float32)
 
     asked = []
-    read = timeline._Tap.read
+    read = timeline.AudioCursor.read
     monkeypatch.setattr(timeline, "SoundReader", Silence)
-    monkeypatch.setattr(timeline._Tap, "read", lambda tap, n: asked.append(n) or read(tap, n))
-    timeline._Tap("voice.wav", skip=40 * SOUND_RATE + 7)
+    monkeypatch.setattr(timeline.AudioCursor, "read", lambda cursor, n: asked.append(n) or read(cursor, n))
+    timeline.AudioCursor("voice.wav", skip=40 * SOUND_RATE + 7)
     assert sum(asked) == 40 * SOUND_RATE + 7 and max(asked) <= SOUND_RATE
 
 
@@ -116,7 +116,7 @@ def test_the_own_sound_begins_again_with_the_video(tmp_path):
     own, voice = tmp_path / "own.wav", tmp_path / "voice.wav"
     soundfile.write(own, clicks(1.2, [0.5]), SOUND_RATE)
     soundfile.write(voice, np.zeros(3 * SOUND_RATE, np.float32), SOUND_RATE)
-    options = Options(longer="loop", background=1.0)
+    options = Options(if_audio_longer="loop", background=1.0)
     heard = laid(own, voice, plan(30, FPS, 3.0, options), options)
     assert len(heard) == 3 * SOUND_RATE
     np.testing.assert_allclose(click_times(heard, SOUND_RATE), [0.5, 1.7, 2.9], atol=0.001)
@@ -134,15 +134,15 @@ def test_the_voice_does_not_click_at_the_end_of_the_part(tmp_path):
 @given(
     frames=st.integers(1, 60),
     seconds=st.floats(0.01, 6),
-    longer=st.sampled_from(LONGER),
-    shorter=st.sampled_from(SHORTER),
+    longer=st.sampled_from(IF_AUDIO_LONGER),
+    shorter=st.sampled_from(IF_AUDIO_SHORTER),
     start=st.integers(0, 3),
     fps=st.sampled_from([Fraction(25), Fraction(24000, 1001), Fraction(22131, 1000)]),
 )
 def test_segments_give_the_frames_in_order(frames, seconds, longer, shorter, start, fps):
     if round(start * fps) >= frames:
         return
-    made = plan(frames, fps, seconds, Options(longer=longer, shorter=shorter, start=float(start)))
+    made = plan(frames, fps, seconds, Options(if_audio_longer=longer, if_audio_shorter=shorter, start=float(start)))
     indices = made.indices.tolist()
     once = [i for n, i in enumerate(indices) if not n or indices[n - 1] != i]
     assert expand(made.segments()) == once

@@ -54,9 +54,9 @@ def marked(frames: list[np.ndarray], key: bytes | None = KEY, shot: int = 0) -> 
     return made
 
 
-def coded(path: Path, frames: list[np.ndarray], quality: int = 18) -> Path:
+def coded(path: Path, frames: list[np.ndarray], crf: int = 18) -> Path:
     height, width = frames[0].shape[:2]
-    with VideoWriter(path, width, height, Fraction(25), quality=quality) as writer:
+    with VideoWriter(path, width, height, Fraction(25), crf=crf) as writer:
         for frame in frames:
             writer.write(frame)
     return path
@@ -82,7 +82,7 @@ def film(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "quality"),
+    ("change", "crf"),
     [
         (lambda f: f, 23),
         (lambda f: cv2.resize(f, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), 23),
@@ -92,8 +92,8 @@ def film(tmp_path_factory) -> Path:
     ],
     ids=["coded again", "half size", "cropped", "brightness", "turned"],
 )
-def test_it_is_found_and_read_after(film, tmp_path, change, quality):
-    found = seen(coded(tmp_path / "copy.mp4", [change(f) for f in decoded(film)], quality))
+def test_it_is_found_and_read_after(film, tmp_path, change, crf):
+    found = seen(coded(tmp_path / "copy.mp4", [change(f) for f in decoded(film)], crf))
     assert found.chance < CHANCE and found.day == DAY
     assert found.payload == Pattern(KEY).payload(DAY)
 

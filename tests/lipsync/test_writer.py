@@ -94,7 +94,7 @@ def test_sound_may_come_at_any_time(tmp_path):
 def test_an_odd_size_gets_one_repeated_row_and_column(tmp_path):
     rng = np.random.default_rng(0)
     frame = np.repeat(np.repeat(rng.integers(0, 256, (7, 9, 1), np.uint8), 15, 0), 15, 1).repeat(3, 2)
-    with VideoWriter(tmp_path / "odd.mp4", 135, 105, Fraction(25), quality=1) as writer:
+    with VideoWriter(tmp_path / "odd.mp4", 135, 105, Fraction(25), crf=1) as writer:
         assert writer.padded
         writer.write(frame)
         writer.write(frame)
@@ -120,7 +120,7 @@ def test_extreme_sizes(tmp_path, size):
 
 def test_colours_come_back_and_are_tagged(tmp_path):
     colours = np.array([[200, 40, 60], [30, 160, 220], [128, 128, 128], [255, 255, 255], [0, 0, 0], [250, 200, 180]])
-    with VideoWriter(tmp_path / "c.mp4", 64, 48, Fraction(25), quality=1) as writer:
+    with VideoWriter(tmp_path / "c.mp4", 64, 48, Fraction(25), crf=1) as writer:
         for colour in colours:
             writer.write(np.broadcast_to(colour.astype(np.uint8), (48, 64, 3)))
     with FrameReader(probe(tmp_path / "c.mp4")) as reader:
@@ -143,7 +143,7 @@ def test_the_way_through_does_not_drift(tmp_path):
         plane.update(rng.integers(low, high, plane.buffer_size, np.uint8).tobytes())
     tags = {"colorspace": 1, "color_range": 1}
     path = write_media(tmp_path / "a.mkv", [frame] * 2, codec="libx264", options={"qp": "0"}, context=tags)
-    with FrameReader(probe(path)) as reader, VideoWriter(tmp_path / "b.mkv", 64, 48, Fraction(25), quality=0) as writer:
+    with FrameReader(probe(path)) as reader, VideoWriter(tmp_path / "b.mkv", 64, 48, Fraction(25), crf=0) as writer:
         for picture in reader:
             writer.write(picture)
     stored = [next(av.open(str(p)).decode(video=0)).to_ndarray().astype(int) for p in (path, tmp_path / "b.mkv")]
@@ -263,7 +263,7 @@ def pictures(writer):
 def sound(writer):
     for _ in range(300):
         writer.write_sound(rng.normal(0, 0.1, (48000, 2)).astype(np.float32))
-with VideoWriter(sys.argv[1], 320, 240, Fraction(25), 48000, quality=30, preset="ultrafast") as writer:
+with VideoWriter(sys.argv[1], 320, 240, Fraction(25), 48000, crf=30, preset="ultrafast") as writer:
     for step in (pictures, sound) if sys.argv[2] == "pictures" else (sound, pictures):
         step(writer)
 print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])

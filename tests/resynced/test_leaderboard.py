@@ -35,7 +35,7 @@ def check(store, found, tried=8):
                 "set_sha256": SET,
                 "measure_version": VERSION,
                 "evaluator": "syncnet-lab",
-                "evaluator_sha256": sha("judge"),
+                "evaluator_sha256": sha("evaluator"),
                 "protocol": "short",
                 "protocol_hash": "0123456789ab",
                 "tried": tried,

@@ -18,8 +18,20 @@ from lipsync.errors import Cancelled, LipsyncError
 from lipsync.media.reader import FrameReader, probe, read_waveform
 from lipsync.options import Options
 from lipsync.progress import Monitor
+from lipsync.version import VERSION
 from resynced.records import BenchmarkError, Media, Pair, System
-from resynced.systems import CommandSystem, FolderSystem, ModelSystem, RealClip, Untouched, _Short, _write, load_command
+from resynced.systems import (
+    CommandSystem,
+    FolderSystem,
+    ModelSystem,
+    RealClip,
+    Untouched,
+    _Short,
+    _write,
+    fingerprint,
+    load_command,
+    open_system,
+)
 from tests.conftest import make_clip, make_voice
 from tests.helpers.media_maker import count_up, write_media
 
@@ -293,9 +305,22 @@ def test_a_command_is_one_block_of_toml(pair, tmp_path):
     assert probe(load_command(path).make(pair, tmp_path / "a.mp4")).frames == 20
 
 
-def test_a_word_opens_the_system_that_is_meant(tmp_path):
-    from resynced.systems import open_system
+def test_options_by_their_names_of_before_are_the_same_system(caplog):
+    """Rows that were made before the names changed are found by this fingerprint."""
+    old = {
+        "model": "wav2lip-gan-lab", "engine": "torch", "face": "largest", "detector": "mediapipe",
+        "smoothing": "steady", "pad": 0.0, "softness": 0.04, "detail": True, "longer": "pingpong", "shorter": "cut",
+        "start": 0.0, "end": None, "nudge": 0, "track": None, "background": 0.0, "quality": 20, "visible_label": True,
+        "watermark": True,
+    }  # fmt: skip
+    system = open_system("wav2lip-gan-lab:engine=torch,quality=20")
+    assert system.options.crf == 20 and system.card["options"] == {"engine": "torch", "crf": 20}
+    assert "The option quality is called crf now." in caplog.messages
+    assert system.fingerprint == open_system("wav2lip-gan-lab:engine=torch,crf=20").fingerprint
+    assert system.fingerprint == fingerprint("model", VERSION, system.weights_sha256, old)
 
+
+def test_a_word_opens_the_system_that_is_meant(tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "p00.mp4").write_bytes(b"x")
     block = f'name = "copy"\nargv = ["{sys.executable}", "{{video}}", "{{audio}}", "{{out}}"]\n'

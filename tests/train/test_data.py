@@ -17,7 +17,7 @@ from train.__main__ import main
 from train.config import TrainingError
 from train.data import sampling as sync_batches
 from train.data import shards
-from train.data.arrays import SILENCE, column, draw_look, mel_window, open_arrays, plain_look
+from train.data.arrays import SILENCE, column, draw_augmentation, mel_window, no_augmentation, open_arrays
 from train.data.preprocess import Source, _encode, gather, read_clip, sources
 
 
@@ -97,7 +97,7 @@ def test_plain_look_is_the_engines_crop(teach):
     box = np.array([90.0, 85.0, 190.0, 185.0], np.float32)
     direct = crop_face(frame, CropRule().alignment(box), 96)
     stored = crop_face(frame, CropRule(*shards.VIEW).alignment(box), shards.SIZE_PX)
-    again = plain_look()(stored)
+    again = no_augmentation()(stored)
     error = np.abs(direct.astype(int) - again.astype(int))
     assert error.mean() < 6  # two resamplings; a shift of one pixel would make it 20
     shifted = np.abs(direct[:, 1:].astype(int) - again[:, :-1].astype(int))
@@ -106,7 +106,7 @@ def test_plain_look_is_the_engines_crop(teach):
 
 def test_looks_repeat_from_their_seed_and_differ(teach):
     frame = teach.frames(0)[0]
-    looks = [draw_look(np.random.default_rng(s))(frame) for s in (1, 1, 2)]
+    looks = [draw_augmentation(np.random.default_rng(s))(frame) for s in (1, 1, 2)]
     assert (looks[0] == looks[1]).all() and (looks[0] != looks[2]).any()
     assert looks[0].shape == (96, 96, 3) and looks[0].dtype == np.uint8
 
@@ -114,7 +114,7 @@ def test_looks_repeat_from_their_seed_and_differ(teach):
 def test_a_place_follows_the_look():
     """A dot drawn at the mouth is found where `place` says."""
     for seed in range(5):
-        look = draw_look(np.random.default_rng(seed), 0.8, patches=False)
+        look = draw_augmentation(np.random.default_rng(seed), 0.8, patches=False)
         look = type(look)(look.matrix)  # no bend, no colours
         frame = np.zeros((160, 160, 3), np.uint8)
         frame[88:92, 78:82] = 255
@@ -201,7 +201,7 @@ def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path
     arrays = open_arrays(tmp_path / "arrays", [split])
     clip = arrays.clips[0]
     assert clip.frames == 75 and arrays.frames(0).shape == (75, 160, 160, 3)
-    gap = np.linalg.norm(arrays.points(0)[:, 23] - arrays.points(0)[:, 24], axis=1)
+    gap = np.linalg.norm(arrays.landmarks(0)[:, 23] - arrays.landmarks(0)[:, 24], axis=1)
     loud = np.array([mel_window(arrays.mel(0), column(clip, t), columns=4).mean() for t in range(75)])
     assert np.corrcoef(gap, loud)[0, 1] > 0.4  # the mouth opens where there is sound
     rows = json.loads((tmp_path / "arrays" / split / "clips.json").read_text())

@@ -25,7 +25,7 @@ MEL_AHEAD = FEATURES["mel"].ahead  # columns before the first frame
 FACE_PX = 96
 COLUMNS = 16  # of a window
 SILENCE = np.float32(-4)
-JUDGE_VIEW = (-0.7, -0.5, 0.7, 0.9)  # SyncNet's crop in box sides: left, top, right, bottom
+EVALUATOR_VIEW = (-0.7, -0.5, 0.7, 0.9)  # SyncNet's crop in box sides: left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Arrays:
         clip = self.clips[i]
         return self.parts[self.part_of[i]]["frames"][clip.first : clip.first + clip.frames]
 
-    def points(self, i: int) -> np.ndarray:
+    def landmarks(self, i: int) -> np.ndarray:
         """(T, 29, 2) float32, pixels of the stored crop."""
         clip = self.clips[i]
         return self.parts[self.part_of[i]]["points"][clip.first : clip.first + clip.frames].astype(np.float32)
@@ -141,9 +141,9 @@ def face_region(size_px: int = SIZE_PX) -> np.ndarray:
     return view_region(CropRule(), size_px)
 
 
-def judge_region(size_px: int = SIZE_PX) -> np.ndarray:
-    """The judge's crop: SyncNet's wide square (protocol.md section 5, item 4) around the same box."""
-    return _in_view(np.array(JUDGE_VIEW), size_px)
+def evaluator_region(size_px: int = SIZE_PX) -> np.ndarray:
+    """The evaluator's crop: SyncNet's wide square (protocol.md section 5, item 4) around the same box."""
+    return _in_view(np.array(EVALUATOR_VIEW), size_px)
 
 
 def _in_view(region: np.ndarray, size_px: int) -> np.ndarray:
@@ -152,7 +152,7 @@ def _in_view(region: np.ndarray, size_px: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Look:
+class Augmentation:
     """One draw of how a picture is changed; the same for all frames of a window, so that nothing flickers.
 
     matrix  (2, 3): output pixel -> pixel of the stored crop
@@ -170,7 +170,7 @@ class Look:
     patch: tuple[int, int, int, int] | None = None
     bend: np.ndarray | None = None
 
-    def moved(self, shift: np.ndarray) -> Look:
+    def moved(self, shift: np.ndarray) -> Augmentation:
         """The same look, cut `shift` pixels of the stored crop away."""
         return replace(self, matrix=self.matrix + np.array([[0, 0, shift[0]], [0, 0, shift[1]]]))
 
@@ -214,14 +214,14 @@ _GRID = np.stack(np.meshgrid(np.arange(FACE_PX), np.arange(FACE_PX)), 2).astype(
 _NOISE = np.random.default_rng(0).standard_normal(1 << 18).astype(np.float32)
 
 
-def plain_look() -> Look:
+def no_augmentation() -> Augmentation:
     """The crop as at inference."""
-    return Look(_matrix(face_region()))
+    return Augmentation(_matrix(face_region()))
 
 
-def draw_look(
+def draw_augmentation(
     rng: np.random.Generator, strength: float = 1.0, mirror: bool = True, patches: bool = True, degrade: bool = True
-) -> Look:
+) -> Augmentation:
     """A random look. strength 0 changes nothing but the mirror; 1 is what experts learn with.
 
     patches, degrade  grey patches; blur and noise: not for generators, which would learn to make them
@@ -253,7 +253,7 @@ def draw_look(
     if rng.random() < 0.6 * strength:
         coarse = rng.normal(0, 2.0 * strength, (5, 5, 2)).astype(np.float32)
         bend = cv2.resize(coarse, (FACE_PX, FACE_PX), interpolation=cv2.INTER_CUBIC)
-    return Look(matrix, table, blur, noise, patch, bend)
+    return Augmentation(matrix, table, blur, noise, patch, bend)
 
 
 def _matrix(
@@ -305,7 +305,7 @@ def feature_window(rows: np.ndarray, name: str, clip: Clip, frame: float, width:
     return rows[np.clip(np.arange(first, first + width), 0, len(rows) - 1)].T
 
 
-def change_sound(mel: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+def augment_mel(mel: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """Another voice, microphone and room: (M, 80) float32 -> the same shape.
 
     Louder or softer, an equaliser, a longer or shorter vocal tract (bands stretched), a floor of noise. 1 dB is 0.08.

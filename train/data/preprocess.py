@@ -116,9 +116,9 @@ def preprocess(
     """
     wanted = [s for s in sources(src) if not splits or s.split in splits]
     if expert:
-        from ..networks import teacher
+        from ..networks import trained_expert
 
-        teacher(expert)  # a wrong name ends here, not in every clip
+        trained_expert(expert)  # a wrong name ends here, not in every clip
     (out / "clips").mkdir(parents=True, exist_ok=True)
     todo = [(s, out / "clips", expert) for s in wanted if not (out / "clips" / f"{s.key}.tar").exists()]
     if use_ray:
@@ -233,7 +233,7 @@ def _cut(frames: list[np.ndarray], track, picked: list[int]) -> tuple[list[np.nd
     for frame in picked:
         place = rule.alignment(track.boxes[frame - track.start])
         crops.append(crop_face(frames[frame], place, SIZE_PX))
-        points.append(to_crop(track.points[frame - track.start], place, SIZE_PX))
+        points.append(to_crop(track.landmarks[frame - track.start], place, SIZE_PX))
     return crops, np.stack(points)
 
 
@@ -243,7 +243,7 @@ def _speaker(tracks: list, frames: list[np.ndarray], waveform: np.ndarray, fps: 
 
     if len(tracks) == 1 or expert is None:
         return main_track(tracks)
-    from ..measure import track_sync
+    from ..metrics import track_sync
 
     return max(tracks, key=lambda t: track_sync(expert, t, frames, waveform, fps))
 
@@ -266,7 +266,7 @@ def _encode(crops: list[np.ndarray]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "crops.mp4"
         with VideoWriter(
-            path, SIZE_PX, SIZE_PX, Fraction(FPS), quality=27, preset="slow", threads=1, matrix=Colorspace.ITU601
+            path, SIZE_PX, SIZE_PX, Fraction(FPS), crf=27, preset="slow", threads=1, matrix=Colorspace.ITU601
         ) as writer:
             for crop in crops:
                 writer.write(crop)

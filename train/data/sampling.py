@@ -1,4 +1,4 @@
-"""Batches for experts and judges: groups of windows of one speaker, so that no voice or face tells which sound is
+"""Batches for experts and evaluators: groups of windows of one speaker, so that no voice or face tells which sound is
 whose.
 
 Contrasted over a whole batch, an expert soon knows which voice belongs to which face and stops looking at lips. So each
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Arrays, change_sound, column, draw_look, mel_window, plain_look
+from .arrays import Arrays, augment_mel, column, draw_augmentation, mel_window, no_augmentation
 
 APART = 3
 BOX_PX = 160 / 1.56  # side of the face box in a stored crop
@@ -78,13 +78,13 @@ def sync_batch(
     shape = np.empty((count, frames, 4), np.float32)
     for k, (i, t, rate) in enumerate(places):
         if k % SIDE_BY_SIDE == 0:  # one look and one voice for the windows of a clip
-            look = draw_look(rng, strength) if strength else plain_look()
-            mel = change_sound(arrays.mel(i), rng, strength) if strength else arrays.mel(i)
-            pictures, shapes = arrays.frames(i), mouth_shape(arrays.points(i))
+            augment = draw_augmentation(rng, strength) if strength else no_augmentation()
+            mel = augment_mel(arrays.mel(i), rng, strength) if strength else arrays.mel(i)
+            pictures, shapes = arrays.frames(i), mouth_shape(arrays.landmarks(i))
         mels[k, 0] = mel_window(mel, column(arrays.clips[i], t), rate)
         for f in range(frames):
             at = min(t + round(f * rate), len(pictures) - 1)
-            picture, shape[k, f] = look(pictures[at], rng), shapes[at]
+            picture, shape[k, f] = augment(pictures[at], rng), shapes[at]
             faces[k, f] = picture[48:, :, ::-1].transpose(2, 0, 1)
     return {
         "mel": mels,

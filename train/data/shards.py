@@ -29,7 +29,7 @@ from ..config import TrainingError
 
 FPS = 25  # every clip is brought to this rate
 SIZE_PX = 160
-# What a crop shows, in face box sides from the box's centre: the networks' crop, the judge's wider one, and room to
+# What a crop shows, in face box sides from the box's centre: the networks' crop, the evaluator's wider one, and room to
 # shift, scale and turn both: left, top, right, bottom.
 VIEW = (-0.78, -0.65, 0.78, 0.91)
 CLIPS_A_SHARD = 250

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import networks
 from ..config import TrainingError
-from ..measure import MOST, embed_clip, offset_curve
+from ..metrics import MOST, embed_clip, offset_curve
 from .arrays import Arrays, open_arrays
 
 SURE = 0.25  # how far a curve's peak must stand above all shifts that are not its neighbours, against its whole height
@@ -26,9 +26,9 @@ FEWEST = 15  # windows: shorter clips say nothing by themselves
 
 
 def correct(data: Path, network: str, splits: list[str], zero: str = "", write: bool = True) -> dict:
-    """Estimate offsets of all speakers and clips of some splits, by an expert or a judge; returns what was found.
+    """Estimate offsets of all speakers and clips of some splits, by an expert or an evaluator; returns what was found.
 
-    network  a checkpoint's name or file: an expert, or a judge (which should only ever correct its own split)
+    network  a checkpoint's name or file: an expert, or an evaluator (which should only ever correct its own split)
     zero     group of clips whose speakers' median offset counts as in sync; empty: the network's own zero
     """
     arrays = open_arrays(data, splits, offsets={})
@@ -91,11 +91,11 @@ def correct(data: Path, network: str, splits: list[str], zero: str = "", write: 
 def _embedder(source: str, arrays: Arrays):
     state = networks.weights(source)
     if "netcnnlip.0.weight" in state:
-        from ..tasks import syncnet as judge
+        from ..tasks import syncnet as evaluator
 
-        network = networks.trained_judge(source)
-        return lambda i: judge.embed_clip(network, arrays, i)
-    network = networks.teacher(source)
+        network = networks.trained_evaluator(source)
+        return lambda i: evaluator.embed_clip(network, arrays, i)
+    network = networks.trained_expert(source)
     return lambda i: embed_clip(network, arrays, i, network.window)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from lipsync.renamed import current_name
+
 from ..config import Config, TrainingError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ OLD_NAMES = {"expert": "sync_expert", "generator": "wav2lip", "judge": "syncnet"
 
 def task_class(name: str) -> type[Task]:
     """The task of a name. Raises TrainingError where there is none."""
-    name = OLD_NAMES.get(name, name)
+    name = current_name(name, OLD_NAMES, "training task")
     if name not in TASKS:
         raise TrainingError(f"There is no training task {name!r}: choose one of {', '.join(TASKS)}.")
     entry = TASKS[name]

@@ -17,7 +17,7 @@ from lipsync.models.lipgan import COLUMNS, START, Discriminator, LipGANModel
 
 from .. import networks
 from ..config import Config
-from ..data.arrays import Arrays, draw_look, feature_window
+from ..data.arrays import Arrays, draw_augmentation, feature_window
 from ..data.sampling import speaker_weights
 from ..data.shards import face_card
 from ..inference import model_figures
@@ -69,7 +69,7 @@ class LipGANTask(Task):
         generator = networks.load_initial_weights(LipGANModel.network(config.width), config)
         self.networks = {"generator": generator, "discriminator": Discriminator(config.width)}
         self.optimisers = {k: torch.optim.Adam(n.parameters(), config.lr) for k, n in self.networks.items()}
-        self.expert = networks.teacher(config.expert) if config.expert else None
+        self.expert = networks.trained_expert(config.expert) if config.expert else None
         self.weights = speaker_weights(teach, {"misc": config.misc})
         self.per_step = config.batch
 
@@ -83,30 +83,30 @@ class LipGANTask(Task):
             at = int(rng.integers(clip.frames))
             far = np.flatnonzero(np.abs(np.arange(clip.frames) - at) >= FAR)
             reference = int(rng.choice(far if len(far) else np.arange(clip.frames)))
-            look = draw_look(rng, self.config.aug_strength, patches=False, degrade=False)
+            augment = draw_augmentation(rng, self.config.aug_strength, patches=False, degrade=False)
             for name, k in (("target", at), ("reference", reference)):
-                parts[name].append(np.ascontiguousarray(look(pictures[k], rng)[..., ::-1].transpose(2, 0, 1)))
+                parts[name].append(np.ascontiguousarray(augment(pictures[k], rng)[..., ::-1].transpose(2, 0, 1)))
             rows = self.teach.feature(i, "mfcc12")
             parts["mfcc"].append(feature_window(rows, "mfcc12", clip, at, COLUMNS, START)[None])
         return {k: np.stack(v) for k, v in parts.items()} | {"coin": rng.integers(0, 2, 1)}
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
-        c, generator, judge = self.config, self.networks["generator"], self.networks["discriminator"]
+        c, generator, discriminator = self.config, self.networks["generator"], self.networks["discriminator"]
         target, reference = batch["target"].float() / 255, batch["reference"].float() / 255
         masked = target.clone()
         masked[:, :, masked.shape[2] // 2 :] = 0
         face = torch.cat((reference, masked), 1).contiguous(memory_format=torch.channels_last)
         with loop.autocast():
             made = generator(batch["mfcc"], face).float()
-            judge.requires_grad_(False)
-            g_adv = (judge(batch["mfcc"], made) ** 2).mean()
+            discriminator.requires_grad_(False)
+            g_adv = (discriminator(batch["mfcc"], made) ** 2).mean()
         l1 = (made - target).abs().mean()
         norm = loop.learn("generator", l1 + c.adversary * g_adv)
-        judge.requires_grad_(True)
+        discriminator.requires_grad_(True)
         rolled = batch["mfcc"].roll(ROLLED, 0)
         with loop.autocast():
-            true = judge(batch["mfcc"], target)
-            false = judge(batch["mfcc"], made.detach()) if int(batch["coin"]) else judge(rolled, target)
+            true = discriminator(batch["mfcc"], target)
+            false = discriminator(batch["mfcc"], made.detach()) if int(batch["coin"]) else discriminator(rolled, target)
         d_loss = (contrastive(true, 0) + contrastive(false, 1)) / 2
         loop.learn("discriminator", d_loss)
         return {

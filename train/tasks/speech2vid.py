@@ -24,7 +24,7 @@ from lipsync.networks.sharpener import Sharpener
 
 from .. import networks
 from ..config import Config
-from ..data.arrays import Arrays, draw_look, feature_window
+from ..data.arrays import Arrays, draw_augmentation, feature_window
 from ..data.sampling import speaker_weights
 from ..inference import model_figures
 from ..loop import Loop
@@ -124,7 +124,7 @@ class Speech2VidTask(Task):
         self.networks = {"generator": networks.load_initial_weights(network, config)}
         self.optimisers = {"generator": torch.optim.Adam(network.parameters(), config.lr)}
         self.content = Content() if config.content else None
-        self.expert = networks.teacher(config.expert) if config.expert else None
+        self.expert = networks.trained_expert(config.expert) if config.expert else None
         self.weights = speaker_weights(teach, {"misc": config.misc})
         self.per_step = config.batch
 
@@ -252,11 +252,11 @@ def aligned(
 ) -> list[np.ndarray]:
     """Faces (112, 112, 3) uint8 RGB of some frames of clip i, aligned by landmarks; with a generator of random numbers
     mirrored and recoloured alike."""
-    pictures, points = arrays.frames(i), arrays.points(i)
+    pictures, points = arrays.frames(i), arrays.landmarks(i)
     faces = [crop_face(pictures[t], RULE.alignment(None, points[t]), SIZE_PX) for t in frames]
     if rng is not None:
-        look, mirrored = draw_look(rng, strength, patches=False, degrade=False), rng.random() < 0.5
-        faces = [look.coloured(np.ascontiguousarray(f[:, ::-1]) if mirrored else f, rng) for f in faces]
+        augment, mirrored = draw_augmentation(rng, strength, patches=False, degrade=False), rng.random() < 0.5
+        faces = [augment.coloured(np.ascontiguousarray(f[:, ::-1]) if mirrored else f, rng) for f in faces]
     return faces
 
 

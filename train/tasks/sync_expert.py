@@ -21,7 +21,7 @@ from ..data.arrays import Arrays
 from ..data.sampling import speaker_weights, sync_batch
 from ..data.shards import face_card
 from ..loop import Loop
-from ..measure import embed_clip, sync_figures
+from ..metrics import embed_clip, sync_figures
 from .base import Task
 
 

@@ -22,11 +22,11 @@ from lipsync.networks.syncnet import folded
 
 from .. import networks
 from ..config import Config, TrainingError
-from ..data.arrays import _NOISE, JUDGE_VIEW, Arrays, Look, draw_look, judge_region
+from ..data.arrays import _NOISE, EVALUATOR_VIEW, Arrays, Augmentation, draw_augmentation, evaluator_region
 from ..data.sampling import mouth_shape, places_of, speaker_weights
 from ..data.shards import FEATURES, face_card
 from ..loop import Loop
-from ..measure import sync_figures
+from ..metrics import sync_figures
 from .base import Task
 from .sync_expert import Shapes, Temperature, contrast
 
@@ -77,14 +77,14 @@ class SyncNetTask(Task):
                 "mfcc": "(B,1,13,20), protocol.md section 1",
                 "mel_start_frames": 0,
             },
-            "crop": face_card(JUDGE_VIEW, SIZE_PX),
+            "crop": face_card(EVALUATOR_VIEW, SIZE_PX),
         }
 
     def __init__(self, config: SyncNetConfig, teach: Arrays, tune: Arrays, choose_from: int = 40) -> None:
         networks.set_seed(config)
         self.config, self.teach, self.tune = config, teach, tune
-        judge = networks.load_initial_weights(networks.judge(config), config)
-        self.networks = {"judge": judge, "temperature": Temperature(), "shapes": Shapes(1024, 5)}
+        evaluator = networks.load_initial_weights(networks.evaluator(config), config)
+        self.networks = {"judge": evaluator, "temperature": Temperature(), "shapes": Shapes(1024, 5)}
         decayed = [p for p in self.networks["judge"].parameters() if p.ndim > 1]
         others = [p for n in self.networks.values() for p in n.parameters() if p.ndim <= 1]
         self.optimisers = {
@@ -105,17 +105,17 @@ class SyncNetTask(Task):
         lips = np.empty((count, 3, 5, HALF_PX, HALF_PX), np.uint8)
         places, near = places_of(self.teach, rng, self.weights, c.speakers, c.windows, 5, 0.4)
         shape = np.empty((count, 5, 4), np.float32)
-        now, look, mfcc, shapes, cover = None, None, None, None, None
+        now, augment, mfcc, shapes, occlusion = None, None, None, None, None
         for k, (i, t, rate) in enumerate(places):
             if i != now or k % 4 == 0:
-                now, look = i, draw_look(rng, strength, patches=False)
-                points = self.teach.points(i)
-                shapes, cover = mouth_shape(points), draw_cover(points, rng, strength)
+                now, augment = i, draw_augmentation(rng, strength, patches=False)
+                points = self.teach.landmarks(i)
+                shapes, occlusion = mouth_shape(points), draw_occlusion(points, rng, strength)
                 mfcc = change_mfcc(self.teach.mfcc(i), rng, strength)
             mfccs[k, 0] = mfcc_window(mfcc, t + self.teach.clips[i].offset, rate)
             at = np.minimum(t + np.round(np.arange(5) * rate).astype(int), self.teach.clips[i].frames - 1)
             shape[k] = shapes[at]
-            lips[k] = lip_frames(covered(self.teach.frames(i)[at], cover), look, rng)
+            lips[k] = lip_frames(occluded(self.teach.frames(i)[at], occlusion), augment, rng)
         return {"mfcc": mfccs, "lip": lips, "near": near, "shape": shape.reshape(count, -1)}
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
@@ -133,19 +133,19 @@ class SyncNetTask(Task):
         return {"loss": float(loss.detach()), "sync_acc": float(right), "shapes": float(shapes.detach()), "norm": norm}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Off-sync accuracy and offsets on the people of the judge's split that were set aside."""
+        """Off-sync accuracy and offsets on the people of the evaluator's split that were set aside."""
         return sync_figures(lambda i: embed_clip(network, self.tune, i), self.chosen)
 
 
-Cover = tuple[tuple[int, int, int, int], np.ndarray] | None
+Occlusion = tuple[tuple[int, int, int, int], np.ndarray] | None
 
 
-def draw_cover(points: np.ndarray, rng: np.random.Generator, strength: float) -> Cover:
+def draw_occlusion(points: np.ndarray, rng: np.random.Generator, strength: float) -> Occlusion:
     """A window x0 y0 x1 y1 around a clip's mouth, in pixels of the stored crop, outside of which nothing is to be seen,
     and the colour (3,) that lies there; None for as many clips again, which are seen whole.
 
-    The judge's crop shows the whole face, by which it would learn its few people by heart; only the mouth is the same
-    in all.
+    The evaluator's crop shows the whole face, by which it would learn its few people by heart; only the mouth is the
+    same in all.
     """
     if rng.random() >= 0.8 * strength:
         return None
@@ -154,11 +154,11 @@ def draw_cover(points: np.ndarray, rng: np.random.Generator, strength: float) ->
     return (max(int(x - left), 0), max(int(y - up), 0), int(x + right), int(y + down)), rng.integers(0, 256, 3)
 
 
-def covered(frames: np.ndarray, cover: Cover) -> np.ndarray:
-    """(T, 160, 160, 3) uint8 with all but the cover's window under its colour."""
-    if cover is None:
+def occluded(frames: np.ndarray, occlusion: Occlusion) -> np.ndarray:
+    """(T, 160, 160, 3) uint8 with all but the occlusion's window under its colour."""
+    if occlusion is None:
         return frames
-    (x0, y0, x1, y1), colour = cover
+    (x0, y0, x1, y1), colour = occlusion
     out = np.empty_like(frames)
     out[:] = colour
     out[:, y0:y1, x0:x1] = frames[:, y0:y1, x0:x1]
@@ -232,16 +232,16 @@ _COSINES = (np.sqrt(2 / BANDS) * np.cos(np.pi * np.arange(13)[:, None] * (np.ara
 )
 
 
-def lip_frames(frames: np.ndarray, look: Look | None, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Five stored crops -> (3, 5, 112, 112) uint8 BGR, by SyncNet's crop; a look gives shift, turn, scale and
+def lip_frames(frames: np.ndarray, augment: Augmentation | None, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Five stored crops -> (3, 5, 112, 112) uint8 BGR, by SyncNet's crop; `augment` gives shift, turn, scale and
     colour."""
-    x0, y0, x1, y1 = judge_region()
+    x0, y0, x1, y1 = evaluator_region()
     unit, out = (x1 - x0) / HALF_PX, np.empty((3, len(frames), HALF_PX, HALF_PX), np.uint8)
     linear, centre = np.eye(2), np.zeros(2)
-    if look is not None:
+    if augment is not None:
         plain = np.array([160 / 1.56 / 96, 1.12 * 160 / 1.56 / 96])  # the matrix of the networks' crop without changes
-        linear = look.matrix[:, :2] / plain
-        centre = look.matrix[:, :2] @ [47.5, 47.5] + look.matrix[:, 2] - [79.5, 64.7]
+        linear = augment.matrix[:, :2] / plain
+        centre = augment.matrix[:, :2] @ [47.5, 47.5] + augment.matrix[:, 2] - [79.5, 64.7]
     middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - 0.5 + centre
     linear = linear * unit
     matrix = np.concatenate([linear, (middle - linear @ np.full(2, (HALF_PX - 1) / 2))[:, None]], 1)
@@ -253,8 +253,8 @@ def lip_frames(frames: np.ndarray, look: Look | None, rng: np.random.Generator |
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        if look is not None:
-            picture = look.coloured(picture, rng)
+        if augment is not None:
+            picture = augment.coloured(picture, rng)
         out[:, f] = picture[..., ::-1].transpose(2, 0, 1)
     return out
 

@@ -8,7 +8,7 @@ lower halves, which may hear.
   choose: like in pose, mouth closed. It cannot leak the answer.
 - The face box does not follow the jaw (lipsync.faces), so neither can the crop.
 - Rest is learnt: windows of silence, and pictures of closed mouths under digital silence.
-- Sound is heard as models.Wav2LipModel.hear gives it (silence between words), and in half of the windows as it is.
+- Sound is heard as LipSyncModel.audio_features gives it (silence between words), and in half of the windows as it is.
 Source: arXiv 2008.10010; protocol.md section 4.
 """
 
@@ -31,10 +31,10 @@ from lipsync.networks.wav2lip import Conv, Quality
 
 from .. import networks
 from ..config import Config
-from ..data.arrays import SILENCE, Arrays, change_sound, column, draw_look, mel_window, plain_look
+from ..data.arrays import SILENCE, Arrays, augment_mel, column, draw_augmentation, mel_window, no_augmentation
 from ..data.sampling import speaker_weights
 from ..data.shards import face_card
-from ..inference import lip_gaps, lip_widths, revoice_figures
+from ..inference import generated_figures, lip_gaps, lip_widths
 from ..loop import Loop
 from ..networks import MEL_START
 from .base import Task
@@ -102,7 +102,7 @@ class GeneratorTask(Task):
         generator = self.networks["generator"]
         betas = (0.5, 0.999) if config.quality else (0.9, 0.999)
         self.optimisers = {"generator": torch.optim.Adam(generator.parameters(), config.lr, betas)}
-        self.expert = networks.teacher(config.expert) if config.expert else None
+        self.expert = networks.trained_expert(config.expert) if config.expert else None
         if config.quality:
             self.networks["quality"] = networks.discriminator(config, self.expert)
             self.optimisers["quality"] = torch.optim.Adam(self.networks["quality"].parameters(), config.lr, betas)
@@ -155,16 +155,16 @@ class GeneratorTask(Task):
         far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
         far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
         references = self._references(i, int(times[len(times) // 2]), far, rng)
-        look = draw_look(rng, self.config.aug_strength, patches=False, degrade=False)
+        augment = draw_augmentation(rng, self.config.aug_strength, patches=False, degrade=False)
         pictures = self.teach.frames(i)
-        parts["target"].append(np.stack([_network(look(pictures[t], rng)) for t in times]))
+        parts["target"].append(np.stack([_network(augment(pictures[t], rng)) for t in times]))
         # At inference a reference is not cut from the very same place.
-        seen = [_network(look.moved(rng.normal(0, 0.8, 2))(pictures[k], rng)) for k in references]
+        seen = [_network(augment.moved(rng.normal(0, 0.8, 2))(pictures[k], rng)) for k in references]
         parts["reference"].append(np.stack([np.concatenate(seen)] * frames))
-        heard = change_sound(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
+        heard = augment_mel(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
         mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
         parts["mel"].append(np.full_like(mel, SILENCE) if still else mel)
-        mouth = look.place(self.teach.points(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32)
+        mouth = augment.place(self.teach.landmarks(i)[times][:, INNER_LIPS].mean((0, 1))).astype(np.float32)
         parts["mouth"].append(np.stack([mouth] * frames))
         if frames == 1:
             return
@@ -199,8 +199,8 @@ class GeneratorTask(Task):
     def _upper(self, i: int) -> np.ndarray:
         """(T, 12, 24, 3) uint8: a clip's frames above the mouth, coarse."""
         if i not in self.uppers:
-            look = plain_look()
-            self.uppers[i] = np.stack([top_half(look(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
+            augment = no_augmentation()
+            self.uppers[i] = np.stack([top_half(augment(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
         return self.uppers[i]
 
     def _gap(self, i: int) -> np.ndarray:
@@ -232,13 +232,13 @@ class GeneratorTask(Task):
         if self.expert is not None and (share > 0 or c.lips):
             self.expert.to(made.device)
             spoken = c.batch * FRAMES  # of the windows
-            sync, right, alike = self._sync(made[:spoken], target[:spoken], batch, loop)
-            loss = loss + share * sync + c.lips * alike
+            sync, sync_acc, lips = self._sync(made[:spoken], target[:spoken], batch, loop)
+            loss = loss + share * sync + c.lips * lips
             numbers |= {
                 "sync": float(sync.detach()),
-                "sync_acc": right,
+                "sync_acc": sync_acc,
                 "sync_weight": share,
-                "lips": float(alike.detach()),
+                "lips": float(lips.detach()),
             }
         if c.quality:
             quality = self.networks["quality"].requires_grad_(False)
@@ -247,24 +247,24 @@ class GeneratorTask(Task):
                 seen, answer = verdict(quality, made, said)
                 with torch.no_grad():
                     truth, _ = verdict(quality, target, said)
-            fool = functional.softplus(-answer).mean()
-            alike = matched(seen, truth)
+            g_adv = functional.softplus(-answer).mean()
+            feature_matching = matched(seen, truth)
             ramp = min(1.0, loop.step / max(c.ramp, 1))  # it must have learnt to see first
-            loss = loss + ramp * (c.quality * fool + c.matching * alike)
-            numbers |= {"g_adv": float(fool.detach()), "feature_matching": float(alike.detach())}
+            loss = loss + ramp * (c.quality * g_adv + c.matching * feature_matching)
+            numbers |= {"g_adv": float(g_adv.detach()), "feature_matching": float(feature_matching.detach())}
         numbers["norm"] = loop.learn("generator", loss)
         if c.quality:
             quality.requires_grad_(True)
             with loop.autocast():
                 maps, on_real = verdict(quality, target, said)
                 _, on_fake = verdict(quality, made.detach(), said)
-            told = (functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()) / 2
-            numbers |= {"d_loss": float(told.detach()), "d_acc": _share(on_real, on_fake)}
+            d_loss = (functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()) / 2
+            numbers |= {"d_loss": float(d_loss.detach()), "d_acc": _share(on_real, on_fake)}
             if c.hears:  # the same face under another clip's sound: as in LipGAN, that is false too
                 on_wrong = quality.judge(maps[-1], said.roll(FRAMES, 0))
-                told = told + functional.softplus(on_wrong - on_real).mean() / 2
-                numbers |= {"d_audio_acc": _share(on_real, on_wrong)}
-            loop.learn("quality", told)
+                d_loss = d_loss + functional.softplus(on_wrong - on_real).mean() / 2
+                numbers |= {"d_audio": _share(on_real, on_wrong)}
+            loop.learn("quality", d_loss)
         if "expert" in self.networks:
             spoken = c.batch * FRAMES
             numbers["unmasked"] = self._teach_expert(made[:spoken].detach(), target[:spoken], batch, loop)
@@ -314,10 +314,9 @@ class GeneratorTask(Task):
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """On speakers never trained on: likeness of the lower half to the truth, and sync under a foreign voice."""
         n = len(self.tune.clips)
-        figures = revoice_figures(network, self.expert, self.tune, range(0, n, -(-n // 16)))
-        return figures | {
-            "choice": figures["psnr"] + 10 * figures.get("sync_accuracy", 0.0) + 5 * min(figures["sharp"], 1.0)
-        }
+        figures = generated_figures(network, self.expert, self.tune, range(0, n, -(-n // 16)))
+        sharp = min(figures["sharpness_ratio"], 1.0)
+        return figures | {"choice": figures["psnr"] + 10 * figures.get("sync_accuracy", 0.0) + 5 * sharp}
 
 
 def flow_penalties(maps: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -16,9 +16,7 @@ from lipsync.faces.tracking import Track
 from lipsync.networks.compact import CompactQuality
 from lipsync.networks.wav2lip import Wav2Lip
 from tests.helpers.train_data import KINDS, made_arrays
-from train import evaluate as finals
-from train import inference as revoice
-from train import measure, networks, report
+from train import evaluate, inference, metrics, networks, report
 from train.__main__ import main
 from train.ablation import ablation
 from train.config import Config, TrainingError
@@ -28,7 +26,7 @@ from train.doctor import look
 from train.export import export
 from train.run import pools, start
 from train.tasks.sync_expert import ExpertConfig, contrast, published
-from train.tasks.syncnet import SyncNetConfig, covered, draw_cover, lip_embedding
+from train.tasks.syncnet import SyncNetConfig, draw_occlusion, lip_embedding, occluded
 from train.tasks.wav2lip import (
     FAR,
     GeneratorConfig,
@@ -56,20 +54,20 @@ def test_a_known_shift_is_found(shift):
     rng = np.random.default_rng(0)
     audio = unit(rng, 40, 16)
     face = np.roll(audio, -shift, axis=0)  # face t is sound t + shift
-    assert measure.offset_curve(audio, face).argmax() - measure.MOST == shift
+    assert metrics.offset_curve(audio, face).argmax() - metrics.MOST == shift
 
 
 def test_told_apart_is_perfect_for_twins_and_half_for_strangers():
     rng = np.random.default_rng(0)
     audio = unit(rng, 60, 16)
-    assert measure.sync_accuracy(audio, audio)[0] == 1
-    assert abs(measure.sync_accuracy(audio, unit(rng, 60, 16))[0] - 0.5) < 0.1
+    assert metrics.sync_accuracy(audio, audio)[0] == 1
+    assert abs(metrics.sync_accuracy(audio, unit(rng, 60, 16))[0] - 0.5) < 0.1
 
 
 def test_interval_is_wilsons():
-    low, high = measure.interval(8, 10)
+    low, high = metrics.interval(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
-    assert measure.interval(0, 0) == (0.0, 1.0)
+    assert metrics.interval(0, 0) == (0.0, 1.0)
 
 
 def test_the_face_that_moves_with_the_sound_is_found(monkeypatch):
@@ -94,10 +92,10 @@ def test_the_face_that_moves_with_the_sound_is_found(monkeypatch):
         def steps(self, levels):
             return torch.nn.functional.normalize(levels - levels.mean(1, keepdim=True) + 1e-6)
 
-    monkeypatch.setattr("train.networks.teacher", lambda name: Reader())
+    monkeypatch.setattr("train.networks.trained_expert", lambda name: Reader())
     boxes = [np.tile(np.array([x, 10, x + 80, 90], np.float32), (40, 1)) for x in (10, 110)]
     tracks = [Track(k, 0, 0, b, np.zeros((40, 25, 2), np.float32), np.ones(40, bool)) for k, b in enumerate(boxes)]
-    found = [measure.track_sync("stand-in", t, frames, waveform, Fraction(25)) for t in tracks]
+    found = [metrics.track_sync("stand-in", t, frames, waveform, Fraction(25)) for t in tracks]
     assert found[0] > found[1] + 0.1
 
 
@@ -149,8 +147,8 @@ def test_the_reference_cannot_be_the_answer(data, warp):
         )
     from train.tasks import wav2lip as generator
 
-    plain = generator.draw_look
-    generator.draw_look = lambda *a, **k: generator_plain()
+    plain = generator.draw_augmentation
+    generator.draw_augmentation = lambda *a, **k: generator_plain()
     try:
         for step in range(20):
             batch = task.batch(np.random.default_rng(step), step)
@@ -159,13 +157,13 @@ def test_the_reference_cannot_be_the_answer(data, warp):
             away = np.abs(times[:, None] - references).min()
             assert away > FAR
     finally:
-        generator.draw_look = plain
+        generator.draw_augmentation = plain
 
 
 def generator_plain():
-    from train.data.arrays import plain_look
+    from train.data.arrays import no_augmentation
 
-    return plain_look()
+    return no_augmentation()
 
 
 def test_silence_is_asked_for(data):
@@ -190,17 +188,17 @@ def test_the_experts_maps_are_alike_for_equal_lips_alone():
 def test_a_cover_leaves_the_mouth():
     points = np.full((10, 25, 2), 80.0)
     frames = np.random.default_rng(0).integers(0, 256, (5, 160, 160, 3), np.uint8)
-    seen = [draw_cover(points, np.random.default_rng(k), 1.0) for k in range(20)]
+    seen = [draw_occlusion(points, np.random.default_rng(k), 1.0) for k in range(20)]
     assert any(c is None for c in seen)
-    cover = next(c for c in seen if c is not None)
-    out = covered(frames, cover)
+    occlusion = next(c for c in seen if c is not None)
+    out = occluded(frames, occlusion)
     np.testing.assert_array_equal(out[:, 65:105, 55:105], frames[:, 65:105, 55:105])
-    assert (out[:, :5] == cover[1]).all() and covered(frames, None) is frames
+    assert (out[:, :5] == occlusion[1]).all() and occluded(frames, None) is frames
 
 
 def test_judge_shortcut_is_syncnets_own_arithmetic():
     torch.manual_seed(0)
-    network = networks.judge(SyncNetConfig(width=2)).eval()
+    network = networks.evaluator(SyncNetConfig(width=2)).eval()
     small = torch.randint(0, 256, (2, 3, 5, 112, 112), dtype=torch.uint8)
     flat = small.float().flatten(1, 2)
     big = torch.nn.functional.interpolate(flat, size=(224, 224), mode="bilinear").unflatten(1, (3, 5))
@@ -235,12 +233,12 @@ def test_who_both_learns_and_chooses_is_named(tmp_path, capsys):
 
 
 def test_checkpoints_of_the_wrong_kind_are_sentences(data):
-    loads = (networks.teacher, "wav2lip-lab", "expert"), (networks.trained_judge, "expert-lab", "judge")
+    loads = (networks.trained_expert, "wav2lip-lab", "expert"), (networks.trained_evaluator, "expert-lab", "evaluator")
     for load, wrong, kind in (*loads, (networks.trained_generator, "expert-lab", "generator")):
         with pytest.raises(TrainingError, match=f"{wrong} holds no {kind}"):
             load(wrong)
     with pytest.raises(TrainingError, match="name one"):
-        finals.finals(data, ["tune"], "", generators=["wav2lip-lab"])
+        evaluate.evaluate(data, ["tune"], "", generators=["wav2lip-lab"])
     assert networks.trained_generator("wav2lip-lab").mel_start == -1
 
 
@@ -256,7 +254,8 @@ def test_correction_shifts_late_speakers_and_drops_what_has_no_sync(data, monkey
         return audio, np.roll(audio, -late[arrays.clips[i].speaker], axis=0)
 
     monkeypatch.setattr("train.data.sync_correction.networks.weights", lambda name: {})
-    monkeypatch.setattr("train.data.sync_correction.networks.teacher", lambda name: type("Net", (), {"window": 5})())
+    net = type("Net", (), {"window": 5})()
+    monkeypatch.setattr("train.data.sync_correction.networks.trained_expert", lambda name: net)
     monkeypatch.setattr("train.data.sync_correction.embed_clip", embed)
     says = correct(data, "any", ["tune", "teach"])
     fixes = json.loads((data / "corrections.json").read_text())
@@ -270,7 +269,7 @@ def test_correction_shifts_late_speakers_and_drops_what_has_no_sync(data, monkey
         correct(data, "any", ["tune", "teach"], zero="grid")
     assert not (data / "corrections.json").exists()
     assert sureness(np.sin(np.arange(21))) < 0.1 < sureness(np.eye(21)[10])
-    curve = -((np.arange(21) - measure.MOST - 1.5) ** 2.0)
+    curve = -((np.arange(21) - metrics.MOST - 1.5) ** 2.0)
     assert peak(curve) == pytest.approx(1.5)
 
 
@@ -283,20 +282,20 @@ def test_doctor_names_what_is_wrong(data):
 def test_image_measures():
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
-    assert revoice.psnr(faces, faces) > 90 and revoice.ssim(faces, faces) == pytest.approx(1)
+    assert inference.psnr(faces, faces) > 90 and inference.ssim(faces, faces) == pytest.approx(1)
     other = faces.copy()
     other[:, :48] = 0  # the upper half is not asked
-    assert revoice.psnr(faces, other) > 90
+    assert inference.psnr(faces, other) > 90
     soft = np.full_like(faces, 128)
-    assert revoice.sharpness(soft) == 0 < revoice.sharpness(faces)
-    assert revoice.movement(np.repeat(faces[:1], 3, 0)) == 0
+    assert inference.sharpness(soft) == 0 < inference.sharpness(faces)
+    assert inference.movement(np.repeat(faces[:1], 3, 0)) == 0
 
 
 def test_put_back_changes_the_lower_half_alone(data):
     arrays = open_arrays(data, ["tune"])
     stored = arrays.frames(0)[:2]
     white = np.full((2, 96, 96, 3), 255, np.uint8)
-    changed = (finals.put_back(stored, white) != stored).any((0, 3))
+    changed = (evaluate.put_back(stored, white) != stored).any((0, 3))
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert rows.min() > 60 and rows.max() < 125 and columns.min() > 26 and columns.max() < 134
 
@@ -315,7 +314,7 @@ def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkey
     stored = checkpoints.cards()["tiny-expert"]
     assert stored.facts["data"]["learnt from"]["speakers"] == 4 and stored.licence == "research use only"
     assert set(card["metrics"]) == {"chosen on", "as stored"}
-    assert networks.teacher("tiny-expert").window == window
+    assert networks.trained_expert("tiny-expert").window == window
     again = replace(Config.load(run), start="tiny-expert")  # fine-tuning starts from what is registered
     assert networks.load_initial_weights(networks.expert(again), again) is not None
 
@@ -352,8 +351,8 @@ def test_generator_sheet_and_figures(data, tmp_path, warp):
     assert main(["sheet", str(tmp_path / "sheet.png"), *words]) == 0
     height, width, _ = cv2.imread(str(tmp_path / "sheet.png")).shape
     assert (height, width) == (len(arrays.speakers) * (2 * 96 + 6), 14 * 96)
-    figures = revoice.revoice_figures(network, None, arrays, [0])
-    assert set(figures) == {"psnr", "ssim", "sharp", "moves", "rests"}
+    figures = inference.generated_figures(network, None, arrays, [0])
+    assert set(figures) == {"psnr", "ssim", "sharpness_ratio", "motion_speech", "motion_silence"}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The judge: its flat form is the published network, batches change nothing, sound streams, and which is taken."""
+"""The evaluator: its flat form is the published network, batches change nothing, sound streams, and which is taken."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -14,14 +14,14 @@ from torch.nn import functional
 
 from eval.protocols import protocol
 from eval.score import score_file
-from eval.syncnet import BATCH, MFCC_ROWS, Judge, _on_gpu, hear, planes, sound_windows
+from eval.syncnet import BATCH, MFCC_ROWS, Evaluator, _on_gpu, audio_features, planes, sound_windows
 from lipsync import audio
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.engines import has_bf16
 from lipsync.errors import InputError, ModelError
 from lipsync.media.reader import read_waveform
 from lipsync.networks.syncnet import SyncNet, flat_lip
-from tests.helpers.made import lab_judge, spoken, talking_clip
+from tests.helpers.made import lab_evaluator, spoken, talking_clip
 from tests.helpers.media_maker import count_up, write_media
 from tests.lipsync.test_networks import filled
 
@@ -78,11 +78,11 @@ def offered(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("facts", [{}, {"lip_px": 112, "compare": "unit length"}])
-def test_a_judge_embeds_as_its_network_and_card_say(offered, facts):
+def test_an_evaluator_embeds_as_its_network_and_card_say(offered, facts):
     network, size_px = narrow(1), facts.get("lip_px", 224)
     offered(network, "mine", base=2, **facts)
-    judge = Judge("mine")
-    assert (judge.size_px, judge.detector) == (size_px, "mediapipe")
+    evaluator = Evaluator("mine")
+    assert (evaluator.size_px, evaluator.detector) == (size_px, "mediapipe")
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (7, size_px, size_px, 3), np.uint8)
     mfcc = rng.uniform(-20, 20, (3, MFCC_ROWS, 13)).astype(np.float32)
@@ -94,33 +94,38 @@ def test_a_judge_embeds_as_its_network_and_card_say(offered, facts):
         seen, heard = network.lip(frames), network.audio(torch.from_numpy(mfcc.transpose(0, 2, 1)[:, None].copy()))
     if facts:
         seen, heard = functional.normalize(seen), functional.normalize(heard)
-    assert_near(judge.faces(np.stack([planes(crop) for crop in crops])), seen, 1e-3)
-    assert_near(judge.sound(mfcc), heard, 1e-3)
+    assert_near(evaluator.faces(np.stack([planes(crop) for crop in crops])), seen, 1e-3)
+    assert_near(evaluator.sound(mfcc), heard, 1e-3)
 
 
 @pytest.mark.parametrize("cut", [7, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, BATCH))])
 def test_where_the_picture_is_cut_changes_no_bit(cut):
-    judge = lab_judge()
-    crops = np.random.default_rng(0).integers(0, 256, (BATCH + 9, 3, judge.size_px, judge.size_px), np.uint8)
-    whole = judge.faces(crops)
+    evaluator = lab_evaluator()
+    crops = np.random.default_rng(0).integers(0, 256, (BATCH + 9, 3, evaluator.size_px, evaluator.size_px), np.uint8)
+    whole = evaluator.faces(crops)
     assert whole.shape == (BATCH + 5, 1024)
-    np.testing.assert_array_equal(np.concatenate([judge.faces(crops[: cut + 4]), judge.faces(crops[cut:])]), whole)
+    np.testing.assert_array_equal(
+        np.concatenate([evaluator.faces(crops[: cut + 4]), evaluator.faces(crops[cut:])]), whole
+    )
 
 
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(1, 50), cut=st.integers(0, 50))
 def test_where_the_sound_is_cut_changes_no_bit(count, cut):
-    judge, cut = lab_judge(), min(cut, count)
+    evaluator, cut = lab_evaluator(), min(cut, count)
     mfcc = np.random.default_rng(0).uniform(-20, 20, (50, MFCC_ROWS, 13)).astype(np.float32)[:count]
-    whole = judge.sound(mfcc)
-    np.testing.assert_array_equal(np.concatenate([judge.sound(mfcc[:cut]), judge.sound(mfcc[cut:])]), whole)
+    whole = evaluator.sound(mfcc)
+    np.testing.assert_array_equal(np.concatenate([evaluator.sound(mfcc[:cut]), evaluator.sound(mfcc[cut:])]), whole)
 
 
-def test_threads_may_share_a_judge():
-    judge, mfcc = lab_judge(), np.random.default_rng(0).uniform(-20, 20, (200, MFCC_ROWS, 13)).astype(np.float32)
-    wanted = judge.sound(mfcc)
+def test_threads_may_share_an_evaluator():
+    evaluator, mfcc = (
+        lab_evaluator(),
+        np.random.default_rng(0).uniform(-20, 20, (200, MFCC_ROWS, 13)).astype(np.float32),
+    )
+    wanted = evaluator.sound(mfcc)
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(judge.sound, [mfcc] * 8):
+        for found in pool.map(evaluator.sound, [mfcc] * 8):
             np.testing.assert_array_equal(found, wanted)
 
 
@@ -147,7 +152,7 @@ def test_float32_on_a_gpu_is_float32(monkeypatch, fast):
 def test_sound_streams_to_the_same_rows(tmp_path):
     made = spoken(tmp_path, 3.27)
     soundfile.write(tmp_path / "voice.wav", made, 16_000)
-    mfcc, samples, peak = hear(tmp_path / "voice.wav")
+    mfcc, samples, peak = audio_features(tmp_path / "voice.wav")
     waveform = read_waveform(tmp_path / "voice.wav")
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767)
     np.testing.assert_array_equal(mfcc, audio.mfcc_syncnet(pcm).astype(np.float32))
@@ -165,37 +170,39 @@ def test_windows_of_sound_repeat_the_last_row():
 def test_a_file_without_sound(tmp_path):
     write_media(tmp_path / "mute.mp4", count_up(5))
     with pytest.raises(InputError, match="mute.mp4"):
-        hear(tmp_path / "mute.mp4")
+        audio_features(tmp_path / "mute.mp4")
 
 
 def test_no_judge_of_that_name():
-    with pytest.raises(ModelError, match="no judge named 'expert-lab': choose one of .*syncnet-lab"):
-        Judge("expert-lab")
+    with pytest.raises(ModelError, match="no evaluator named 'expert-lab': choose one of .*syncnet-lab"):
+        Evaluator("expert-lab")
 
 
 def test_the_published_judge_must_be_fetched_first(tmp_path, monkeypatch):
     monkeypatch.setenv("LIPSYNC_CACHE", str(tmp_path))
     monkeypatch.delenv("LIPSYNC_WEIGHTS", raising=False)
     with pytest.raises(ModelError, match="python -m lipsync fetch syncnet-v2"):
-        Judge("syncnet-v2")
+        Evaluator("syncnet-v2")
 
 
 @pytest.mark.slow
 def test_auto_takes_the_published_judge_where_it_is(offered, tmp_path):
     offered(filled("syncnet"), "syncnet-v2")
     clip = talking_clip(tmp_path / "talks.mp4", 40)
-    judge = Judge()
-    assert (judge.name, judge.size_px, judge.detector) == ("syncnet-v2", 224, "mediapipe")
-    row = score_file(clip, judge, protocol("short"))
-    assert row.error is None and row.judge == "syncnet-v2" and row.judge_sha256 == checkpoints.sha256("syncnet-v2")
+    evaluator = Evaluator()
+    assert (evaluator.name, evaluator.size_px, evaluator.detector) == ("syncnet-v2", 224, "mediapipe")
+    row = score_file(clip, evaluator, protocol("short"))
+    assert (
+        row.error is None and row.evaluator == "syncnet-v2" and row.evaluator_sha256 == checkpoints.sha256("syncnet-v2")
+    )
     assert row.lse_d > 0 and row.detector == "mediapipe" and row.frames == 40
 
 
 @pytest.mark.slow
 def test_fast_is_the_same_within_a_hundredth(tmp_path):
     clip = talking_clip(tmp_path / "talks.mp4", 60)
-    exact = score_file(clip, lab_judge(), protocol("short"))
-    fast = score_file(clip, Judge("syncnet-lab", fast=True), protocol("short"))
+    exact = score_file(clip, lab_evaluator(), protocol("short"))
+    fast = score_file(clip, Evaluator("syncnet-lab", fast=True), protocol("short"))
     assert fast.fast == has_bf16() and not exact.fast
     assert (fast.protocol_hash != exact.protocol_hash) == fast.fast
     assert fast.lse_d == pytest.approx(exact.lse_d, rel=0.01)
@@ -205,7 +212,9 @@ def test_fast_is_the_same_within_a_hundredth(tmp_path):
 def test_the_reference_run(shared_data):
     if not checkpoints.cards()["syncnet-v2"].path:
         pytest.skip("syncnet-v2 is not here (python -m lipsync fetch syncnet-v2): the reference run is not made")
-    row = score_file(shared_data / "wild" / "syncnet_example.avi", Judge("syncnet-v2"), protocol("lrs").with_shifts(10))
+    row = score_file(
+        shared_data / "wild" / "syncnet_example.avi", Evaluator("syncnet-v2"), protocol("lrs").with_shifts(10)
+    )
     assert row.offset == REFERENCE["offset"]
     assert row.lse_d == pytest.approx(REFERENCE["lse_d"], abs=0.05)
     assert row.lse_c == pytest.approx(REFERENCE["lse_c"], abs=0.05)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from . import networks
-from .data.arrays import Arrays, column, mel_window, plain_look
+from .data.arrays import Arrays, column, mel_window, no_augmentation
 
 if TYPE_CHECKING:
     from lipsync.faces.tracking import Track
@@ -23,8 +23,8 @@ CHANCE = 3 / (2 * MOST + 1)  # of an offset within one frame
 
 def expert_windows(arrays: Arrays, i: int, frames: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """All windows of a clip: mel (N, 1, 80, 16) float32 and faces (N, 3 frames, 48, 96) float32 BGR 0..1."""
-    look, mel, clip = plain_look(), arrays.mel(i), arrays.clips[i]
-    lower = np.stack([look(f)[48:, :, ::-1].transpose(2, 0, 1) for f in arrays.frames(i)]).astype(np.float32) / 255
+    augment, mel, clip = no_augmentation(), arrays.mel(i), arrays.clips[i]
+    lower = np.stack([augment(f)[48:, :, ::-1].transpose(2, 0, 1) for f in arrays.frames(i)]).astype(np.float32) / 255
     count = clip.frames - 4  # five whatever the window, so that the sets compared are the same
     mels = np.stack([mel_window(mel, column(clip, t)) for t in range(count)])[:, None]
     faces = np.stack([lower[t : t + frames].reshape(-1, 48, 96) for t in range(count)])
@@ -84,9 +84,9 @@ def track_sync(
     from lipsync import audio
     from lipsync.geometry import CropRule, crop_face
 
-    from .networks import teacher
+    from .networks import trained_expert
 
-    network = _kept(expert, teacher)
+    network = _kept(expert, trained_expert)
     seen = [t for t in range(track.start, track.stop) if track.has(t)][:most]
     if len(seen) < 2 * MOST:
         return -1.0
