@@ -92,6 +92,13 @@ class Options:
     detail: bool = option(
         True, "no detail from the speaker's own frames: what the network makes alone", "faces", flag="--no-detail"
     )
+    mouth_opening: float | None = option(
+        None,
+        "how far mouths open, times what the network makes; none: as far as the speaker's own",
+        "faces",
+        bounds=(0.5, 2.0),
+        refuse="The opening of the mouth must lie between {low:g} and {high:g} times the network's, not {value}.",
+    )
     if_audio_longer: str = option(
         "pingpong",
         "voice longer than the video; cut shortens the voice, stretch slows the video",

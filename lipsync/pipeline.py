@@ -36,6 +36,7 @@ from .media.reader import Frame, FrameReader, VideoWriter, read_sound, sound_not
 from .media.reader import ahead as frames_ahead
 from .media.timeline import SOUND_RATE, Timeline, meeting, plan, sound
 from .models.base import LipSyncModel, open_model
+from .opening import fit as fit_openings
 from .options import Options
 from .progress import Monitor, Progress
 from .render import Speaker, ahead, blend, crop, generate, read, write
@@ -101,6 +102,9 @@ def sync(
     if options.face not in ("largest", "all") or lent is not None:
         warnings += _other_shots(faces, chosen)
     heard = [Speaker(t, model, sounds[None if lent is None else lent[t.number]], info.fps, options) for t in chosen]
+    if options.mouth_opening is None:
+        with monitor.timed("opening"):
+            fit_openings(heard, seconds, info.fps)
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
         plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made

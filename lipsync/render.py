@@ -26,6 +26,7 @@ from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoInfo, VideoWriter
 from .media.timeline import SOUND_RATE, Timeline
 from .models.base import LipSyncModel
+from .opening import widened
 from .options import Options
 from .progress import Monitor
 
@@ -47,6 +48,7 @@ class Mouth:
     reference: Frame
     window: np.ndarray
     detail: DetailTransfer | None
+    opening: float = 1.0
     made: Frame | None = None
 
 
@@ -65,9 +67,10 @@ class Speaker:
     def __init__(
         self, track: Track, model: LipSyncModel, features: np.ndarray, fps: Fraction, options: Options
     ) -> None:
-        self.track = track
-        self._model, self._features, self._fps, self._options = model, features, fps, options
-        self._reference = references_of(track, model, options.pad, fps)
+        self.track, self.model, self.features = track, model, features
+        self._fps, self._options = fps, options
+        self.reference = references_of(track, model, options.pad, fps)
+        self.opening = 1.0 if options.mouth_opening is None else options.mouth_opening
         self._detail = None
         large = tuple(e for e in track.exemplars if e.luma.size)
         if options.detail and large and model.blend == "mask" and model.size_px == SIZE_PX:
@@ -75,16 +78,16 @@ class Speaker:
 
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
         """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
-        i, size = source - self.track.start, self._model.size_px
+        i, model, size = source - self.track.start, self.model, self.model.size_px
         box, landmarks = self.track.boxes[i], self.track.landmarks[i]
-        alignment = self._model.rule.alignment(box, landmarks, self._options.pad)
-        if self._model.blend == "replace":
+        alignment = model.rule.alignment(box, landmarks, self._options.pad)
+        if model.blend == "replace":
             mask = crop_mask(size, self._options.feather)
         else:
             mask = mouth_mask(landmarks, alignment, self._options.feather, size)
         crop = crop_face(frame, alignment, size)
-        window = self._model.windows(self._features, spoken, 1, self._fps)[0]
-        return Mouth(at, source, box, alignment, mask, crop, self._reference(crop, source), window, self._detail)
+        window, reference = model.windows(self.features, spoken, 1, self._fps)[0], self.reference(crop, source)
+        return Mouth(at, source, box, alignment, mask, crop, reference, window, self._detail, self.opening)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -142,12 +145,21 @@ def generate(batches: Iterator[Batch], model: LipSyncModel, monitor: Monitor) ->
         for batch in batches:
             with monitor.timed("generate"):
                 if batch.mouths:
-                    parts = (np.stack([getattr(m, k) for m in batch.mouths]) for k in ("crop", "reference", "window"))
-                    for mouth, picture in zip(batch.mouths, model.generate(*parts), strict=True):
+                    for mouth, picture in zip(batch.mouths, _pictures(batch.mouths, model), strict=True):
                         mouth.made = picture
             yield batch
     finally:
         batches.close()
+
+
+def _pictures(mouths: list[Mouth], model: LipSyncModel) -> np.ndarray:
+    """What the network makes, (B, S, S, 3) uint8 RGB, opened as far as each mouth is to be."""
+    crops, references, windows = (np.stack([getattr(m, k) for m in mouths]) for k in ("crop", "reference", "window"))
+    made, gains = model.generate(crops, references, windows), np.array([m.opening for m in mouths])
+    if (at := np.flatnonzero(gains != 1)).size:
+        rest = model.generate(crops[at], references[at], model.silent_windows(len(at)))
+        made[at] = widened(made[at], rest, gains[at])
+    return made
 
 
 def blend(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -124,6 +125,16 @@ class LipSyncModel(ABC):
         own = self.audio
         starts = audio.frame_columns(own.feature, first, count, fps, own.start_frames, own.start_columns)
         return audio.feature_windows(own.feature, features, starts, own.width)
+
+    def silent_windows(self, count: int) -> np.ndarray:
+        """The sound of frames in digital silence: (count, C, width) float32."""
+        return np.repeat(self._silence, count, axis=0)
+
+    @cached_property
+    def _silence(self) -> np.ndarray:
+        feature = audio.FEATURES[self.audio.feature]
+        features = feature.extract(np.zeros(audio.SAMPLE_RATE, np.float32))
+        return audio.feature_windows(self.audio.feature, features, [feature.rate // 4], self.audio.width)
 
     def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
         """New faces (B, S, S, 3) uint8 RGB; arguments as for `prepare`."""

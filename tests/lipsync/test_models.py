@@ -66,6 +66,11 @@ def test_windows_follow_the_frame_rate_and_one_frame_at_a_time_is_the_same(model
     assert np.isfinite(model.windows(features, 10_000, 2, Fraction(25))).all()  # long after the voice's end
 
 
+def test_silent_windows_are_those_of_silence(model):
+    features = model.audio_features(np.zeros(4 * 16_000, np.float32))
+    np.testing.assert_allclose(model.silent_windows(2), model.windows(features, 40, 2, Fraction(25)), atol=1e-4)
+
+
 def test_it_runs_alike_in_openvino(model):
     given = inputs(model, 2)
     fast = open_model(model.card.name, "openvino cpu float32")

@@ -1,0 +1,124 @@
+"""How far mouths open: the arithmetic, the aim of a speaker, and a whole video made wider."""
+
+from dataclasses import replace
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import lipsync
+from lipsync import opening
+from lipsync.errors import InputError
+from lipsync.faces.detectors import LANDMARKS
+from lipsync.faces.landmarks import INNER_LIPS
+from lipsync.faces.tracking import ReferenceFrame, Track, find_faces
+from lipsync.geometry import CropRule
+from lipsync.media.reader import FrameReader, probe
+from lipsync.options import Options
+from tests.conftest import portrait_frame
+
+
+def track_with_gaps(gaps: np.ndarray, **more) -> Track:
+    """A face of 100 pixels whose lips stand so far apart, in pixels."""
+    landmarks = np.zeros((len(gaps), 29, 2), np.float32)
+    landmarks[:, INNER_LIPS.start + 1, 1] = gaps
+    boxes = np.tile(np.float32([0, 0, 100, 100]), (len(gaps), 1))
+    return Track(0, 0, 0, boxes, landmarks, np.ones(len(gaps), bool), **more)
+
+
+def test_a_gain_stretches_what_sound_changes_and_nothing_else():
+    rng = np.random.default_rng(0)
+    made, rest = rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
+    made[1] = rest[1]
+    wide = opening.widened(made, rest, np.array([1.0, 1.5, 0.0]))
+    assert (wide[0] == made[0]).all() and (wide[1] == made[1]).all() and (wide[2] == rest[2]).all()
+    double = opening.widened(np.full((1, 4, 4, 3), 200, np.uint8), np.full((1, 4, 4, 3), 100, np.uint8), np.array([2]))
+    assert (double == 255).all()  # 300 is no grey level
+
+
+def test_the_aim_is_the_speakers_own_range_where_they_speak():
+    speaks = track_with_gaps(np.linspace(0, 5, 101))
+    assert opening.aim(speaks) == pytest.approx(0.04, rel=0.01)  # 10th to 90th percentile of 0 .. 5 %
+    assert opening.aim(track_with_gaps(np.full(50, 1.0))) == opening.TYPICAL
+    lost = replace(speaks, seen=np.zeros(101, bool))
+    assert opening.aim(lost) == opening.TYPICAL
+
+
+class Painter:
+    """Stands for a model: a spot where the mouth is, as bright as the sound is loud, times a share."""
+
+    rule, size_px = CropRule(), 96
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def windows(self, features, first, count, fps):
+        return features[:, first : first + count].T[:, :, None]
+
+    def silent_windows(self, count):
+        return np.zeros((count, 1, 1), np.float32)
+
+    def generate(self, crops, references, windows):
+        made = crops.astype(np.float32)
+        made[:, 64:72, 44:52] += self.share * windows[:, :, :, None]
+        return made.clip(0, 255).astype(np.uint8)
+
+
+class Ruler:
+    """Stands for the mesh: the lips stand as far apart as the spot is bright."""
+
+    def find(self, picture, box):
+        points = np.zeros((468, 2), np.float32)
+        side = box[3] - box[1]
+        points[14, 1] = side * 0.001 * float(np.ptp(picture))
+        return points
+
+    def forget(self):
+        pass
+
+
+@pytest.mark.parametrize(("share", "gain"), [(1.0, 1.0), (0.65, 1.25), (0.5, 1.5), (0.2, 1.5)])
+def test_the_least_gain_that_reaches_the_aim_is_taken(share, gain):
+    face = np.full((192, 192, 3), 60, np.uint8)
+    (found,) = find_faces([portrait_frame(0, 0)] * 3, Fraction(25)).tracks  # for landmarks of a face
+    box = np.float32([48, 48, 144, 144])
+    place = np.float32([[96 / (found.boxes[0, 2] - found.boxes[0, 0]), 0, 0], [0, 1, 0]])[0, 0]
+    landmarks = (found.landmarks[0] - found.boxes[0, :2]) * place + 48
+    remembered = ReferenceFrame(0, face, box, 0.0, (0.0, 0.0), landmarks)
+    track = track_with_gaps(np.linspace(0, 5, 101), reference_frames=(remembered,))
+    sound = np.linspace(0, 56, 200, dtype=np.float32)[None]
+    speaker = SimpleNamespace(
+        track=track, model=Painter(share), features=sound, reference=lambda crop, source: crop, opening=1.0
+    )
+    assert opening.fitting_gain(speaker, 200, Fraction(25), Ruler()) == gain
+
+
+def test_a_whole_video_opens_as_far_as_it_is_asked_to(clip, voice, tmp_path):
+    def made(factor: float | None) -> np.ndarray:
+        out = tmp_path / f"{factor}.mp4"
+        plain = {"visible_label": False, "watermark": False, "detail": False, "crf": 5}
+        lipsync.sync(clip, voice, out, Options(mouth_opening=factor, **plain))
+        with FrameReader(probe(out)) as frames:
+            return np.stack([f.astype(float) for f in frames])
+
+    half, network, wide, fitted = (made(x) for x in (0.5, 1.0, 1.75, None))
+    moved = np.abs(wide - half) > 8  # more than coding changes
+    less, more = (network - half)[moved], (wide - network)[moved]  # 0.5 and 0.75 of what the sound changes
+    assert moved.sum() > 1000 and np.corrcoef(less, more)[0, 1] > 0.8
+    assert 1.2 < np.vdot(less, more) / np.vdot(less, less) < 1.8
+    assert np.vdot((fitted - network)[moved], more) >= 0  # never less than the network's
+
+
+def test_an_opening_out_of_bounds_is_a_sentence():
+    with pytest.raises(InputError, match=r"0\.5 and 2 times"):
+        Options(mouth_opening=9)
+
+
+def test_the_mesh_is_asked_and_closed(clip, voice, tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(LANDMARKS["mediapipe"], "close", lambda self: closed.append(self))
+    fitted = []
+    monkeypatch.setattr(opening, "fitting_gain", lambda *given: fitted.append(given[1]) or 1.25)
+    opening.fit([SimpleNamespace(opening=1.0)], 2.0, Fraction(25))
+    assert fitted == [50] and len(closed) == 1
