@@ -164,9 +164,11 @@ class Detail:
         shape, how = (picture.shape[1], picture.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         across, down = cv2.split(cv2.warpAffine(self.flow, move, shape, flags=how, borderMode=cv2.BORDER_REPLICATE))
         share = cv2.warpAffine(self.share, move, shape, flags=how)
-        for line, axis, count in ((across, 0, shape[0]), (down, 1, shape[1])):
-            ramp = self.still[axis, axis] * (move[axis, axis] * np.arange(count) + move[axis, 2]) + self.still[axis, 2]
-            line += ramp[None].astype(np.float32) if axis == 0 else ramp[:, None].astype(np.float32)
+        place = self.still @ np.concatenate([move, [[0, 0, 1]]])  # where its pixels lie in `high`, were nothing moved
+        x, y = (np.arange(n, dtype=np.float32) for n in shape)
+        for line, (right, lower, start) in zip((across, down), place.astype(np.float32), strict=True):
+            line += right * x + start
+            line += (lower * y)[:, None]
         added = cv2.remap(self.high, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
         added *= share
         return cv2.add(picture, cv2.cvtColor(added, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U)
@@ -178,7 +180,7 @@ class DetailTransfer:
     def __init__(self, exemplars: tuple[Exemplar, ...], rule: CropRule, pad: float, fps: Fraction) -> None:
         self._exemplars, self._rule, self._pad = exemplars, rule, pad
         self._barred = float(BARRED_S * fps)
-        crops = [crop_face(e.patch, rule.alignment(PATCH_BOX, pad=pad), SIZE_PX) for e in exemplars]
+        crops = [crop_face(e.patch, rule.alignment(PATCH_BOX, e.landmarks, pad), SIZE_PX) for e in exemplars]
         self._uppers = np.stack([_centred(top_half(c)) for c in crops])
         self._mouths = np.stack([_lower(c).reshape(-1, 3).T for c in crops])  # (N, 3, 288)
         self._frames = np.array([e.frame for e in exemplars])
@@ -207,7 +209,7 @@ class DetailTransfer:
         if chosen is None:
             return made, None
         exemplar = self._exemplars[chosen]
-        alignment = self._rule.alignment(exemplar.box, pad=self._pad)
+        alignment = self._rule.alignment(exemplar.box, exemplar.landmarks, self._pad)
         low, high = self._bands(chosen, alignment)
         luma = cv2.cvtColor(made, cv2.COLOR_RGB2GRAY)
         own = cv2.GaussianBlur(luma, (0, 0), SPLIT)
@@ -217,7 +219,7 @@ class DetailTransfer:
         share[TOP:] = fits
         still = sampling(alignment, SIZE_PX)
         moved = np.zeros((SIZE_PX, SIZE_PX, 2), np.float32)
-        moved[TOP:] = flow * np.diag(still).astype(np.float32)
+        moved[TOP:] = flow @ still[:, :2].T.astype(np.float32)
         # The band between the split and the network's own limit is the exemplar's where it is trusted.
         band = (cv2.subtract(luma, own, dtype=cv2.CV_32F)) * np.minimum(share, 1)
         made = cv2.subtract(made, cv2.cvtColor(band, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U)

@@ -1,10 +1,11 @@
 """Alignments: boxes and landmarks to crops, and back."""
 
+import cv2
 import numpy as np
 import pytest
 
 from lipsync.blending import crop_mask, paste, paste_poisson
-from lipsync.faces.landmarks import LANDMARK_IDS, STEADY
+from lipsync.faces.landmarks import EYE_CORNERS, LANDMARK_IDS, STEADY
 from lipsync.geometry import CropRule, LandmarkRule, box_alignment, crop_face, sampling, to_crop
 from lipsync.models.speech2vid import MEAN_SHAPE
 
@@ -78,3 +79,33 @@ def test_a_rule_is_what_its_card_says():
     assert LandmarkRule.from_card({"landmarks": [list(p) for p in MEAN_SHAPE]}) == RULE
     with pytest.raises(ValueError, match="6 places, not 1"):
         LandmarkRule.from_card({"landmarks": [[0.1, 0.2]]})
+
+
+def tilted(degrees: float) -> np.ndarray:
+    """Landmarks of which only the eye corners count, turned from right to down."""
+    landmarks = np.zeros((29, 2), np.float32)
+    right, down = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    landmarks[EYE_CORNERS] = np.outer([-30, -12, 12, 30], [right, down])[[0, 1, 3, 2]] + 200
+    return landmarks
+
+
+@pytest.mark.parametrize(("degrees", "turned"), [(0, 0), (5, 0), (-5, 0), (20, 14), (-26, -20), (80, 40)])
+def test_a_box_turns_with_a_tilted_head_beyond_what_networks_know(degrees, turned):
+    box, rule = np.float32([100, 120, 300, 320]), CropRule()
+    place, upright = rule.alignment(box, tilted(degrees)), rule.alignment(box)
+    c, s = np.cos(np.radians(turned)), np.sin(np.radians(turned))
+    np.testing.assert_allclose(place[:, :2], np.array([[c, -s], [s, c]]) @ upright[:, :2], atol=1e-3)
+    middle = np.append(to_crop(np.array([200.0, 220.0]), upright), 1)
+    np.testing.assert_allclose(place @ middle, [200, 220], atol=1e-3)  # about the middle of the box
+
+
+def test_a_turned_crop_shows_the_head_upright():
+    frame = np.zeros((400, 400, 3), np.uint8)
+    turn = cv2.getRotationMatrix2D((200, 220), -30, 1)  # 30 degrees from right to down
+    frame[160:170, 150:250] = 255  # a bar across the eyes
+    leaning = cv2.warpAffine(frame, turn, (400, 400))
+    box = np.float32([100, 120, 300, 320])
+    seen = crop_face(leaning, CropRule().alignment(box, tilted(30)), 96)[..., 0]
+    rows, columns = np.nonzero(seen > 128)
+    slope = np.degrees(np.arctan(np.polyfit(columns, rows, 1)[0]))
+    assert abs(slope - 6) < 1  # UPRIGHT is left

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 
 FPS = Fraction(25)
 MODEL = SimpleNamespace(rule=CropRule(), size_px=96, roles=("closed", "open", "spread", "round"))
-LANDMARKS = np.zeros((25, 2), np.float32)
+LANDMARKS = np.zeros((29, 2), np.float32)
 
 
 def picture(light: int) -> np.ndarray:
