@@ -66,7 +66,8 @@ def build(page: gr.Blocks, context: Context) -> None:
                             show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath",
                             image_mode=None, elem_id="picture", webcam_options=CAMERA,
                         )  # fmt: skip
-                        picture.preprocess = lambda given: given and given.path  # gradio would open it, in this process
+                        # Gradio would open it, in this process.
+                        picture.preprocess = lambda given: given and given.path  # pyrefly: ignore[bad-assignment]
                 with gr.Row(elem_classes="examples"):
                     gr.Markdown(text("examples"), elem_classes="small", container=False)
                     example_picture = gr.Button(
@@ -90,6 +91,7 @@ def build(page: gr.Blocks, context: Context) -> None:
                 buttons=["download"],
             )
             said_voice = said("voice")
+            speak = words = language = kind = None
             with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
                 if voices.can_speak():
                     words = gr.Textbox(
@@ -334,7 +336,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     on(second.release, show_second, [second, job_id, which, face])
     on(preview.pick, pick, job_id)
     on(which.input, unpick, [which, job_id, face])
-    if voices.can_speak():
+    if speak is not None:
         speak.click(say, [words, language, kind], voice, api_visibility="private")
     from_video.upload(sound_of, from_video, voice, api_visibility="private")
     lengths = [job_id, end, *controls.values()]
