@@ -45,3 +45,4 @@ lint: .venv/ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyrefly check --python-interpreter-path $(PY)
+	$(PY) -m pytest tests/test_house.py
