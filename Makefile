@@ -23,6 +23,7 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-
 	@sh scripts/system_packages.sh
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m pyrefly check --python-interpreter-path $(PY)
 	$(PY) -m pytest -n 2 --dist loadscope -m "not bench and not sweep"
 
 test-fast: .venv/ready   ## the suite without slow, browser and bench tests: under a minute
@@ -43,3 +44,5 @@ audit: .venv/ready       ## known faults of the libraries in requirements.txt; a
 lint: .venv/ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m pyrefly check --python-interpreter-path $(PY)
+	$(PY) -m pytest tests/test_house.py

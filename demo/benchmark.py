@@ -200,9 +200,15 @@ def _child(pipe: Any, asked: Request) -> None:
         with Store(asked.place) as store:
             monitor = Monitor(lambda p: tell("progress", p), stop.is_set)
             done = run(
-                asked.chosen, asked.systems, store, asked.work, asked.scoring, limit=asked.limit,
-                command=asked.command, monitor=monitor,
-            )  # fmt: skip
+                asked.chosen,
+                asked.systems,
+                store,
+                asked.work,
+                asked.scoring,
+                limit=asked.limit,
+                command=asked.command,
+                monitor=monitor,
+            )
         tell("done", done.words())
     except Cancelled:
         tell("cancelled", "The run was stopped.")

@@ -30,7 +30,12 @@ NAMED = "sync|faces|verify"  # endpoints of docs/api.md
 STUDY = "[a-z0-9][a-z0-9-]{0,62}"
 ROUTES = {
     "GET": [
-        r"/", r"/config", r"/theme\.css", r"/favicon\.ico", r"/healthz", r"/mine",
+        r"/",
+        r"/config",
+        r"/theme\.css",
+        r"/favicon\.ico",
+        r"/healthz",
+        r"/mine",
         r"/(assets|static)/[\w@.,+/-]+",
         r"/jobs/[\w-]{32}/[\w.-]{1,100}",
         r"/watch/[\w-]{32}(/(\d\.mp4|preview\.jpg))?",
@@ -38,11 +43,14 @@ ROUTES = {
         r"/gradio_api/heartbeat/[\w-]{1,64}",
         rf"/gradio_api/call/({NAMED})/[\w-]{{1,64}}",
         r"/gradio_api/file=.+",
-        r"/operator/login", r"/pages/[\w.-]{1,60}",
+        r"/operator/login",
+        r"/pages/[\w.-]{1,60}",
         rf"/rate/{STUDY}(/(next|end|sound/[\w-]{{1,64}}|video/[\w.-]{{20,500}}))?",
         rf"/studies(/{STUDY}(/(results|export))?)?",
-        r"/leaderboard(\.json|\.csv|/clips\.csv)?", r"/leaderboard/row/[0-9a-f]{12}/[0-9a-f]{8,64}(\.json)?",
-        r"/leaderboard/score/[0-9a-f]{8,64}\.json", r"/benchmark/video/[0-9a-f]{12}/[0-9a-f]{8,64}/[\w.-]{1,100}",
+        r"/leaderboard(\.json|\.csv|/clips\.csv)?",
+        r"/leaderboard/row/[0-9a-f]{12}/[0-9a-f]{8,64}(\.json)?",
+        r"/leaderboard/score/[0-9a-f]{8,64}\.json",
+        r"/benchmark/video/[0-9a-f]{12}/[0-9a-f]{8,64}/[\w.-]{1,100}",
     ],
     "POST": [
         r"/gradio_api/(queue/join|upload|cancel|reset)",
@@ -51,7 +59,7 @@ ROUTES = {
         rf"/studies/(new|{STUDY}/(open|close|publish|unpublish|prepare))",
         rf"/gradio_api/call/({NAMED})",
     ],
-}  # fmt: skip
+}
 _ALLOWED = {method: re.compile("|".join(f"(?:{route})" for route in routes)) for method, routes in ROUTES.items()}
 _ALLOWED["HEAD"] = _ALLOWED["GET"]
 _FILE = "/gradio_api/file="

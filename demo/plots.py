@@ -39,11 +39,15 @@ def plane(table: Mapping[str, Any], labels: Mapping[str, str], t: Words) -> go.F
         low, high = (value["mean"] if value[k] is None else value[k] for k in ("low", "high"))
         bar = {"type": "data", "array": [high - value["mean"]], "arrayminus": [value["mean"] - low], "thickness": 1.5}
         figure.add_scatter(
-            x=[row["distance"]["frechet"]], y=[value["mean"]], name=_plain(label), mode="markers", error_y=bar,
+            x=[row["distance"]["frechet"]],
+            y=[value["mean"]],
+            name=_plain(label),
+            mode="markers",
+            error_y=bar,
             marker={"size": 11, "color": colour[label]},
             hovertemplate=f"%{{fullData.name}}<br>{rows[0]['distance']['title']} %{{x:.3f}}"
             f"<br>LSE-D %{{y:.2f}} ({low:.2f}–{high:.2f})<extra></extra>",
-        )  # fmt: skip
+        )
     return _dressed(figure, t["plot_plane"], f"{rows[0]['distance']['title']} ↓", "LSE-D ↓")
 
 
@@ -57,11 +61,18 @@ def by_category(clips: pd.DataFrame, labels: Mapping[str, str], t: Words) -> go.
         mine = known[known["fingerprint"] == fingerprint]
         if len(mine):
             figure.add_box(
-                x=mine["category"].map(lambda c: t.get(f"category_{c}", c)), y=mine["lse_d"], name=_plain(label),
-                marker_color=colour[label], boxpoints="all" if len(known) < 2000 else "outliers", jitter=0.4,
-                pointpos=0, marker_size=4, line_width=1.5, text=mine["pair"],
+                x=mine["category"].map(lambda c: t.get(f"category_{c}", c)),
+                y=mine["lse_d"],
+                name=_plain(label),
+                marker_color=colour[label],
+                boxpoints="all" if len(known) < 2000 else "outliers",
+                jitter=0.4,
+                pointpos=0,
+                marker_size=4,
+                line_width=1.5,
+                text=mine["pair"],
                 hovertemplate="%{text}: %{y:.2f}<extra>%{fullData.name}</extra>",
-            )  # fmt: skip
+            )
     order = [t[f"category_{c}"] for c in CATEGORIES]
     figure.update_layout(boxmode="group", xaxis={"categoryorder": "array", "categoryarray": order})
     return _dressed(figure, t["plot_category"], "", "LSE-D ↓")
@@ -78,15 +89,20 @@ def offsets(clips: pd.DataFrame, labels: Mapping[str, str], t: Words) -> go.Figu
         if len(mine):
             counts = mine["offset"].astype(int).value_counts().sort_index()
             figure.add_bar(
-                x=[int(o) * MS for o in counts.index], y=(counts / len(mine)).tolist(), name=_plain(label),
-                marker_color=colour[label], customdata=counts.tolist(),
+                x=[int(o) * MS for o in counts.index],
+                y=(counts / len(mine)).tolist(),
+                name=_plain(label),
+                marker_color=colour[label],
+                customdata=counts.tolist(),
                 hovertemplate="%{x:+d} ms: %{customdata}<extra>%{fullData.name}</extra>",
-            )  # fmt: skip
+            )
     ends = [int(known["offset"].min()) - 2, int(known["offset"].max()) + 2]
     figure.update_layout(
-        barmode="group", bargap=0.4, yaxis={"tickformat": ".0%"},
+        barmode="group",
+        bargap=0.4,
+        yaxis={"tickformat": ".0%"},
         xaxis={"range": [e * MS for e in ends], "dtick": MS if ends[1] - ends[0] < 14 else None},
-    )  # fmt: skip
+    )
     return _dressed(figure, t["plot_offsets"], t["plot_ms"], t["plot_share"])
 
 
@@ -102,10 +118,13 @@ def failures(found: pd.DataFrame, labels: Mapping[str, str], t: Words) -> go.Fig
     for system, mine in found.assign(cut=cut).groupby("system"):
         summed = mine.groupby("cut", sort=False)["clips"].sum()
         figure.add_bar(
-            y=summed.index.tolist(), x=summed.tolist(), name=_plain(labels.get(system, system)),
-            orientation="h", marker_color=colour.get(labels.get(system), GREY),
+            y=summed.index.tolist(),
+            x=summed.tolist(),
+            name=_plain(labels.get(system, system)),
+            orientation="h",
+            marker_color=colour.get(labels.get(system), GREY),
             hovertemplate="%{x}<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(barmode="stack", yaxis_autorange="reversed")
     return _dressed(figure, t["plot_failures"], t["plot_clips"], "")
 
@@ -118,10 +137,18 @@ def _plain(said: str) -> str:
 def _dressed(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
     axis = {"gridcolor": "rgba(123,135,153,0.25)", "zerolinecolor": "rgba(123,135,153,0.5)", "automargin": True}
     return figure.update_layout(
-        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"}, xaxis=axis, xaxis_title_text=x,
-        yaxis=axis, yaxis_title_text=y, autosize=True,
+        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"},
+        xaxis=axis,
+        xaxis_title_text=x,
+        yaxis=axis,
+        yaxis_title_text=y,
+        autosize=True,
         font={"family": "system-ui, sans-serif", "size": 13, "color": GREY},
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", height=360, showlegend=True,
-        margin={"l": 8, "r": 8, "t": 44, "b": 8}, legend={"orientation": "h", "y": -0.28, "x": 0},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        height=360,
+        showlegend=True,
+        margin={"l": 8, "r": 8, "t": 44, "b": 8},
+        legend={"orientation": "h", "y": -0.28, "x": 0},
         hoverlabel={"font": {"family": "system-ui, sans-serif"}},
-    )  # fmt: skip
+    )

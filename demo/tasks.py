@@ -224,10 +224,15 @@ def show(jobs: JobQueue, job: Job, clip: Clip, second: float) -> None:
     }
     jobs.update(
         job.id,
-        preview={"second": float(index / info.fps), "width": info.width, "height": info.height, "boxes": boxes,
-                 "largest": [t.number for t in choose(faces, "largest", None, info.fps)] if boxes else [],
-                 "version": secrets.token_hex(4)},
-    )  # fmt: skip
+        preview={
+            "second": float(index / info.fps),
+            "width": info.width,
+            "height": info.height,
+            "boxes": boxes,
+            "largest": [t.number for t in choose(faces, "largest", None, info.fps)] if boxes else [],
+            "version": secrets.token_hex(4),
+        },
+    )
 
 
 def pick(jobs: JobQueue, job_id: str, point: str) -> None:

@@ -78,7 +78,8 @@ def track_crops(
         for k, track in enumerate(tracks):
             if track.first <= index < track.stop:
                 try:
-                    crop: np.ndarray | MeasureError = crop_face(frame, *track.crops[:, index - track.first], size_px)
+                    half, x, y = track.crops[:, index - track.first]
+                    crop: np.ndarray | MeasureError = crop_face(frame, half, x, y, size_px)
                 except MeasureError as error:
                     crop = error
                 yield k, crop

@@ -22,7 +22,7 @@ class Item:
     set: str = ""
 
 
-def items(sources: list[Path], references: list[Path] = (), stills: bool = False) -> list[Item]:
+def items(sources: list[Path], references: Sequence[Path] = (), stills: bool = False) -> list[Item]:
     """The clips of files, folders (their videos, sub-folders too) and CSV lists; with `stills` pictures are clips too.
 
     A CSV has a column `file`, relative to it, and may have `reference`, `identity`, `system`, `pair` and `set`.

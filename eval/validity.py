@@ -174,9 +174,9 @@ def _sound_trials(clips, evaluator: Evaluator, protocol: Protocol) -> list[Trial
     found: dict[str, list[list[sync.SyncScore | None]]] = {
         k: [] for k in ("shift", "noise", "frozen", "swapped", "length", "wide")
     }
+    wide = protocol.with_shifts(max(protocol.shifts, WIDE))
     for number, (_, face, waveform) in enumerate(clips):
         own, seen = _scored(face, waveform, evaluator, protocol)
-        wide = protocol.with_shifts(max(protocol.shifts, WIDE))
 
         def under(changed: np.ndarray, face=face, seen=seen) -> sync.SyncScore | None:
             return _scored(face, changed, evaluator, protocol, seen)[0]
@@ -270,7 +270,8 @@ def _motion_trials(clips) -> list[Trial]:
         except MeasureError:
             lips = {}
         for kind, rows in found.items():
-            rows.append(motion.evaluate(*lips[kind], speech, FPS, *lips["own"]) if kind in lips else {})
+            (seen, boxes), own = lips.get(kind, (None, None)), lips.get("own", (None, None))
+            rows.append({} if seen is None else motion.evaluate(seen, boxes, speech, FPS, *own))
     return [
         Trial(
             name,

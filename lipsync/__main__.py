@@ -99,10 +99,11 @@ def _narrow(bounds: tuple[float, float] | None) -> bool:
 
 
 def _sync(args: argparse.Namespace) -> int:
+    parser: argparse.ArgumentParser = args.parser
     try:
         options = Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
     except InputError as error:
-        args.parser.error(str(error))
+        parser.error(str(error))
     if args.preview is not None and not math.isfinite(args.preview):
         args.parser.error(f"--preview wants a second of the video, as in 1.5, not {args.preview}")
     if args.preview is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             coming = other.submit(next, items, _END)
             while (item := coming.result()) is not _END:
                 coming = other.submit(next, items, _END)
-                yield item
+                yield cast(T, item)
     finally:
         items.close()
 

@@ -259,7 +259,7 @@ def _run_hibari(voice: Voice, symbols: str, speed: float) -> tuple[np.ndarray, l
     hibari = _hibari()
     feeds = {"ids": np.array([hibari.ids(symbols)]), "speed": np.array([speed], np.float32)}
     *spectra, ends = hibari.sess.run(None, feeds)
-    return dsp.synth(*(s[0] for s in spectra), np.random.default_rng(0)), ends.ravel().tolist()
+    return dsp.synth(*(s[0] for s in spectra), rng=np.random.default_rng(0)), ends.ravel().tolist()
 
 
 @functools.cache

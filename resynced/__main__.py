@@ -163,6 +163,7 @@ def _submit(args: argparse.Namespace) -> int:
     from .submissions import SubmissionRefused, check, register
 
     chosen = load_set(args.set_name)
+    kept = None
     with Bar({"unpack": "Unpacking", "check": "Checking", "frames": "Reading"}) as show:
         try:
             if args.check:
@@ -175,7 +176,7 @@ def _submit(args: argparse.Namespace) -> int:
         print(*faults, sep="\n")
         print(f"{len(faults)} faults: nothing was kept." if len(faults) > 1 else "1 fault: nothing was kept.")
         return 1
-    if args.check:
+    if args.check or kept is None:
         print("Nothing is wrong with it.")
         return 0
     print(f"Accepted as submission:{kept.name}")

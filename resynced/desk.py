@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select
+from sqlalchemy import Connection, RowMapping, bindparam, delete, exists, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
@@ -516,14 +516,14 @@ class StudyDesk:
             seen.add(item, Stimulus(left, item, left_variant), other, times)
         return seen
 
-    def _last(self, connection: Connection, rater: str) -> Mapping[str, Any] | None:
+    def _last(self, connection: Connection, rater: str) -> RowMapping | None:
         """The ballot answered last, unless it was corrected already, or was training."""
         query = select(VoteRow.ballot, VoteRow.revision).where(VoteRow.rater == rater).order_by(VoteRow.id.desc())
         last = connection.execute(query.limit(1)).first()
         if last is None or last.revision:
             return None
         row = connection.execute(select(BallotRow).where(BallotRow.id == last.ballot)).mappings().first()
-        return None if row["kind"] == "training" else row
+        return None if row is None or row["kind"] == "training" else row
 
     def _progress(self, study: Study, position: int) -> tuple[int, int]:
         if position < study.training:
@@ -577,8 +577,8 @@ def _row(ballot: Ballot, date: str) -> dict[str, Any]:
 def _ballot(row: Mapping[str, Any]) -> Ballot:
     left = Stimulus(row["left_system"], row["item"], row["left_variant"])
     right = Stimulus(row["right_system"], row["item"], row["right_variant"]) if row["right_system"] else None
-    keys = ("id", "study", "rater", "position", "kind")
-    return Ballot(*(row[k] for k in keys), left, right, row["expected"], row["repeats"])
+    named = {k: row[k] for k in ("id", "study", "rater", "position", "kind", "expected", "repeats")}
+    return Ballot(left=left, right=right, **named)
 
 
 def _timings(given: Mapping[str, Any]) -> dict[str, float | bool]:

@@ -223,7 +223,7 @@ def _frame(kept: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _last(session: Session, table: type[Fact]) -> int:
-    return session.scalar(select(func.coalesce(func.max(table.id), 0)))
+    return session.scalar(select(func.max(table.id))) or 0
 
 
 def _state(session: Session, name: str) -> dict[str, Any]:

@@ -558,7 +558,7 @@ def insert_new(session: Session, table: type[Fact], rows: Sequence[Mapping[str, 
     kind = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     before = session.scalar(select(func.coalesce(func.max(table.id), 0)))
     session.execute(kind.insert(table).on_conflict_do_nothing(index_elements=["key"]), rows)
-    return session.scalar(select(func.count()).select_from(table).where(table.id > before))
+    return session.scalar(select(func.count()).select_from(table).where(table.id > before)) or 0
 
 
 def fact_tables() -> list:

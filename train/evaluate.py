@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -163,7 +164,8 @@ def evaluate(
     for group in sorted({c.group for c in arrays.clips}):
         ids = [i for i, c in enumerate(arrays.clips) if c.group == group]
         ids = ids[:: max(1, -(-len(ids) // most))]
-        found = out[group] = {"clips": len(ids), "speakers": len({arrays.clips[i].speaker for i in ids})}
+        found: dict[str, Any] = {"clips": len(ids), "speakers": len({arrays.clips[i].speaker for i in ids})}
+        out[group] = found
         embed = partial(embed_clip, sync_expert, arrays, frames=sync_expert.window) if sync_expert else None
         if embed is not None:
             found[expert] = sync_report(embed, arrays, ids)

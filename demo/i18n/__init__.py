@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import gradio as gr
+from gradio.i18n import I18nData
 
 
 def _read(language: str) -> dict[str, str]:
@@ -17,7 +18,7 @@ _OWN = "page_"  # gradio's own keys must not be met
 I18N = gr.I18n(**{lang: {_OWN + k: v for k, v in t.items()} for lang, t in {"en": ENGLISH, "ko": KOREAN}.items()})
 
 
-def text(key: str) -> gr.I18n:
+def text(key: str) -> I18nData:
     """A sentence that the browser shows in its own language."""
     return I18N(_OWN + key)
 

@@ -14,9 +14,12 @@ from ..i18n import ENGLISH, KOREAN, by_header
 
 HERE = Path(__file__).parent.parent
 TEMPLATES = Environment(
-    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
     lstrip_blocks=True,
-)  # fmt: skip
+)
 FILES = {
     "pages.css": "text/css",
     "leaderboard.js": "text/javascript",

@@ -320,14 +320,25 @@ def _head(name: str, columns: Mapping[str, str], asked: Asked, t: Words) -> dict
         change = {"sort": "rank", "dir": ""} if asked.descending else {"sort": name, "dir": "down"}
     unit = t[f"measure_{column.name}"] if column else ""
     better = {"↓": t["lb_lower"], "↑": t["lb_higher"], "": ""}[sign]
-    return {"name": name, "title": t[f"col_{name}"], "unit": unit, "sign": sign, "better": better, "state": state,
-            "query": asked.query(**change)}  # fmt: skip
+    return {
+        "name": name,
+        "title": t[f"col_{name}"],
+        "unit": unit,
+        "sign": sign,
+        "better": better,
+        "state": state,
+        "query": asked.query(**change),
+    }
 
 
 def _row(
-    row: dict[str, Any], table: dict[str, Any], asked: Asked, columns: Mapping[str, str],
-    spans: Mapping[str, tuple[float, float]], t: Words,
-) -> dict[str, Any]:  # fmt: skip
+    row: dict[str, Any],
+    table: dict[str, Any],
+    asked: Asked,
+    columns: Mapping[str, str],
+    spans: Mapping[str, tuple[float, float]],
+    t: Words,
+) -> dict[str, Any]:
     first, last = row["rank"] or (None, None)
     rank = "–" if first is None else str(first) if first == last else f"{first}–{last}"
     distance = row["distance"] or {}
@@ -350,7 +361,7 @@ def _row(
         "measures": measures,
         "fingerprint": row["fingerprint"],
         "link": f"/leaderboard/row/{asked.view.id}/{row['fingerprint'][:16]}",
-    }  # fmt: skip
+    }
 
 
 def _measure(value: Mapping[str, Any], column: board.Column, t: Words) -> tuple[str, str, str]:
@@ -364,7 +375,7 @@ def _measure(value: Mapping[str, Any], column: board.Column, t: Words) -> tuple[
         else [t["lb_interval"].format(low=_number(value["low"], column), high=_number(value["high"], column))]
     )
     behind += [t["lb_clips"].format(n=value["n"])] if value["n"] is not None else []
-    return name, _number(value["mean"], column), ", ".join(behind)  # fmt: skip
+    return name, _number(value["mean"], column), ", ".join(behind)
 
 
 def _human(said: Mapping[str, Any] | None, t: Words) -> str:

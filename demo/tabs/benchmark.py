@@ -65,8 +65,11 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
             view = gr.Dropdown(label=text("bench_view"), elem_id="bench-view", scale=3, min_width=280)
             category = gr.Dropdown(
                 [(text("lb_all"), ""), *((text(f"category_{c}"), c) for c in CATEGORIES)],
-                value="", label=text("lb_category"), elem_id="bench-category", min_width=160,
-            )  # fmt: skip
+                value="",
+                label=text("lb_category"),
+                elem_id="bench-category",
+                min_width=160,
+            )
         shown = gr.Dropdown(label=text("bench_shown"), multiselect=True, max_choices=MOST_SHOWN, elem_id="bench-shown")
         clips = gr.HTML(js_on_load=static("clips.js"), elem_id="bench-clips")
         together = gr.HTML(js_on_load=static("together.js"), elem_id="bench-together")
@@ -130,11 +133,15 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
         pair = pair if pair in set(mine["pair"]) else next(iter(sorted(set(mine["pair"]))), "")
         fails = board.failures(context.store, chosen)
         drawn = [
-            plots.plane(table, labels, t), plots.by_category(mine, labels, t), plots.offsets(mine, labels, t),
+            plots.plane(table, labels, t),
+            plots.by_category(mine, labels, t),
+            plots.offsets(mine, labels, t),
             plots.failures(fails, {r["system"]: labels[r["fingerprint"]] for r in table["rows"]}, t),
-        ]  # fmt: skip
-        heads = [(f"{v.set_name} · {v.evaluator} · {v.protocol} · v{v.measure_version} · {v.set_sha256[:6]}", v.id)
-                 for v in known]  # fmt: skip
+        ]
+        heads = [
+            (f"{v.set_name} · {v.evaluator} · {v.protocol} · v{v.measure_version} · {v.set_sha256[:6]}", v.id)
+            for v in known
+        ]
         link = f'<a href="/leaderboard?view={chosen.id}">{escape(t["bench_to_board"])}</a>'
         return {
             results: gr.update(visible=True),
@@ -148,7 +155,7 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
                 place: gr.update(value=figure, visible=figure is not None)
                 for place, figure in zip(figures, drawn, strict=True)
             },
-        }  # fmt: skip
+        }
 
     def opened(view_id: str, part: str, names: list[str], pair: str, asked: str, request: gr.Request) -> Updates:
         """The tab is opened: everything anew."""
@@ -233,9 +240,29 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
 
     looks = [view, category, shown, picked]
     everything = [
-        lead, running, set_name, systems, go, status, cancel, results, answer, view, shown, clips, together, picked,
-        submitting, submit_set, submit, checked, stop_check, watch_run, watch_check, *figures,
-    ]  # fmt: skip
+        lead,
+        running,
+        set_name,
+        systems,
+        go,
+        status,
+        cancel,
+        results,
+        answer,
+        view,
+        shown,
+        clips,
+        together,
+        picked,
+        submitting,
+        submit_set,
+        submit,
+        checked,
+        stop_check,
+        watch_run,
+        watch_check,
+        *figures,
+    ]
 
     def on(event: Callable, handler: Callable, inputs: Any = None) -> None:
         event(handler, inputs, everything, **PRIVATE)
@@ -352,9 +379,14 @@ def _figure(row: Any, t: dict[str, str]) -> str:
 
 
 def side_by_side(
-    context: Context, view: board.View, found: pd.DataFrame, labels: dict[str, str], pair: str, request: gr.Request,
+    context: Context,
+    view: board.View,
+    found: pd.DataFrame,
+    labels: dict[str, str],
+    pair: str,
+    request: gr.Request,
     t: dict[str, str],
-) -> str:  # fmt: skip
+) -> str:
     """One clip by every system, with what was measured of it, to be played in step."""
     if not pair:
         return ""

@@ -58,15 +58,23 @@ def build(page: gr.Blocks, context: Context) -> None:
                 with gr.Tabs():
                     with gr.Tab(text("video")):
                         video = gr.Video(
-                            show_label=False, sources=["upload", "webcam"], include_audio=True, elem_id="video",
+                            show_label=False,
+                            sources=["upload", "webcam"],
+                            include_audio=True,
+                            elem_id="video",
                             webcam_options=CAMERA,
-                        )  # fmt: skip
+                        )
                     with gr.Tab(text("picture")):
                         picture = gr.Image(
-                            show_label=False, sources=["upload", "webcam", "clipboard"], type="filepath",
-                            image_mode=None, elem_id="picture", webcam_options=CAMERA,
-                        )  # fmt: skip
-                        picture.preprocess = lambda given: given and given.path  # gradio would open it, in this process
+                            show_label=False,
+                            sources=["upload", "webcam", "clipboard"],
+                            type="filepath",
+                            image_mode=None,
+                            elem_id="picture",
+                            webcam_options=CAMERA,
+                        )
+                        # Gradio would open it, in this process.
+                        picture.preprocess = lambda given: given and given.path  # pyrefly: ignore[bad-assignment]
                 with gr.Row(elem_classes="examples"):
                     gr.Markdown(text("examples"), elem_classes="small", container=False)
                     example_picture = gr.Button(
@@ -90,12 +98,16 @@ def build(page: gr.Blocks, context: Context) -> None:
                 buttons=["download"],
             )
             said_voice = said("voice")
+            speak = words = language = kind = None
             with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
                 if voices.can_speak():
                     words = gr.Textbox(
-                        show_label=False, placeholder=text("words_hint"), lines=2, max_length=voices.MAX_LETTERS,
+                        show_label=False,
+                        placeholder=text("words_hint"),
+                        lines=2,
+                        max_length=voices.MAX_LETTERS,
                         elem_id="words",
-                    )  # fmt: skip
+                    )
                     with gr.Row():
                         language = gr.Dropdown(list(voices.LANGUAGES.items()), label=text("language"), min_width=120)
                         kind = gr.Dropdown([(text(k), k) for k in voices.KINDS], label=text("kind"), min_width=90)
@@ -121,9 +133,12 @@ def build(page: gr.Blocks, context: Context) -> None:
                     [(_model(m), m) for m in models], value=models[0] if models else None, label=text("model")
                 )
                 compare = gr.Dropdown(
-                    [(text("none"), ""), *((_model(m), m) for m in models[1:])], value="", label=text("compare"),
-                    visible=len(models) > 1, elem_id="compare",
-                )  # fmt: skip
+                    [(text("none"), ""), *((_model(m), m) for m in models[1:])],
+                    value="",
+                    label=text("compare"),
+                    visible=len(models) > 1,
+                    elem_id="compare",
+                )
             gr.Markdown(text("options_length"))
             with gr.Row():
                 if_audio_longer = gr.Dropdown(
@@ -170,8 +185,17 @@ def build(page: gr.Blocks, context: Context) -> None:
     watch = gr.HTML(js_on_load=static("watch.js"), elem_id="watch", visible="hidden")
 
     fields = (
-        model, engine, if_audio_longer, if_audio_shorter, start, background, pad, feather, crf, audio_delay_frames,
-    )  # fmt: skip
+        model,
+        engine,
+        if_audio_longer,
+        if_audio_shorter,
+        start,
+        background,
+        pad,
+        feather,
+        crf,
+        audio_delay_frames,
+    )
     controls = dict(zip(OPTIONS, fields, strict=True))
     parts = {
         "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
@@ -239,9 +263,17 @@ def build(page: gr.Blocks, context: Context) -> None:
             delete([path])
 
     def make(
-        job: str, sound: str | None, known: View, agreed: bool, choice: str, point: str, second_model: str,
-        until: float | None, request: gr.Request, *values: Any,
-    ) -> View:  # fmt: skip
+        job: str,
+        sound: str | None,
+        known: View,
+        agreed: bool,
+        choice: str,
+        point: str,
+        second_model: str,
+        until: float | None,
+        request: gr.Request,
+        *values: Any,
+    ) -> View:
         t = texts_for(request)
         found = jobs.get(job)
         if found is None:
@@ -334,7 +366,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     on(second.release, show_second, [second, job_id, which, face])
     on(preview.pick, pick, job_id)
     on(which.input, unpick, [which, job_id, face])
-    if voices.can_speak():
+    if speak is not None:
         speak.click(say, [words, language, kind], voice, api_visibility="private")
     from_video.upload(sound_of, from_video, voice, api_visibility="private")
     lengths = [job_id, end, *controls.values()]
@@ -388,8 +420,13 @@ def asked_before(job: Job) -> View:
     point = options.get("face", "largest")
     fields = {name: options[name] for name in OPTIONS if name in options}
     choice = "picked" if "@" in point else point
-    return {"face": point, "which": choice, "compare": job.facts.get("compare", ""), "end": options.get("end") or 0,
-            **fields}  # fmt: skip
+    return {
+        "face": point,
+        "which": choice,
+        "compare": job.facts.get("compare", ""),
+        "end": options.get("end") or 0,
+        **fields,
+    }
 
 
 def served_voice(jobs: JobQueue, job: Job) -> str | None:

@@ -7,6 +7,7 @@ and hardly feels a wrong mouth under the right eyes (docs/metrics.md has figures
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -89,5 +90,6 @@ def embedder() -> Callable[[np.ndarray], np.ndarray] | None:
     """
     for name, card in registry.cards().items():
         if card.architecture == ARCHITECTURE and card.path is not None:
-            return registry.load(name).embed
+            network: Any = registry.load(name)
+            return network.embed
     return None

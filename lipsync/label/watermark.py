@@ -368,7 +368,8 @@ def match(pictures: Sequence[np.ndarray], keys: Sequence[bytes]) -> Found | None
     for angled in (False, True):
         finalists: list[_Match] = []
         for number, picture in enumerate(pictures[:1] if angled else pictures):
-            places = list(_places(*picture.shape[::-1], angled))
+            tall, wide = picture.shape
+            places = list(_places(wide, tall, angled))
             tries += len(places)
             finalists += _search(picture, number, patterns, places)
         for near in sorted(finalists, reverse=True)[:REFINED]:

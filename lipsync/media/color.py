@@ -9,6 +9,7 @@ restores the stored 4:2:0 values exactly, where swscale's default darkens each p
 import contextlib
 import io
 from collections.abc import Callable
+from typing import Any
 
 import av
 import numpy as np
@@ -18,7 +19,7 @@ from av.video.reformatter import Colorspace, ColorTrc, Interpolation, VideoRefor
 from .demux import graph_for
 
 # PyAV 18.1 stumbles over kinds of side data newer than itself (EXIF, in every phone's JPEG): let them have a name.
-SideData._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)
+SideData._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)  # pyrefly: ignore[bad-assignment]
 
 Orientation = tuple[
     bool, bool, bool
@@ -44,7 +45,8 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     For one frame of a file: PyAV 18.1 never frees a frame that was asked for its side data.
     """
     try:
-        a, b, _, c, d = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], np.int32)[:5].tolist()
+        matrix: Any = frame.side_data[SideData.DISPLAYMATRIX]  # pyrefly: ignore[bad-typed-dict-key]
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     except KeyError:
         return False, False, False
     # The matrix sends a stored (x, y) to a shown (a x + c y, b x + d y).
@@ -99,12 +101,12 @@ class FrameConverter:
     def __init__(self, width: int, height: int, to_srgb: Change | None = None):
         self.width, self.height, self.to_srgb = width, height, to_srgb
         self.orientation: Orientation | None = None  # one for the whole file
-        self.last: tuple[av.VideoFrame | None, np.ndarray | None] = (None, None)
+        self.last: tuple[av.VideoFrame, np.ndarray] | None = None
         self.graphs: dict[tuple, av.filter.Graph] = {}
         self.scaler, self.packer = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        if self.last[0] is not frame:
+        if self.last is None or self.last[0] is not frame:
             picture = np.ascontiguousarray(self.convert(frame))
             if self.to_srgb is None and frame.color_primaries in WIDE and not is_hdr(frame):
                 self.to_srgb = to_bt709(WIDE[frame.color_primaries])

@@ -327,7 +327,7 @@ def sound(path: str, sample_rate: int, channels: int, track: int | None = None) 
 def first_moment(path: str) -> Fraction:
     """Presentation time of the first picture that decodes."""
     pictures = Pictures(path)
-    return moment(pictures.stream, next(iter(pictures), None)) * pictures.stream.time_base
+    return Fraction(moment(pictures.stream, next(iter(pictures), None)) * pictures.stream.time_base)
 
 
 # --- the process -----------------------------------------------------------------------------------------------

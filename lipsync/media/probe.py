@@ -163,6 +163,7 @@ def moving_timing(pictures: Pictures, found: Scan) -> dict[str, Any]:
     unit = stream.time_base
     stated = [r for r in (stream.average_rate, stream.guessed_rate, stream.base_rate) if r and 0 < r < 1000]
     start = moment(stream, found.first)
+    ordered = []
     if found.timed:
         ordered = sorted(when for when in found.lengths if when >= start) or [start]
         elapsed = (np.array(ordered, np.float64) - start) * float(unit)
@@ -170,7 +171,7 @@ def moving_timing(pictures: Pictures, found: Scan) -> dict[str, Any]:
     else:
         rate, varies = (stated or [PLAIN_FPS])[0], False
     fps, notes = speakable(rate, varies)
-    if found.timed:
+    if ordered:
         last = max(found.lengths.get(ordered[-1], 0) * unit, 1 / rate)
         frames = round(((ordered[-1] - start) * unit + last) * fps)
     else:

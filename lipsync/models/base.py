@@ -54,12 +54,13 @@ class LipSyncModel(ABC):
     gated    silence between the words before the network hears it
     """
 
-    inputs: ClassVar[dict[str, tuple[int, ...]]]
+    inputs: dict[str, tuple[int, ...]]
     outputs: ClassVar[tuple[str, ...]] = ("picture",)
     audio: AudioWindow
     roles: tuple[str, ...] = ("closed",)
     blend: str = "mask"
     gated: bool = True
+    rule: CropRule | LandmarkRule
 
     def __init__(self, card: Card, engine: str = "auto") -> None:
         self.card, self.sha256 = card, registry.sha256(card.name)
@@ -91,7 +92,7 @@ class LipSyncModel(ABC):
         """What the network returned -> pictures (B, S, S, 3) uint8 RGB."""
 
     @staticmethod
-    def alignment_rule(card: Card) -> CropRule:
+    def alignment_rule(card: Card) -> CropRule | LandmarkRule:
         """Where its crop lies; has `alignment(box, landmarks, pad) -> (2, 3)`. Raises ModelError for a card that does
         not say."""
         try:

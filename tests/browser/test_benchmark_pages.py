@@ -27,8 +27,10 @@ pytestmark = [
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"]
 GRADIOS_OWN = re.compile("Method not implemented|Connection errored out|AbortError|BodyStreamBuffer")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}
-CARD = 'name = "Theirs"\nauthors = "They"\nlink = "https://example.org/x"\nlicence = "MIT"\n' \
-       'training_data = "none"\nhardware = "a laptop"\n'  # fmt: skip
+CARD = (
+    'name = "Theirs"\nauthors = "They"\nlink = "https://example.org/x"\nlicence = "MIT"\n'
+    'training_data = "none"\nhardware = "a laptop"\n'
+)
 
 
 @pytest.fixture(scope="module")

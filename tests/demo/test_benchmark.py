@@ -27,9 +27,15 @@ from tests.helpers.bench_fakes import FilmScoring, FilmSystem, film_set
 PASSWORD = "correct horse battery"
 CARD = "\n".join(
     f'{k} = "{v}"'
-    for k, v in {"name": "Theirs", "authors": "They", "link": "https://example.org/x", "licence": "MIT",
-                 "training_data": "none", "hardware": "a laptop"}.items()
-)  # fmt: skip
+    for k, v in {
+        "name": "Theirs",
+        "authors": "They",
+        "link": "https://example.org/x",
+        "licence": "MIT",
+        "training_data": "none",
+        "hardware": "a laptop",
+    }.items()
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +133,12 @@ def test_what_is_asked_for_is_checked_and_can_be_typed(place, made, monkeypatch)
     found = benchmark.request("starter", words[:1], 2, "detail=false,pad=0.1")
     assert found.command == f"python -m resynced run --set starter --system {words[0]}:detail=false,pad=0.1 --limit 2"
     assert [s.name for s in found.systems] == [f"{words[0]} (detail=false,pad=0.1)", "untouched"]
-    for wrong in (("other", words[:1], None, ""), ("starter", ["/etc/passwd"], None, ""),
-                  ("starter", words[:1], None, "model=x"), ("starter", words[:1], None, "pad=wide")):  # fmt: skip
+    for wrong in (
+        ("other", words[:1], None, ""),
+        ("starter", ["/etc/passwd"], None, ""),
+        ("starter", words[:1], None, "model=x"),
+        ("starter", words[:1], None, "pad=wide"),
+    ):
         with pytest.raises(LipsyncError):
             benchmark.request(*wrong)
 
@@ -255,7 +265,9 @@ def test_where_nothing_was_measured_there_is_no_plot(context, view):
     empty = board.clips(context.store, view).iloc[:0]
     assert plots.by_category(empty, {}, ENGLISH) is None and plots.offsets(empty, {}, ENGLISH) is None
     assert plots.failures(pd.DataFrame(columns=["system", "category", "reason", "clips"]), {}, ENGLISH) is None
-    fails = pd.DataFrame([["A", "tts", "<i>No face</i> was found in any of the frames of a film.", 3]],
-                         columns=["system", "category", "reason", "clips"])  # fmt: skip
+    fails = pd.DataFrame(
+        [["A", "tts", "<i>No face</i> was found in any of the frames of a film.", 3]],
+        columns=["system", "category", "reason", "clips"],
+    )
     figure = plots.failures(fails, {"A": "A & co"}, ENGLISH)
     assert "<i>" not in figure.data[0].y[0] and figure.data[0].x[0] == 3 and figure.data[0].name == "A &amp; co"

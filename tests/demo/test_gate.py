@@ -52,11 +52,34 @@ def outside(place):
         os.mkfifo(fifo)
         tilted.symlink_to(place.parent)
     return [
-        str(key), "/etc/hostname", "/dev/zero", "/proc/self/environ", str(folder), str(link), str(fifo),
-        str(tilted / "key.pem"), f"{folder}/../../key.pem", "key.pem", "/files/../../key.pem", "/files/link.mp4",
-        "/files/fifo.mp4", "/files/sub/key.pem", "/files", "/files/", f"/files/{key}", "", "\0", "a" * 5000, f"file://{key}",
-        "http://127.0.0.1:1/x.mp4", "https://example.org/x.mp4", "data:text/plain;base64,aGk=", 7, ["x"], {"path": "x"},
-    ]  # fmt: skip
+        str(key),
+        "/etc/hostname",
+        "/dev/zero",
+        "/proc/self/environ",
+        str(folder),
+        str(link),
+        str(fifo),
+        str(tilted / "key.pem"),
+        f"{folder}/../../key.pem",
+        "key.pem",
+        "/files/../../key.pem",
+        "/files/link.mp4",
+        "/files/fifo.mp4",
+        "/files/sub/key.pem",
+        "/files",
+        "/files/",
+        f"/files/{key}",
+        "",
+        "\0",
+        "a" * 5000,
+        f"file://{key}",
+        "http://127.0.0.1:1/x.mp4",
+        "https://example.org/x.mp4",
+        "data:text/plain;base64,aGk=",
+        7,
+        ["x"],
+        {"path": "x"},
+    ]
 
 
 def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server, place, upload):
@@ -70,9 +93,11 @@ def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server
                 continue
             for path in outside(place):
                 for file in (
-                    {"path": path, "meta": {"_type": "gradio.FileData"}, "url": "http://localhost/x"}, {"path": path},
-                    [{"path": path, "orig_name": "x.mp4"}], {"video": {"path": path}, "subtitles": None},
-                ):  # fmt: skip
+                    {"path": path, "meta": {"_type": "gradio.FileData"}, "url": "http://localhost/x"},
+                    {"path": path},
+                    [{"path": path, "orig_name": "x.mp4"}],
+                    {"video": {"path": path}, "subtitles": None},
+                ):
                     data = [None] * len(dependency["inputs"])
                     data[place_in_data] = file
                     body = {"data": data, "fn_index": dependency["id"], "session_hash": "abcdefghij"}
@@ -135,18 +160,36 @@ def test_gradio_without_its_own_check_is_not_served(server):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/gradio_api/process_recording"), ("POST", "/gradio_api/component_server"),
-        ("GET", "/gradio_api/deep_link"), ("GET", "/gradio_api/proxy=http://127.0.0.1:1/"), ("GET", "/monitoring"),
-        ("GET", "/monitoring/summary"), ("POST", "/gradio_api/stream/x"), ("GET", "/gradio_api/dev/reload"),
-        ("GET", "/gradio_api/openapi.json"), ("GET", "/openapi.json"), ("GET", "/docs"),
-        ("POST", "/gradio_api/run/sync"), ("POST", "/gradio_api/api/predict"), ("POST", "/gradio_api/vibe-edit/"),
+        ("POST", "/gradio_api/process_recording"),
+        ("POST", "/gradio_api/component_server"),
+        ("GET", "/gradio_api/deep_link"),
+        ("GET", "/gradio_api/proxy=http://127.0.0.1:1/"),
+        ("GET", "/monitoring"),
+        ("GET", "/monitoring/summary"),
+        ("POST", "/gradio_api/stream/x"),
+        ("GET", "/gradio_api/dev/reload"),
+        ("GET", "/gradio_api/openapi.json"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("POST", "/gradio_api/run/sync"),
+        ("POST", "/gradio_api/api/predict"),
+        ("POST", "/gradio_api/vibe-edit/"),
         ("GET", "/gradio_api/vibe-code/"),
-        ("GET", "/gradio_api/runs"), ("POST", "/gradio_api/call/v2/sync"), ("POST", "/gradio_api/call/remove"),
-        ("POST", "/login"), ("GET", "/gradio_api/custom_component/a/client/b/c"), ("GET", "/gradio_api/queue/status"),
-        ("GET", "/pwa_icon"), ("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/"), ("GET", "/assets/../../app.py"),
-        ("GET", "/static/..%2f..%2fapp.py"), ("GET", "/gradio_api/stream/a/b/c/playlist-file"),
+        ("GET", "/gradio_api/runs"),
+        ("POST", "/gradio_api/call/v2/sync"),
+        ("POST", "/gradio_api/call/remove"),
+        ("POST", "/login"),
+        ("GET", "/gradio_api/custom_component/a/client/b/c"),
+        ("GET", "/gradio_api/queue/status"),
+        ("GET", "/pwa_icon"),
+        ("PUT", "/"),
+        ("DELETE", "/"),
+        ("OPTIONS", "/"),
+        ("GET", "/assets/../../app.py"),
+        ("GET", "/static/..%2f..%2fapp.py"),
+        ("GET", "/gradio_api/stream/a/b/c/playlist-file"),
     ],
-)  # fmt: skip
+)
 def test_there_are_no_other_routes(server, method, path):
     answer = server.request(method, path)
     assert answer.status_code == 404 and answer.text == "There is nothing here."

@@ -115,8 +115,11 @@ def test_a_row_says_how_it_is_made_again_and_lists_its_clips(client, store):
     assert card["card"]["licence"] == "MIT" and card["runs"][0]["again"][0] == "git checkout c0ffee"
     key = re.search(r"/leaderboard/score/([0-9a-f]{16})\.json", text)[1]
     assert client.get(f"/leaderboard/score/{key}.json").json()["row"]["key"].startswith(key)
-    for nothing in ("/leaderboard/row/000000000000/00000000", f"/leaderboard/row/{view.id}/00000000",
-                    "/leaderboard/score/00000000.json"):  # fmt: skip
+    for nothing in (
+        "/leaderboard/row/000000000000/00000000",
+        f"/leaderboard/row/{view.id}/00000000",
+        "/leaderboard/score/00000000.json",
+    ):
         assert client.get(nothing).status_code == 404
 
 
@@ -135,7 +138,7 @@ def test_a_blind_evaluator_ranks_nothing_and_says_why(client, store, place):
     )
     text = client.get(f"/leaderboard?set={sha('made4')[:12]}").text
     assert "Cannot be ranked: on this set&#39;s real clips syncnet-lab found 3 of 8 known shifts" in text
-    assert "not ranked: see above" in text  # fmt: skip
+    assert "not ranked: see above" in text
 
 
 def test_older_measures_are_said_to_be_old(client, store):

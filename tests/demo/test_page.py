@@ -67,10 +67,16 @@ def video(path, width=128, height=96, frames=5, fps=25):
 def faces(frames=50, spans=((0, 50),)):
     """A FaceMap with one still face a span."""
     tracks = tuple(
-        Track(n, 0, a, np.tile(np.float32([10 + 30 * n, 20, 30 + 30 * n, 40]), (b - a, 1)),
-              np.zeros((b - a, 25, 2), np.float32), np.ones(b - a, bool))
+        Track(
+            n,
+            0,
+            a,
+            np.tile(np.float32([10 + 30 * n, 20, 30 + 30 * n, 40]), (b - a, 1)),
+            np.zeros((b - a, 25, 2), np.float32),
+            np.ones(b - a, bool),
+        )
         for n, (a, b) in enumerate(spans)
-    )  # fmt: skip
+    )
     return FaceMap(frames, Fraction(25), ((0, frames),), tracks)
 
 
@@ -117,11 +123,18 @@ def test_only_the_link_leads_to_the_files(server):
 
     other = server.store.create()
     for wrong in (
-        f"/jobs/{other.view}/result-1.mp4", f"/jobs/{job.view}/job.json", f"/jobs/{job.view}/left-over.mp4",
-        f"/jobs/{job.view}/source", f"/jobs/{job.view}/preview.jpg", f"/jobs/{job.view}/..%2f..%2fapp.py",
+        f"/jobs/{other.view}/result-1.mp4",
+        f"/jobs/{job.view}/job.json",
+        f"/jobs/{job.view}/left-over.mp4",
+        f"/jobs/{job.view}/source",
+        f"/jobs/{job.view}/preview.jpg",
+        f"/jobs/{job.view}/..%2f..%2fapp.py",
         "/jobs/x/source",
-        f"/jobs/{job.view}", "/jobs/", "/jobs", f"/jobs/{job.id}/result-1.mp4",
-    ):  # fmt: skip
+        f"/jobs/{job.view}",
+        "/jobs/",
+        "/jobs",
+        f"/jobs/{job.id}/result-1.mp4",
+    ):
         assert server.get(wrong).status_code == 404, wrong
     by_path = server.get(f"/gradio_api/file={folder / 'result-1.mp4'}")
     assert by_path.status_code in (403, 404)
@@ -149,9 +162,14 @@ def test_the_link_to_share_shows_the_result_and_nothing_else(server):
     assert server.get(f"/watch/{job.shared}/0.mp4").content == (folder / "result-1.mp4").read_bytes()
     assert server.get(f"/watch/{job.shared}/preview.jpg").headers["content-type"] == "image/jpeg"
     for wrong in (
-        f"/watch/{job.shared}/1.mp4", f"/watch/{job.shared}/source", f"/watch/{job.view}", f"/watch/{job.id}",
-        f"/jobs/{job.shared}/source", f"/jobs/{job.shared}/result-1.mp4", f"/jobs/{job.shared}/status",
-    ):  # fmt: skip
+        f"/watch/{job.shared}/1.mp4",
+        f"/watch/{job.shared}/source",
+        f"/watch/{job.view}",
+        f"/watch/{job.id}",
+        f"/jobs/{job.shared}/source",
+        f"/jobs/{job.shared}/result-1.mp4",
+        f"/jobs/{job.shared}/status",
+    ):
         assert server.get(wrong).status_code == 404, wrong
     ask = f"/mine?views={job.view},{'x' * 32},{server.store.create().view}"
     assert server.get(ask).json() == [job.view] and server.get("/mine").json() == []
@@ -300,9 +318,7 @@ def test_looking_for_faces_writes_the_preview(store, tmp_path, monkeypatch):
 def test_a_click_marks_its_face_and_no_other_at_that_place(store):
     """Two shots of two people who sit at the same place: one of them speaks after a click."""
     box = np.tile(np.float32([10, 20, 30, 40]), (25, 1))
-    tracks = tuple(
-        Track(n, n, 25 * n, box, np.zeros((25, 25, 2), np.float32), np.ones(25, bool)) for n in range(2)
-    )  # fmt: skip
+    tracks = tuple(Track(n, n, 25 * n, box, np.zeros((25, 25, 2), np.float32), np.ones(25, bool)) for n in range(2))
     job, point = store.create(), "20.0,30.0@0.200"
     shown = {"second": 0.2, "width": 128, "height": 96, "version": "1", "boxes": {"0": [10, 20, 30, 40]}}
     store.update(job.id, faces=2, shots=2, preview=shown)
@@ -376,10 +392,25 @@ def made(monkeypatch, fails=()):
         assert isinstance(clip, Clip) and voice.is_file()
         out.write_text(repr(options))
         return Report(
-            out=str(out), frames=5, fps=25.0, frames_synced=5, frames_passed=0, passed_ranges=[], faces=1, shots=1,
-            width=128, height=96, seconds={}, total_seconds=1.0, peak_rss_mb=1.0, model=options.model,
-            checkpoint_sha256="", engine="none", label="signature", warnings=["done <b>"],
-        )  # fmt: skip
+            out=str(out),
+            frames=5,
+            fps=25.0,
+            frames_synced=5,
+            frames_passed=0,
+            passed_ranges=[],
+            faces=1,
+            shots=1,
+            width=128,
+            height=96,
+            seconds={},
+            total_seconds=1.0,
+            peak_rss_mb=1.0,
+            model=options.model,
+            checkpoint_sha256="",
+            engine="none",
+            label="signature",
+            warnings=["done <b>"],
+        )
 
     monkeypatch.setattr(tasks, "sync", sync)
     monkeypatch.setattr(tasks, "verdict", lambda path: {"labelled": True, "words": "Labelled."})
@@ -429,12 +460,17 @@ def test_both_languages_say_the_same():
 def of_the_benchmark():
     """Keys made of a name of the benchmark."""
     names = {
-        "measure": [c.name for c in leaderboard.COLUMNS], "about": [c.name for c in leaderboard.COLUMNS],
-        "category": CATEGORIES, "tier": [t.replace("-", "_") for t in TIERS], "role": ("floor", "ceiling"),
-        "status": [s.replace("-", "_").replace(" ", "_") for s in STATUS], "card": Card.__dataclass_fields__,
-        "col": ("system", "sync", "picture", "motion"), "paper_note": range(1, len(NOTES) + 1),
+        "measure": [c.name for c in leaderboard.COLUMNS],
+        "about": [c.name for c in leaderboard.COLUMNS],
+        "category": CATEGORIES,
+        "tier": [t.replace("-", "_") for t in TIERS],
+        "role": ("floor", "ceiling"),
+        "status": [s.replace("-", "_").replace(" ", "_") for s in STATUS],
+        "card": Card.__dataclass_fields__,
+        "col": ("system", "sync", "picture", "motion"),
+        "paper_note": range(1, len(NOTES) + 1),
         "paper": ("lse_d", "lse_c", "fid", "sync", "visual", "overall", "preference"),
-    }  # fmt: skip
+    }
     return {f"{prefix}_{name}" for prefix, found in names.items() for name in found}
 
 
@@ -516,10 +552,13 @@ def test_api_options_are_checked():
     assert api.checked({"face": "all", "pad": 0.1, "end": 2}) == Options(face="all", pad=0.1, end=2.0)
     assert api.checked({"quality": 26, "nudge": 2}) == Options(crf=26, audio_delay_frames=2)  # names of before
     for wrong, said in (
-        ({"visible_label": False}, "no option 'visible_label'"), ({"detector": "s3fd"}, "no option"),
-        ({"pad": "wide"}, "option pad is wrong"), ({"pad": 3}, "padding must lie"),
-        ({"if_audio_longer": "x"}, "longer voice"), ({"longer": "x"}, "longer voice"),
-    ):  # fmt: skip
+        ({"visible_label": False}, "no option 'visible_label'"),
+        ({"detector": "s3fd"}, "no option"),
+        ({"pad": "wide"}, "option pad is wrong"),
+        ({"pad": 3}, "padding must lie"),
+        ({"if_audio_longer": "x"}, "longer voice"),
+        ({"longer": "x"}, "longer voice"),
+    ):
         with pytest.raises(gr.Error, match=said):
             api.checked(wrong)
 

@@ -19,9 +19,9 @@ from tests.helpers.made_study import SYSTEMS, kept_videos, made_study
 
 PASSWORD = "correct horse battery"
 HERE = {"Origin": "http://localhost"}
-PLAYED = {
-    f"{side}_{what}_s": 1.2 for side in ("left", "right") for what in ("played", "heard", "length")
-} | {"answer_s": 2.0}  # fmt: skip
+PLAYED = {f"{side}_{what}_s": 1.2 for side in ("left", "right") for what in ("played", "heard", "length")} | {
+    "answer_s": 2.0
+}
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +202,24 @@ def test_an_operator_sets_a_study_up_opens_closes_and_exports_it(gate, operator,
     monkeypatch.setattr(gate.context.studies, "prepare", made.append)
     form = operator.get("/studies").text
     assert "secret-alpha" in form and 'name="plan"' in form
-    given = {"name": "new-one", "set": "made", "system": list(SYSTEMS[:2]), "design": "questions", "language": "en",
-             "votes_per_pair": "40", "per_rater": "2", "training": "1", "gold": "1", "traps": "1", "repeats": "0",
-             "items": "", "days": "3", "seed": "0", "plan": "Alpha beats beta.\r\nBy MOS.", "consent": ""}  # fmt: skip
+    given = {
+        "name": "new-one",
+        "set": "made",
+        "system": list(SYSTEMS[:2]),
+        "design": "questions",
+        "language": "en",
+        "votes_per_pair": "40",
+        "per_rater": "2",
+        "training": "1",
+        "gold": "1",
+        "traps": "1",
+        "repeats": "0",
+        "items": "",
+        "days": "3",
+        "seed": "0",
+        "plan": "Alpha beats beta.\r\nBy MOS.",
+        "consent": "",
+    }
     for change, said in (
         ({"name": "No Name"}, "no name for a study"),
         ({"days": "x"}, "whole number"),

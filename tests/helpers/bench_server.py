@@ -24,10 +24,11 @@ def main() -> None:
 
     def request(set_name, words, limit, options=""):
         systems = [
-            registered(w.partition(":")[2]).system() if w.startswith("submission:")
+            registered(w.partition(":")[2]).system()
+            if w.startswith("submission:")
             else FilmSystem(w, film=film, seconds=1.0)
             for w in words
-        ]  # fmt: skip
+        ]
         systems.append(FilmSystem("untouched", film=film))
         command = "python -m resynced run --set made"
         return benchmark.Request(

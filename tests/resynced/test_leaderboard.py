@@ -272,9 +272,21 @@ def test_the_interval_from_sums_is_that_from_values():
 def test_a_later_run_of_few_pairs_does_not_replace_the_distance_of_the_whole_set(tmp_path):
     with Store(str(tmp_path / "store.sqlite")) as few:
         fill(few, {"A": [6.0, 6.1]})
-        same = {"run": "", "set_sha256": sha("made6"), "system": "A", "fingerprint": sha("A"), "category": "",
-                "encoder": "e", "encoder_sha256": "e", "title": "Fréchet", "crop": "faces", "n_real": 9, "n_made": 9,
-                "extrapolated": None, "kid": None}  # fmt: skip
+        same = {
+            "run": "",
+            "set_sha256": sha("made6"),
+            "system": "A",
+            "fingerprint": sha("A"),
+            "category": "",
+            "encoder": "e",
+            "encoder_sha256": "e",
+            "title": "Fréchet",
+            "crop": "faces",
+            "n_real": 9,
+            "n_made": 9,
+            "extrapolated": None,
+            "kid": None,
+        }
         few.add(DistanceFact, [same | {"key": "a" * 64, "clips": 6, "frechet": 1.0}])
         few.add(DistanceFact, [same | {"key": "b" * 64, "clips": 1, "frechet": 9.0}])
         assert leaderboard(few)["rows"][0]["distance"]["frechet"] == 1.0

@@ -8,7 +8,7 @@ uint8 crop, one table changes its colours, and the sound is changed as mel.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -98,7 +98,7 @@ class Arrays:
 
 
 def open_arrays(
-    folder: Path, splits: list[str], drop: set[str] = frozenset(), offsets: dict[str, float] | None = None
+    folder: Path, splits: list[str], drop: Set[str] = frozenset(), offsets: dict[str, float] | None = None
 ) -> Arrays:
     """Map the arrays of some splits.
 

@@ -76,16 +76,17 @@ def sync_batch(
     mels = np.empty((count, 1, 80, 16), np.float32)
     faces = np.empty((count, frames, 3, 48, 96), np.uint8)
     shape = np.empty((count, frames, 4), np.float32)
-    for k, (i, t, rate) in enumerate(places):
-        if k % SIDE_BY_SIDE == 0:  # one look and one voice for the windows of a clip
-            augment = draw_augmentation(rng, strength) if strength else no_augmentation()
-            mel = augment_mel(arrays.mel(i), rng, strength) if strength else arrays.mel(i)
-            pictures, shapes = arrays.frames(i), mouth_shape(arrays.landmarks(i))
-        mels[k, 0] = mel_window(mel, column(arrays.clips[i], t), rate)
-        for f in range(frames):
-            at = min(t + round(f * rate), len(pictures) - 1)
-            picture, shape[k, f] = augment(pictures[at], rng), shapes[at]
-            faces[k, f] = picture[48:, :, ::-1].transpose(2, 0, 1)
+    for first in range(0, len(places), SIDE_BY_SIDE):  # one look and one voice for the windows of a clip
+        one = places[first][0]
+        augment = draw_augmentation(rng, strength) if strength else no_augmentation()
+        mel = augment_mel(arrays.mel(one), rng, strength) if strength else arrays.mel(one)
+        pictures, shapes = arrays.frames(one), mouth_shape(arrays.landmarks(one))
+        for k, (i, t, rate) in enumerate(places[first : first + SIDE_BY_SIDE], first):
+            mels[k, 0] = mel_window(mel, column(arrays.clips[i], t), rate)
+            for f in range(frames):
+                at = min(t + round(f * rate), len(pictures) - 1)
+                picture, shape[k, f] = augment(pictures[at], rng), shapes[at]
+                faces[k, f] = picture[48:, :, ::-1].transpose(2, 0, 1)
     return {
         "mel": mels,
         "window": faces.reshape(count, frames * 3, 48, 96),

@@ -73,7 +73,7 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
 
 def read_tar(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Samples of a tar in order: (key, {extension: bytes})."""
-    key, sample = None, {}
+    key, sample = "", {}
     with tarfile.open(path) as tar:
         for entry in tar:
             stem, _, extension = entry.name.partition(".")

@@ -41,6 +41,9 @@ class Task(ABC):
     optimisers: dict[str, torch.optim.Optimizer]
     per_step: int
 
+    @abstractmethod
+    def __init__(self, config: Config, teach: Arrays, tune: Arrays) -> None: ...
+
     @staticmethod
     @abstractmethod
     def architecture(config: Config) -> tuple[str, dict]:

@@ -240,8 +240,9 @@ class GeneratorTask(Task):
                 "sync_weight": share,
                 "lips": float(lips.detach()),
             }
-        if c.quality:
-            quality = self.networks["quality"].requires_grad_(False)
+        quality, said = self.networks.get("quality"), None
+        if quality is not None:
+            quality.requires_grad_(False)
             said = self.expert.eval().to(made.device).audio(batch["mel"][:, None]).detach() if c.hears else None
             with loop.autocast():
                 seen, answer = verdict(quality, made, said)
@@ -253,7 +254,7 @@ class GeneratorTask(Task):
             loss = loss + ramp * (c.quality * g_adv + c.matching * feature_matching)
             numbers |= {"g_adv": float(g_adv.detach()), "feature_matching": float(feature_matching.detach())}
         numbers["norm"] = loop.learn("generator", loss)
-        if c.quality:
+        if quality is not None:
             quality.requires_grad_(True)
             with loop.autocast():
                 maps, on_real = verdict(quality, target, said)
