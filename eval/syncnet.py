@@ -45,7 +45,9 @@ class Judge:
             name = "syncnet-v2" if cards["syncnet-v2"].path else "syncnet-lab"
         judges = [n for n, card in cards.items() if card.architecture == "syncnet"]
         if name not in judges:
-            raise ModelError(f"There is no judge named {name!r}: choose one of {', '.join(judges)}.")
+            raise ModelError(
+                "There is no judge named {name!r}: choose one of {choices}.", name=name, choices=", ".join(judges)
+            )
         self.name, self.sha256 = name, registry.sha256(name)
         self.fast = fast = fast and (torch.cuda.is_available() or has_bf16())
         facts = cards[name].facts.get("input", {})

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..files import cache_dir, expanded, listed
+from ..messages import Message
 from .download import Source, by_hand, download, file_sha256, read_foreign, refuse_unreadable, sources
 from .state_dict import architectures, build_network, read, validate_state_dict
 
@@ -309,12 +310,11 @@ def _first_good(
                 part.unlink(missing_ok=True)
             return
         except ModelError as error:
-            said.append(str(error))
+            said.append(error.message)
     if len(said) == 1:
         raise ModelError(said[0])
-    raise ModelError(
-        f"None of {len(said)} addresses has {name}. " + " ".join(f"({n}) {s}" for n, s in enumerate(said, 1))
-    )
+    each = Message.join(" ", (Message("({n}) {why}", n=n, why=why) for n, why in enumerate(said, 1)))
+    raise ModelError("None of {count} addresses has {name}. {each}", count=len(said), name=name, each=each)
 
 
 def _usable(name: str) -> Path | None:
