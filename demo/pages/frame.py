@@ -7,16 +7,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, HTTPException, Request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from ..i18n import ENGLISH, KOREAN, by_header
+from ..i18n import ENGLISH, KOREAN, by_header, worded
 
 HERE = Path(__file__).parent.parent
 TEMPLATES = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
+TEMPLATES.filters["worded"] = pass_context(lambda page, said: worded(said, page["t"]))  # a sentence of the engine
 FILES = {
     "pages.css": "text/css",
     "leaderboard.js": "text/javascript",
