@@ -31,10 +31,11 @@ class Message(str):
         for name, conversion, form in FIELD.findall(plain):
             if name in values:
                 known[name] = _written(values[name], conversion, form)
-        return cls._made(plain, known)
+        return cls.of(plain, known)
 
     @classmethod
-    def _made(cls, template: str, values: dict[str, str]) -> Self:
+    def of(cls, template: str, values: dict[str, str]) -> Self:
+        """A message of texts that are written already."""
         made = super().__new__(cls, FIELD.sub(lambda field: values.get(field[1], field[0]), template))
         made.template, made.values = template, values
         return made
@@ -43,7 +44,7 @@ class Message(str):
     def join(cls, between: str, parts: Iterable[str]) -> Self:
         """Several sentences or words as one message: nothing but its parts is there to be translated."""
         values = {str(k): part if isinstance(part, Message) else str(part) for k, part in enumerate(parts)}
-        return cls._made(between.join(f"{{{name}}}" for name in values), values)
+        return cls.of(between.join(f"{{{name}}}" for name in values), values)
 
     def by(self, table: Mapping[str, str]) -> str:
         """The sentence by another language's templates; what the table lacks stays English."""
@@ -51,7 +52,7 @@ class Message(str):
         return FIELD.sub(lambda field: said.get(field[1], field[0]), table.get(self.template, self.template))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self)._made, (self.template, self.values)
+        return type(self).of, (self.template, self.values)
 
 
 def _written(value: Any, conversion: str, form: str) -> str:
@@ -80,5 +81,5 @@ def from_json(value: Any) -> Any:
     made = {k: from_json(v) for k, v in value.items()}
     if made.keys() == _KEYS and isinstance(made["message"], str) and isinstance(made["values"], dict):
         texts = {k: v if isinstance(v, str) else str(v) for k, v in made["values"].items()}
-        return Message._made(str(made["message"]), texts)
+        return Message.of(str(made["message"]), texts)
     return made

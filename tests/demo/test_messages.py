@@ -1,19 +1,28 @@
 """The sentences of the engine in Korean: none is missing, none too many, none made where no table can know it."""
 
 import ast
+import asyncio
 import builtins
 import copy
 import json
 import pickle
 import re
+import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import soundfile
 
-from demo import html, i18n
+from demo import html, i18n, tasks, uploads
 from demo.jobs import JobQueue
+from demo.server import build
+from demo.settings import Settings
+from demo.tabs.flow import Flow
 from lipsync.errors import InputError
 from lipsync.messages import FIELD, Message, as_json, from_json
+from lipsync.options import Options
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("lipsync", "eval", "resynced", "demo")
@@ -203,3 +212,109 @@ def test_a_job_keeps_its_sentences_over_a_restart(tmp_path):
     kept = html.facts(again.get(old.id), "", i18n.KOREAN)
     assert "As &lt;it&gt; was." in kept and "An old one" in kept, "sentences of older jobs are shown as they were"
     again.close()
+
+
+def test_a_sentence_that_lost_its_parts_is_recognized():
+    why = InputError("{file} cannot be decoded ({error}).", file="a.mp4", error="no (end)").message
+    lost = str(InputError("{name} gave no usable video for {id}: {error}.", name="ours", id="p1", error=why))
+    assert i18n.worded(lost, i18n.ENGLISH) == lost
+    said = "ours이(가) 만든 p1의 영상을 쓸 수 없습니다: a.mp4을(를) 디코딩할 수 없습니다(no (end)).."
+    assert i18n.worded(lost, i18n.KOREAN) == said
+    for foreign in ("yes or no", "a.mp4", "", "Something that nobody of ours says (at all).", "{file} or {name}"):
+        assert i18n.worded(foreign, i18n.KOREAN) == foreign
+
+
+def test_every_sentence_is_recognized():
+    for template in (t for t in i18n.MESSAGES if t.endswith(".") and i18n.letters(t) >= i18n.LEAST_LETTERS):
+        made = Message.of(template, {name: f"v{n}" for n, name in enumerate(sorted(places(template)))})
+        assert re.search("[가-힣]", i18n.worded(str(made), i18n.KOREAN)), template
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    from fastapi.testclient import TestClient
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+    patch.setattr(tasks, "warm_up", lambda: None)
+    built = build(Settings(work=tmp_path_factory.mktemp("page"), max_megabytes=1))
+    with TestClient(built, base_url="http://localhost", headers={"accept-language": "ko-KR,ko;q=0.9"}) as client:
+        client.context = built.context
+        yield client
+    patch.undo()
+
+
+def test_refusals_are_in_the_visitors_language(server):
+    view = "x" * 32
+    for path, said in (
+        ("/nothing", "이 주소에는 아무것도 없습니다."),
+        (f"/jobs/{view}/status", "그런 작업이 없거나 이미 지워졌습니다."),
+        (f"/jobs/{view}/source", "그런 파일이 없거나 이미 지워졌습니다."),
+        ("/gradio_api/file=/files/a/b.mp4", "그런 파일이 없거나 이미 지워졌습니다."),
+        ("/leaderboard/row/aaaaaaaaaaaa/aaaaaaaa", "저장소에 "),
+    ):
+        answer = server.get(path)
+        assert answer.status_code == 404 and said in answer.text, (path, answer.text)
+        english = server.get(path, headers={"accept-language": "en"}).text
+        assert english.isascii() and english != answer.text
+    large = server.post("/gradio_api/upload", files={"files": ("a.mp4", b"0" * 1_050_000)})
+    assert large.status_code == 413 and large.text == "파일이 여기서 받는 1 MB보다 큽니다."
+
+
+def finished(job):
+    for _ in range(1200):
+        if not job.busy:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{job.task} is not done after two minutes")
+
+
+def given(name, write):
+    """A file where gradio puts what a visitor uploads."""
+    path = uploads.new_path(name)
+    write(path)
+    return str(path)
+
+
+def taken(flow, path):
+    """The job of a file that a Korean visitor gave as a face, when it was looked at, and how it is shown."""
+    job = flow.context.jobs.get(asyncio.run(flow.take(path, "", "", i18n.KOREAN))["job"])
+    finished(job)
+    return job, flow.settled(job.id, "", i18n.KOREAN)
+
+
+def test_a_korean_visitor_reads_what_is_wrong_in_korean(server, tmp_path):
+    flow = Flow(server.context)
+    _, shown = taken(flow, given("notes.mp4", lambda path: path.write_text("These are words.\n" * 99)))
+    assert "동영상, 사진, 소리 어느 것으로도 읽을 수 없습니다" in shown["preview"]
+
+    faceless = given("grey.png", lambda path: cv2.imwrite(str(path), np.full((120, 160, 3), 90, np.uint8)))
+    job, shown = taken(flow, faceless)
+    assert "얼굴을 찾지 못했습니다" in shown["preview"] and job.facts["faces"] == 0
+    voice = given("voice.wav", lambda path: soundfile.write(path, np.zeros(16_000, np.float32), 16_000))
+    flow.start(job.id, voice, Options(), None, "", i18n.KOREAN)
+    finished(job)
+    assert "grey.png의 1프레임 어디에서도 얼굴을 찾지 못했습니다" in flow.shown(job, "", i18n.KOREAN)["status"]
+    assert "No face was found in any of the 1 frames" in flow.shown(job, "", i18n.ENGLISH)["status"]
+
+
+@pytest.mark.slow
+def test_a_korean_visitor_reads_the_report_in_korean(server):
+    flow = Flow(server.context)
+    portrait = ROOT / "demo" / "assets" / "portrait.jpg"
+    job, _ = taken(flow, given("portrait.jpg", lambda path: path.write_bytes(portrait.read_bytes())))
+    silence = given("voice.wav", lambda path: soundfile.write(path, np.zeros(24_000, np.float32), 16_000))
+    flow.start(job.id, silence, Options(), None, "", i18n.KOREAN)
+    finished(job)
+    assert job.state == "done", job.error
+    flow.settled(job.id, "", i18n.KOREAN)
+    finished(job)
+    shown = flow.shown(job, "", i18n.KOREAN)["facts"]
+    plain = re.sub(r"<[^>]*>", " ", shown)
+    assert "프레임에서 입을 새로 만들었습니다(컷 1개에서 얼굴 1개를 찾았습니다)" in plain
+    assert "목소리 voice.wav에 소리가 없어 입을 다물고 있습니다." in plain
+    assert "표시가 있고 온전함: " in plain and "AI 립싱크한 영상" in plain
+    assert "싱크를 잴 수 없었습니다" in plain and "소리가 들리지 않아 입과 비교할 수 없습니다" in plain
+    assert not re.search(r"\b(the|is|was|with|frames|signed|and)\b", plain), plain
+    english = flow.shown(job, "", i18n.ENGLISH)["facts"]
+    assert "the mouth was made anew" in english and "Labelled and intact" in english
