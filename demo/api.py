@@ -1,4 +1,4 @@
-"""API of the page: three named endpoints for gradio_client, documented in docs/api.md."""
+"""API of the page: three named endpoints for gradio_client, documented in docs/api.md; programs are told in English."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def build(page: gr.Blocks, context: Context) -> None:
         while job.busy:
             await asyncio.sleep(POLL_S)
         if job.state != "done":
-            raise InputError(job.error or f"The work was {job.state}.")
+            if job.error:
+                raise InputError(job.error)
+            raise InputError("The work was {state}.", state=job.state)
 
     with gr.Column(visible=False):
         video, voice, file = gr.File(label="video"), gr.File(label="voice"), gr.File(label="file")

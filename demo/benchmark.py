@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from lipsync.errors import Cancelled, InputError, LipsyncError
+from lipsync.messages import Message
 from lipsync.progress import Monitor, Progress
 from resynced.leaderboard import View, counted, leaderboard, views
 from resynced.manifests import load_set, sets
@@ -34,6 +35,7 @@ from resynced.submissions import SubmissionRefused, all_registered, register
 from resynced.systems import open_system, with_limits
 
 from .html import state as words_of_state
+from .i18n import worded
 from .jobs import BROKEN, Job
 from .tasks import models
 
@@ -46,6 +48,8 @@ GRACE_S = 30.0  # for a run that is stopped to end its pair
 LOWEST = 19
 MOST_FAULTS_SHOWN = 200
 FREE = re.compile(r"cc[ -]?(by|0)|public domain", re.IGNORECASE)  # licences of sets that anybody may watch
+STOPPED = Message("The run was stopped.")
+DIED = Message("The run ended by itself: the server may have too little memory. Start it again.")
 _log = logging.getLogger(__name__)
 
 
@@ -92,10 +96,10 @@ def request(set_name: str, words: Sequence[str], limit: int | None, options: str
     options  KEY=VALUE,… for the models among the systems
     """
     if set_name not in sets():
-        raise BenchmarkError(f"There is no set {set_name!r} here.")
+        raise BenchmarkError("There is no set {name!r} here.", name=set_name)
     known = {word for _, word in system_words()}
     if unknown := [word for word in words if word not in known]:
-        raise BenchmarkError(f"There is no system {unknown[0][:100]!r} here.")
+        raise BenchmarkError("There is no system {name!r} here.", name=unknown[0][:100])
     words = [f"{word}:{options}" if options and ":" not in word else word for word in words]
     chosen = load_set(set_name)
     systems = with_limits([open_system(word) for word in words], chosen)
@@ -153,7 +157,7 @@ def run_apart(context: Context, asked: Request) -> Callable[..., None]:
     return work
 
 
-def _listen(ours: Any, child: Any, progress: Callable, cancelled: Callable[[], bool]) -> tuple[str, str]:
+def _listen(ours: Any, child: Any, progress: Callable, cancelled: Callable[[], bool]) -> tuple[str, Message]:
     """What the child ends with: done, failed or cancelled, and a sentence."""
     asked_to_stop = 0.0
     while True:
@@ -162,16 +166,16 @@ def _listen(ours: Any, child: Any, progress: Callable, cancelled: Callable[[], b
             with suppress(OSError):
                 ours.send("stop")
         if asked_to_stop and time.monotonic() - asked_to_stop > GRACE_S:
-            return "cancelled", "The run was stopped."
+            return "cancelled", STOPPED
         if not ours.poll(0.2):
             if child.is_alive():
                 continue
             if not ours.poll(0):
-                return "failed", "The run ended by itself: the server may have too little memory. Start it again."
+                return "failed", DIED
         try:
             kind, said = ours.recv()
         except (EOFError, OSError):
-            return "failed", "The run ended by itself: the server may have too little memory. Start it again."
+            return "failed", DIED
         if kind != "progress":
             return kind, said
         progress(said)
@@ -211,9 +215,9 @@ def _child(pipe: Any, asked: Request) -> None:
             )
         tell("done", done.words())
     except Cancelled:
-        tell("cancelled", "The run was stopped.")
+        tell("cancelled", STOPPED)
     except LipsyncError as error:
-        tell("failed", str(error))
+        tell("failed", error.message)
     except Exception:
         _log.exception("a run of the benchmark failed")
         tell("failed", BROKEN)
@@ -228,7 +232,7 @@ def state(context: Context, t: dict[str, str]) -> dict[str, str]:
         return {"running": f"{t['lb_running']} {said}", "last_error": ""}
     with context.store.read() as session:
         elsewhere = session.scalar(select(func.count()).select_from(Claim).where(Claim.until > time.time()))
-    failed = job.error if job is not None and job.state == "failed" else ""
+    failed = worded(job.error, t) if job is not None and job.state == "failed" else ""
     return {"running": t["lb_running"] if elsewhere else "", "last_error": failed}
 
 
@@ -256,7 +260,7 @@ def check_submission(context: Context, archive: Path, card: Path, set_name: str)
         except SubmissionRefused as refused:
             context.jobs.update(job.id, faults=[_tame(fault) for fault in refused.faults])
         except BenchmarkError as error:
-            context.jobs.update(job.id, faults=[_tame(str(error))])
+            context.jobs.update(job.id, faults=[_tame(error.message)])
         else:
             context.jobs.update(job.id, faults=[], accepted=kept.card.name, word=f"submission:{kept.name}")
 
@@ -265,6 +269,8 @@ def check_submission(context: Context, archive: Path, card: Path, set_name: str)
 
 def _tame(said: str) -> str:
     """A sentence without a path of this server."""
+    if isinstance(said, Message):
+        return Message(said, **{name: _tame(value) for name, value in said.values.items()})
     return re.sub(r"(?<![\w:/])/(?:[^/\s:]+/)+", "", said)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lipsync.messages import Message
+
 from .jobs import JobQueue
 from .lanes import Lane
 from .operator import Operator
@@ -23,8 +25,8 @@ class Context:
     settings: Settings
     jobs: JobQueue
     operator: Operator = field(default_factory=Operator)
-    labels: Lane = field(default_factory=lambda: Lane("having labels checked", at_once=1))
-    voices: Lane = field(default_factory=lambda: Lane("making voices"))
+    labels: Lane = field(default_factory=lambda: Lane(Message("having labels checked"), at_once=1))
+    voices: Lane = field(default_factory=lambda: Lane(Message("making voices")))
 
     @cached_property
     def store(self) -> Store:

@@ -17,10 +17,13 @@ from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
 
 from lipsync.errors import InputError
+from lipsync.messages import Message
 
+from .i18n import by_header, worded
 from .uploads import ALIAS, unaliased, uploaded
 
 BODY_BYTES = 1_000_000  # of any request that carries no file
@@ -91,9 +94,9 @@ HEADERS = {
 class Refused(Exception):
     """A request that ends here: HTTP status and a sentence."""
 
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status, self.sentence = status, sentence
+    def __init__(self, status: int, template: str, **values: Any):
+        self.status, self.message = status, Message(template, **values)
+        super().__init__(self.message)
 
 
 class Gate:
@@ -132,7 +135,8 @@ class Gate:
         try:
             receive = await self._checked(scope, receive)
         except Refused as refused:
-            return await PlainTextResponse(refused.sentence, refused.status)(scope, receive, sealed)
+            said = worded(refused.message, by_header(Headers(scope=scope).get("accept-language", "")))
+            return await PlainTextResponse(said, refused.status)(scope, receive, sealed)
         await self._app(scope, receive, sealed)
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
@@ -140,7 +144,9 @@ class Gate:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         host = _name(headers.get("host", ""))
         if "*" not in self._hosts and host not in self._hosts:
-            raise Refused(400, f"This page does not answer to the host name {host[:100]!r}; see LIPSYNC_HOSTS.")
+            raise Refused(
+                400, "This page does not answer to the host name {host!r}; see LIPSYNC_HOSTS.", host=host[:100]
+            )
         if method not in _ALLOWED or not _ALLOWED[method].fullmatch(path) or ".." in path.split("/"):
             raise Refused(404, "There is nothing here.")
         if method != "POST":
@@ -151,11 +157,11 @@ class Gate:
         size = int(announced) if announced.isdecimal() else 0
         if path == _UPLOAD:
             if size > self._upload_bytes:
-                raise Refused(413, f"At most {self._upload_bytes / 1e6:.0f} MB can be uploaded at once.")
+                raise Refused(413, "At most {most:.0f} MB can be uploaded at once.", most=self._upload_bytes / 1e6)
             try:
                 self._room(size or self._upload_bytes)
             except InputError as full:
-                raise Refused(507, str(full)) from full
+                raise Refused(507, full.message) from full
             return _bounded(receive, self._upload_bytes)
         if (most := next((most for begin, most in _FORMS.items() if path.startswith(begin)), None)) is not None:
             if origin is None:
@@ -163,7 +169,7 @@ class Gate:
             form = b"".join([part async for part in _parts(receive, most)])
             return _from_bytes(form, scope, receive)
         if size > BODY_BYTES:
-            raise Refused(413, f"At most {BODY_BYTES // 1000} kB are taken in a request without files.")
+            raise Refused(413, "At most {most} kB are taken in a request without files.", most=BODY_BYTES // 1000)
         body = b"".join([part async for part in _parts(receive, BODY_BYTES)])
         try:
             content = json.loads(body)
@@ -174,7 +180,7 @@ class Gate:
     def _inside(self, value: Any, level: int = 0) -> Any:
         """A JSON value whose files all lie in the upload folder; addresses beside them are left out."""
         if level > DEEPEST:
-            raise Refused(400, f"This request is nested more than {DEEPEST} levels deep.")
+            raise Refused(400, "This request is nested more than {most} levels deep.", most=DEEPEST)
         if isinstance(value, list):
             return [self._inside(item, level + 1) for item in value]
         if not isinstance(value, dict):
@@ -184,7 +190,7 @@ class Gate:
             try:
                 inside["path"] = str(uploaded(unaliased(value["path"], self._uploads), self._uploads))
             except InputError as error:
-                raise Refused(403, str(error)) from error
+                raise Refused(403, error.message) from error
         return inside
 
 
@@ -197,7 +203,7 @@ def _sealed(send: Send, policy: str, names: list[bytes], changed: dict[str, str]
     """`send` that puts the headers of this page on every answer, and calls the upload folder by its alias."""
     text = False
 
-    async def sealed(message: Message) -> None:
+    async def sealed(message: Event) -> None:
         nonlocal text
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
@@ -215,11 +221,11 @@ def _sealed(send: Send, policy: str, names: list[bytes], changed: dict[str, str]
     return sealed
 
 
-async def _next(receive: Receive) -> Message:
+async def _next(receive: Receive) -> Event:
     try:
         return await asyncio.wait_for(receive(), BODY_S)
     except TimeoutError as error:
-        raise Refused(408, f"Nothing came for {BODY_S:g} s, so the request was given up.") from error
+        raise Refused(408, "Nothing came for {seconds:g} s, so the request was given up.", seconds=BODY_S) from error
 
 
 async def _parts(receive: Receive, most: int) -> Any:
@@ -232,7 +238,7 @@ async def _parts(receive: Receive, most: int) -> Any:
         part = message.get("body", b"")
         count += len(part)
         if count > most:
-            raise Refused(413, f"At most {most // 1000} kB are taken in a request without files.")
+            raise Refused(413, "At most {most} kB are taken in a request without files.", most=most // 1000)
         yield part
         if not message.get("more_body"):
             return
@@ -242,7 +248,7 @@ def _bounded(receive: Receive, most: int) -> Receive:
     """`receive` that takes a body for broken off when it grows beyond `most` bytes or stands still."""
     count, over = 0, False
 
-    async def bounded() -> Message:
+    async def bounded() -> Event:
         nonlocal count, over
         if over:
             return await receive()
@@ -263,7 +269,7 @@ def _from_bytes(body: bytes, scope: Scope, receive: Receive) -> Receive:
     headers["content-length"] = str(len(body))
     given = False
 
-    async def replay() -> Message:
+    async def replay() -> Event:
         nonlocal given
         if given:
             return await receive()

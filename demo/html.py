@@ -8,6 +8,7 @@ from html import escape
 from eval.results import current_columns
 from lipsync.progress import Progress
 
+from .i18n import worded
 from .jobs import Job
 
 Words = dict[str, str]  # sentences of one language by key
@@ -20,7 +21,7 @@ def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> 
     if job.busy:
         return live(job, *state(job, ahead, progress, t))
     if job.state == "failed":
-        return _line(job.error, kind="bad")
+        return _line(worded(job.error, t), kind="bad")
     if job.state in ("cancelled", "interrupted"):
         return _line(t[job.state], kind="quiet")
     return ""
@@ -171,12 +172,12 @@ def facts(job: Job | None, busy: str, t: Words) -> str:
     made = job.facts.get("results") if job else None
     if not made:
         return ""
-    words = "".join(f"<p>{escape(one['words'])}</p>" for one in made)
+    words = "".join(f"<p>{escape(worded(one['words'], t))}</p>" for one in made)
     fits = busy or "".join(fit(one["sync"], t) for one in made if "sync" in one)
     fits = f"<dt>{escape(t['fit_title'])}</dt><dd>{fits}</dd>" if fits else ""
     looks = "".join(picture(one["picture"], t) for one in made if "picture" in one)
     fits += f"<dt>{escape(t['picture_title'])}</dt><dd>{looks}</dd>" if looks else ""
-    labels = "".join(f"<p>{escape(label(one['label']))}</p>" for one in made)
+    labels = "".join(f"<p>{escape(label(one['label'], t))}</p>" for one in made)
     return (
         f'<dl class="facts">{fits}<dt>{escape(t["report"])}</dt><dd>{words}</dd>'
         f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
@@ -198,7 +199,7 @@ def fit(row: dict, t: Words) -> str:
     """How well mouth and sound fit: a sentence, the curve of distances, and the numbers for those who know them."""
     row = current_columns(row)
     if row["error"]:
-        return f"<p>{escape(t['fit_none'].format(why=row['error']))}</p>"
+        return f"<p>{escape(t['fit_none'].format(why=worded(row['error'], t)))}</p>"
     offset = row["offset"]
     if offset is None:
         kind, said = "quiet", t["fit_unsure"]
@@ -226,7 +227,7 @@ def fit(row: dict, t: Words) -> str:
 def picture(found: dict, t: Words) -> str:
     """How the made mouth looks beside the clip's own (eval.picture): a sentence, and what would help."""
     if "error" in found:
-        return f"<p>{escape(t['picture_none'].format(why=found['error']))}</p>"
+        return f"<p>{escape(t['picture_none'].format(why=worded(found['error'], t)))}</p>"
     kind = {"sharp": "good", "soft": "quiet"}.get(found["grade"], "warn")
     said = t[f"picture_{found['grade']}"].format(share=f"{min(found['sharpness'], 1):.0%}")
     help_ = "" if found["grade"] == "sharp" else f'<p class="note">{escape(t["picture_help"])}</p>'
@@ -256,9 +257,9 @@ def _curve(values: list[float | None], t: Words) -> str:
     )
 
 
-def label(found: dict) -> str:
+def label(found: dict, t: Words) -> str:
     """What `tasks.verdict` found, with its sign: a lack of a label is no alarm."""
-    return {"good": "✓ ", "warn": "! ", "quiet": "– ", "bad": ""}[label_kind(found)] + found["words"]
+    return {"good": "✓ ", "warn": "! ", "quiet": "– ", "bad": ""}[label_kind(found)] + worded(found["words"], t)
 
 
 def label_kind(found: dict) -> str:

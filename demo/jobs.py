@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from lipsync.errors import Cancelled, InputError, LipsyncError
+from lipsync.messages import Message, as_json, from_json
 from lipsync.progress import Progress
 from lipsync.renamed import current_name
 
@@ -47,9 +48,9 @@ LANES = {  # task -> lane, rank in it (0 first)
 OLD_TASKS = {"judge": "evaluate"}  # of before 2026-12, still read in stored jobs
 UNBOUNDED = ("benchmark", "submission")  # tasks that may take as long as they need
 LANE_NAMES = tuple(dict.fromkeys(lane for lane, _ in LANES.values()))
-BROKEN = "Something broke on our side; the operator's log says what."
-UNWRITABLE = "This server's disk is full or cannot be written, so the work was ended. Try again later."
-OUT_OF_MEMORY = "This clip needs more memory than the server has; try a shorter or smaller one."
+BROKEN = Message("Something broke on our side; the operator's log says what.")
+UNWRITABLE = Message("This server's disk is full or cannot be written, so the work was ended. Try again later.")
+OUT_OF_MEMORY = Message("This clip needs more memory than the server has; try a shorter or smaller one.")
 MEMORY_BYTES = 512 << 20  # of face maps that are kept for the next click
 
 
@@ -59,8 +60,8 @@ class Job:
 
     state   new | waiting | running | done | failed | cancelled | interrupted (the server was restarted meanwhile)
     task    what the state is about: a key of LANES
-    error   one sentence, where the state is failed
-    facts   what the work wrote down, as JSON values
+    error   one sentence, where the state is failed: a Message, so that every visitor reads it in their language
+    facts   what the work wrote down, as JSON values and Messages
     """
 
     id: str
@@ -324,7 +325,9 @@ class JobQueue:
             mine = sum(bool(address) and entry.address == address for entry in waiting)
             if task != "evaluate" and (len(waiting) >= self._max_waiting or mine >= self._max_waiting_each):
                 count = mine if mine >= self._max_waiting_each else len(waiting)
-                raise InputError(f"{count} clips wait here already, which is all that may. Try again in a few minutes.")
+                raise InputError(
+                    "{count} clips wait here already, which is all that may. Try again in a few minutes.", count=count
+                )
             if job.busy:
                 self._next[job.id] = task, work, address
                 if job.task == "evaluate":
@@ -369,9 +372,12 @@ class JobQueue:
             state = "cancelled"
             if not stop.is_set():
                 state = "failed"
-                error = f"This took longer than the {self._budget_s / 60:g} minutes that a video may take here. Cut it."
+                error = Message(
+                    "This took longer than the {minutes:g} minutes that a video may take here. Cut it.",
+                    minutes=self._budget_s / 60,
+                )
         except LipsyncError as known:
-            state, error = "failed", str(known)
+            state, error = "failed", known.message
         except MemoryError:
             _log.error("a job ran out of memory at %s", job.task)
             state, error = "failed", OUT_OF_MEMORY
@@ -477,7 +483,7 @@ class JobQueue:
         path = self.folder(job.id) / "job.json"
         temporary = path.with_suffix(".part")
         try:
-            temporary.write_text(json.dumps(asdict(job), ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps(as_json(asdict(job)), ensure_ascii=False), encoding="utf-8")
             temporary.replace(path)
         except FileNotFoundError:
             return
@@ -499,7 +505,7 @@ class JobQueue:
             shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
         for path in self.folder_of_all.glob("*/job.json"):
             try:
-                job = Job(**json.loads(path.read_text(encoding="utf-8")))
+                job = Job(**from_json(json.loads(path.read_text(encoding="utf-8"))))
             except (OSError, ValueError, TypeError) as error:
                 _log.warning("the job %s cannot be read and is dropped: %r", path, error)
                 continue

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.responses import FileResponse, JSONResponse, Response
 from filelock import FileLock, Timeout
 
 from lipsync.errors import InputError, LipsyncError
 from lipsync.label.keys import check_keys_apart
+from lipsync.messages import Message
 
 from .settings import Settings, read_settings
 
@@ -54,7 +56,7 @@ def build(settings: Settings) -> Gate:
     from . import api, benchmark
     from .context import Context
     from .gate import Gate
-    from .i18n import I18N, by_header, text
+    from .i18n import I18N, by_header, text, worded
     from .jobs import FolderSweeper, JobQueue
     from .operator import Operator
     from .pages import PAGES
@@ -108,6 +110,12 @@ def build(settings: Settings) -> Gate:
         context.studies.close()
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        """The sentence of an error, in the visitor's language."""
+        error.detail = worded(Message(error.detail), by_header(request.headers.get("accept-language", "")))
+        return await http_exception_handler(request, error)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -225,8 +233,10 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=512)
     except OSError as error:
         raise InputError(
-            f"The page cannot listen on {settings.host} port {settings.port} ({error.strerror or error}): "
-            "set LIPSYNC_PORT or LIPSYNC_HOST to another."
+            "The page cannot listen on {host} port {port} ({error}): set LIPSYNC_PORT or LIPSYNC_HOST to another.",
+            host=settings.host,
+            port=settings.port,
+            error=error.strerror or error,
         ) from error
 
 
@@ -237,10 +247,14 @@ def _own(work: Path) -> FileLock:
         work.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:  # each would sweep the other's jobs away
-        raise InputError(f"Another page works in {work}: end it, or set LIPSYNC_WORK to another folder.") from error
+        raise InputError(
+            "Another page works in {work}: end it, or set LIPSYNC_WORK to another folder.", work=work
+        ) from error
     except OSError as error:
         raise InputError(
-            f"The folder {work} cannot be written ({error.strerror}): set LIPSYNC_WORK to another folder."
+            "The folder {work} cannot be written ({error}): set LIPSYNC_WORK to another folder.",
+            work=work,
+            error=error.strerror,
         ) from error
     return lock
 

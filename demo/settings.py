@@ -55,4 +55,4 @@ def read_settings() -> Settings:
         name = f"LIPSYNC_{first['loc'][0]}".upper()
         value = "…" if name.endswith("PASSWORD") else str(first["input"])[:80]
         said = first["msg"].removeprefix("Value error, ").lower()
-        raise InputError(f"{name}={value} cannot be used: {said}.") from None
+        raise InputError("{name}={value} cannot be used: {said}.", name=name, value=value, said=said) from None

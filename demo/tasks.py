@@ -23,6 +23,7 @@ from lipsync.faces.selection import choose
 from lipsync.faces.tracking import FaceMap
 from lipsync.label import manifest as label
 from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
+from lipsync.messages import Message
 from lipsync.models import MODELS
 from lipsync.options import Options
 from lipsync.pipeline import find, preview, sync
@@ -64,7 +65,7 @@ def store_upload(jobs: JobQueue, job: Job, kind: str, given: str | Path) -> Path
         link_or_copy(given, coming / name)
     except OSError as error:
         shutil.rmtree(coming, ignore_errors=True)
-        raise InputError(f"{given.name} is no longer here; give it once more.") from error
+        raise InputError("{file} is no longer here; give it once more.", file=given.name) from error
     shutil.rmtree(folder, ignore_errors=True)
     coming.rename(folder)
     jobs.update(job.id, **{kind: f"{kind}/{name}"}, given=job.facts.get("given", {}) | {kind: str(given)})
@@ -80,7 +81,9 @@ def input_file(jobs: JobQueue, job: Job, kind: str) -> Path | None:
 def _need(jobs: JobQueue, job: Job, kind: str) -> Path:
     path = input_file(jobs, job, kind)
     if path is None:
-        raise InputError(f"The {'face' if kind == 'source' else 'voice'} is no longer here; give it once more.")
+        if kind == "source":
+            raise InputError("The face is no longer here; give it once more.")
+        raise InputError("The voice is no longer here; give it once more.")
     return path
 
 
@@ -89,14 +92,20 @@ def check_source(path: Path, settings: Settings) -> VideoInfo:
     _check_size(path, settings)
     info = probe(path)
     if not info.has_video:
-        raise InputError(f"{path.name} holds no picture: a video or an image is needed. A voice goes beside it.")
+        raise InputError(
+            "{file} holds no picture: a video or an image is needed. A voice goes beside it.", file=path.name
+        )
     if not info.is_still:
         _check_length(path, info.duration_s, settings)
     too_large = info.width * info.height > MAX_PIXELS if info.is_still else _shorter(info) > settings.max_height
     if too_large:
         raise InputError(
-            f"{path.name} is {info.width} × {info.height}; here the shorter side may have {settings.max_height} "
-            "pixels. Make it smaller and try again."
+            "{file} is {width} × {height}; here the shorter side may have {most} pixels. Make it smaller "
+            "and try again.",
+            file=path.name,
+            width=info.width,
+            height=info.height,
+            most=settings.max_height,
         )
     return info
 
@@ -113,8 +122,13 @@ def smaller_picture(jobs: JobQueue, job: Job, info: VideoInfo, settings: Setting
     small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     made = info.path.with_suffix(".png")
     cv2.imwrite(str(made), small[:, :, ::-1])
-    note = (
-        f"{info.path.name} was made smaller, from {info.width} × {info.height} to {small.shape[1]} × {small.shape[0]}."
+    note = Message(
+        "{file} was made smaller, from {from_width} × {from_height} to {width} × {height}.",
+        file=info.path.name,
+        from_width=info.width,
+        from_height=info.height,
+        width=small.shape[1],
+        height=small.shape[0],
     )
     jobs.update(job.id, source=f"source/{made.name}", notes=[note])
     if made != info.path:
@@ -127,7 +141,7 @@ def check_voice(path: Path, settings: Settings) -> VideoInfo:
     _check_size(path, settings)
     info = probe(path)
     if not info.has_audio:
-        raise InputError(f"{path.name} holds no sound: a voice is needed.")
+        raise InputError("{file} holds no sound: a voice is needed.", file=path.name)
     _check_length(path, info.duration_s, settings)
     return replace(info, duration_s=_heard(path, settings))
 
@@ -143,8 +157,9 @@ def _heard(path: Path, settings: Settings) -> float:
             heard_s += len(samples) / 16_000
             if heard_s > settings.max_seconds + 0.5:
                 raise InputError(
-                    f"The sound of {path.name} is longer than the {settings.max_seconds:g} s that this page takes. "
-                    "Cut it and try again."
+                    "The sound of {file} is longer than the {most:g} s that this page takes. Cut it and try again.",
+                    file=path.name,
+                    most=settings.max_seconds,
                 )
     return heard_s
 
@@ -152,14 +167,21 @@ def _heard(path: Path, settings: Settings) -> float:
 def _check_size(path: Path, settings: Settings) -> None:
     megabytes = path.stat().st_size / 1e6
     if megabytes > settings.max_megabytes:
-        raise InputError(f"{path.name} has {megabytes:.0f} MB; this page takes up to {settings.max_megabytes:g} MB.")
+        raise InputError(
+            "{file} has {megabytes:.0f} MB; this page takes up to {most:g} MB.",
+            file=path.name,
+            megabytes=megabytes,
+            most=settings.max_megabytes,
+        )
 
 
 def _check_length(path: Path, seconds: float, settings: Settings) -> None:
     if seconds > settings.max_seconds + 0.5:
         raise InputError(
-            f"{path.name} is {seconds:.0f} s long; this page takes up to {settings.max_seconds:g} s. "
-            "Cut it and try again."
+            "{file} is {seconds:.0f} s long; this page takes up to {most:g} s. Cut it and try again.",
+            file=path.name,
+            seconds=seconds,
+            most=settings.max_seconds,
         )
 
 
@@ -366,7 +388,7 @@ def verdict(path: str | Path) -> dict[str, Any]:
         found = label.verify(path)
         return {"labelled": found.exit_code == 0, "status": str(found.status), "words": label.describe(found)}
     except LipsyncError as error:
-        return {"labelled": False, "status": "unreadable", "words": str(error)}
+        return {"labelled": False, "status": "unreadable", "words": error.message}
 
 
 def warm_up() -> None:

@@ -30,6 +30,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from lipsync.errors import InputError
+from lipsync.messages import Message
+
+from .i18n import by_header, worded
 
 MOST_FILES = 20  # of one upload request
 ALIAS = "/files"  # what the gate calls gradio's folder, so that no path of the server leaves it
@@ -68,12 +71,18 @@ def unaliased(path: object, folder: Path) -> object:
     return None
 
 
-def serve(path: str) -> Response:
+def answer(request: Request, status: int, template: str, **values: object) -> Response:
+    """A sentence as the whole answer, in the language that the request asks for."""
+    t = by_header(request.headers.get("accept-language", ""))
+    return PlainTextResponse(worded(Message(template, **values), t), status)
+
+
+def serve(request: Request, path: str) -> Response:
     """GET /gradio_api/file=PATH, in place of gradio's own: a file of the upload folder, named under ALIAS."""
     try:
         file = uploaded(unaliased(f"/{path.lstrip('/')}", gradio_folder()))
     except InputError:
-        return PlainTextResponse("There is no such file, or it has been deleted.", 404)
+        return answer(request, 404, "There is no such file, or it has been deleted.")
     kind = mimetypes.guess_type(file.name)[0] or ""
     shown = kind.startswith(SHOWN_TYPES) and kind != "image/svg+xml"
     return FileResponse(
@@ -159,16 +168,17 @@ class Uploads:
                 request, str(folder), self._most, track, upload_progress=self._progress if track else None
             )
             if len(files) > MOST_FILES:
-                return PlainTextResponse(f"At most {MOST_FILES} files can be uploaded at once.", 413)
+                return answer(request, 413, "At most {most} files can be uploaded at once.", most=MOST_FILES)
             return JSONResponse([await asyncio.to_thread(self._keep, Path(file)) for file in files])
         except MultiPartException as error:
             if "maximum allowed size" in error.message:
-                return PlainTextResponse(f"The file is larger than the {self._most / 1e6:g} MB that fit here.", 413)
-            return PlainTextResponse("The upload could not be read; send it as multipart/form-data.", 400)
+                most = self._most / 1e6
+                return answer(request, 413, "The file is larger than the {most:g} MB that fit here.", most=most)
+            return answer(request, 400, "The upload could not be read; send it as multipart/form-data.")
         except ClientDisconnect:
-            return PlainTextResponse("The upload was broken off.", 400)
+            return answer(request, 400, "The upload was broken off.")
         except OSError:
-            return PlainTextResponse("This server has no room for that file now. Try later.", 507)
+            return answer(request, 507, "This server has no room for that file now. Try later.")
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             if track:

@@ -45,7 +45,7 @@ def add(app: FastAPI, context: Context) -> None:
                 "model": html.model_name(one["model"], t),
                 "sync": html.fit(one["sync"], t) if "sync" in one else "",
                 "picture": html.picture(one["picture"], t) if "picture" in one else "",
-                "label": html.label(one["label"]),
+                "label": html.label(one["label"], t),
             }
             for one in results
         ]

@@ -15,6 +15,7 @@ from lipsync.faces.base import shrink
 from lipsync.faces.detectors import DETECTORS, ShotFinder
 from lipsync.faces.tracking import FaceMap, find_faces, runs
 from lipsync.media.reader import FrameReader, VideoInfo, ahead, probe
+from lipsync.messages import Message
 from lipsync.progress import Monitor
 
 from .crops import track_crops, whole
@@ -28,31 +29,52 @@ def at_25(path: Path, protocol: Protocol, other_sound: bool) -> tuple[VideoInfo,
     """What a file is when read at 25 frames a second. Raises InputError or MeasureError where it cannot be scored."""
     info = probe(path)
     if not info.has_video or info.is_still:
-        raise InputError(f"{path.name} holds {'a still picture' if info.has_video else 'no picture'}: give a video.")
+        if info.has_video:
+            raise InputError("{file} holds a still picture: give a video.", file=path.name)
+        raise InputError("{file} holds no picture: give a video.", file=path.name)
     if not info.has_audio and not other_sound:
-        raise InputError(f"{path.name} holds no sound: sync is between a mouth and its sound.")
+        raise InputError("{file} holds no sound: sync is between a mouth and its sound.", file=path.name)
     remarks = list(info.notes)
     if info.fps != FPS or info.varies:
         if protocol.faces == "whole":
-            rate = "a frame rate that varies" if info.varies else f"{float(info.fps):.5g} frames a second"
+            rate = Message("{fps:.5g} frames a second", fps=float(info.fps))
+            rate = Message("a frame rate that varies") if info.varies else rate
             raise MeasureError(
-                f"{path.name} has {rate}; the protocol lrs is for face crops at 25 alone: use real-video or short."
+                "{file} has {rate}; the protocol lrs is for face crops at 25 alone: use real-video or short.",
+                file=path.name,
+                rate=rate,
             )
         if info.fps != FPS:
-            remarks.append(f"{float(info.fps):.5g} frames a second were read as 25.")
+            remarks.append(Message("{fps:.5g} frames a second were read as 25.", fps=float(info.fps)))
     elif protocol.faces == "whole" and not 0.8 < info.width / info.height < 1.25:
-        remarks.append(f"{info.width} × {info.height} is no face crop, for which the protocol lrs is meant.")
+        remarks.append(
+            Message(
+                "{width} × {height} is no face crop, for which the protocol lrs is meant.",
+                width=info.width,
+                height=info.height,
+            )
+        )
     return replace(info, fps=FPS, frames=max(round(info.duration_s * FPS), 1)), remarks
 
 
-def too_short(path: Path, frames: int, protocol: Protocol) -> str:
-    return f"{path.name} has {frames} frames at 25 a second; the protocol {protocol.name} needs {protocol.min_frames}."
+def too_short(path: Path, frames: int, protocol: Protocol) -> Message:
+    return Message(
+        "{file} has {frames} frames at 25 a second; the protocol {protocol} needs {fewest}.",
+        file=path.name,
+        frames=frames,
+        protocol=protocol.name,
+        fewest=protocol.min_frames,
+    )
 
 
 def find_tracks(info: VideoInfo, protocol: Protocol, detector: str, monitor: Monitor) -> tuple[list[FaceTrack], int]:
     """Face tracks that can be scored, the deciding one (most picture over time) first; frames read."""
     if detector not in DETECTORS:
-        raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
+        raise InputError(
+            "There is no face detector named {detector!r}: choose one of {choices}.",
+            detector=detector,
+            choices=", ".join(DETECTORS),
+        )
     step: Callable[[int], None] = lambda n: monitor.step("faces", min(n, info.frames), info.frames)  # noqa: E731
     if protocol.faces == "steady":
         tracks, frames = _steady_tracks(face_map(info, detector, monitor), protocol)
@@ -62,8 +84,15 @@ def find_tracks(info: VideoInfo, protocol: Protocol, detector: str, monitor: Mon
     if frames < protocol.min_frames:
         raise MeasureError(too_short(info.path, frames, protocol))
     if not tracks:
-        rule = "more than 100 frames in a shot and more than 100 px" if protocol.faces == "published" else "20 frames"
-        raise MeasureError(f"{info.path.name} shows no face for {rule}, which the protocol {protocol.name} needs.")
+        rule = Message("20 frames")
+        if protocol.faces == "published":
+            rule = Message("more than 100 frames in a shot and more than 100 px")
+        raise MeasureError(
+            "{file} shows no face for {rule}, which the protocol {protocol} needs.",
+            file=info.path.name,
+            rule=rule,
+            protocol=protocol.name,
+        )
     tracks.sort(key=lambda t: (-len(t.boxes) * float(t.crops[0].mean()) ** 2, t.first))
     return tracks if protocol.faces == "published" else tracks[:1], frames
 
@@ -127,7 +156,10 @@ def lacks(reader: FrameReader, info: VideoInfo) -> list[str]:
     """After the last frame: sentences about what the file said it has and could not give."""
     if reader.missing <= 1:  # may be rounding
         return list(reader.notes)
-    return [*reader.notes, f"{reader.missing} of {info.frames} frames are missing from the file."]
+    missing = Message(
+        "{missing} of {frames} frames are missing from the file.", missing=reader.missing, frames=info.frames
+    )
+    return [*reader.notes, missing]
 
 
 @dataclass(frozen=True)
@@ -167,5 +199,5 @@ def main_face(
         if isinstance(crop, MeasureError):
             raise crop
     if not crops:
-        raise MeasureError(f"{path.name} has no frame that could be read.")
+        raise MeasureError("{file} has no frame that could be read.", file=path.name)
     return MainFace(np.stack(crops[:most]), first, mfcc[4 * first :], samples // SAMPLES - first)

@@ -46,7 +46,12 @@ def crop_face(frame: np.ndarray, half: float, x: float, y: float, size_px: int =
     rows = max(rows[0], 0), min(rows[1], height + 2 * pad)
     columns = max(columns[0], 0), min(columns[1], width + 2 * pad)
     if rows[1] <= rows[0] or columns[1] <= columns[0]:
-        raise MeasureError(f"The face at ({x:.0f}, {y:.0f}) with half side {half:.1f} px leaves no picture to judge.")
+        raise MeasureError(
+            "The face at ({x:.0f}, {y:.0f}) with half side {half:.1f} px leaves no picture to judge.",
+            x=x,
+            y=y,
+            half=half,
+        )
     out = np.full((rows[1] - rows[0], columns[1] - columns[0], 3), PADDING, np.uint8)
     top, left = rows[0] - pad, columns[0] - pad
     y0, y1 = max(top, 0), min(rows[1] - pad, height)

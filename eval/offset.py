@@ -17,6 +17,7 @@ from lipsync import sandbox
 from lipsync.errors import InputError
 from lipsync.files import identity, through_links
 from lipsync.media.demux import heard_stream, open_input, picture_stream
+from lipsync.messages import Message, from_json
 
 # The child that copies imports this module too: what it does not need is imported where it is needed.
 if TYPE_CHECKING:
@@ -55,16 +56,19 @@ def fixable(path: Path, out: Path) -> VideoInfo:
     from lipsync.media.reader import probe
 
     if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
-        raise InputError(f"The repaired file is .mp4, .mov or .mkv, not {out.suffix or 'without an ending'}.")
+        ending = out.suffix or Message("without an ending")
+        raise InputError("The repaired file is .mp4, .mov or .mkv, not {ending}.", ending=ending)
     if identity(out) == identity(path):
-        raise InputError(f"{out} is the file that is to be repaired: give another name.")
+        raise InputError("{out} is the file that is to be repaired: give another name.", out=out)
     if not through_links(out).parent.is_dir():
-        raise InputError(f"There is no folder {through_links(out).parent}.")
+        raise InputError("There is no folder {parent}.", parent=through_links(out).parent)
     if out.is_dir():
-        raise InputError(f"The repaired file cannot be written to {out}: that is a folder.")
+        raise InputError("The repaired file cannot be written to {out}: that is a folder.", out=out)
     info = probe(path)
     if not info.has_video or not info.has_audio:
-        raise InputError(f"{path.name} has no {'sound' if info.has_video else 'picture'}: there is nothing to repair.")
+        if info.has_video:
+            raise InputError("{file} has no sound: there is nothing to repair.", file=path.name)
+        raise InputError("{file} has no picture: there is nothing to repair.", file=path.name)
     return info
 
 
@@ -94,9 +98,15 @@ def fix(path: Path, out: Path, offset: int) -> list[str]:
                 child.end_of_input()
                 answer = child.finish()
         except sandbox.Ended as ended:
-            raise MeasureError(f"{path.name} could not be repaired: copying it {ended}.") from ended
+            raise MeasureError(
+                "{file} could not be repaired: copying it {ended}.", file=path.name, ended=ended
+            ) from ended
         if "error" in answer:
-            raise MeasureError(f"{path.name} could not be repaired: {answer['error'].replace('{file}', path.name)}.")
+            raise MeasureError(
+                "{file} could not be repaired: {why}.",
+                file=path.name,
+                why=Message(from_json(answer["error"]), file=path.name),
+            )
         made.replace(out)
     changed = answer["changed"]
     if label.verify(path).status not in (label.Status.NOT_LABELLED, label.Status.MARKED):

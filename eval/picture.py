@@ -63,7 +63,7 @@ def _profile(info: VideoInfo, monitor: Monitor) -> tuple[float, float | None]:
     """Sharpness and flicker of the mouth against the face above it, medians over frames."""
     faces = face_map(info, "mediapipe", monitor)
     if not faces.tracks:
-        raise MeasureError(f"{info.path.name} shows no face whose picture could be judged.")
+        raise MeasureError("{file} shows no face whose picture could be judged.", file=info.path.name)
     track = main_track(faces.tracks)
     at = [i for i in range(track.start, track.stop) if track.has(i)]
     firsts = at[:: max(len(at) // MOST, 1)]
@@ -84,7 +84,7 @@ def _profile(info: VideoInfo, monitor: Monitor) -> tuple[float, float | None]:
                 restless.append(float(change[mouth].mean()) / max(float(upper.mean()), 1e-3))
             before = index, lines
     if not sharp:
-        raise MeasureError(f"No frame of {info.path.name} with the face could be read.")
+        raise MeasureError("No frame of {file} with the face could be read.", file=info.path.name)
     return float(np.median(sharp)), float(np.median(restless)) if restless else None
 
 

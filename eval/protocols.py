@@ -39,7 +39,7 @@ class Protocol:
         if shifts is None:
             return self
         if not 1 <= shifts <= 100:
-            raise MeasureError(f"Shifts to each side must lie between 1 and 100, not {shifts}.")
+            raise MeasureError("Shifts to each side must lie between 1 and 100, not {shifts}.", shifts=shifts)
         return replace(self, shifts=shifts)
 
     def detector(self, name: str) -> str:
@@ -98,5 +98,7 @@ PROTOCOLS = {
 def protocol(name: str) -> Protocol:
     """A protocol by its name. Raises MeasureError."""
     if name not in PROTOCOLS:
-        raise MeasureError(f"There is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}.")
+        raise MeasureError(
+            "There is no protocol {name!r}: choose one of {choices}.", name=name, choices=", ".join(PROTOCOLS)
+        )
     return PROTOCOLS[name]

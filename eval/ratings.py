@@ -52,7 +52,11 @@ def validate(votes: pd.DataFrame, columns: Sequence[str]) -> None:
     """Raise MeasureError where a table of votes lacks columns, is empty, or has answers that cannot be."""
     missing = [c for c in columns if c not in votes]
     if missing:
-        raise MeasureError(f"The votes have no column {', '.join(missing)}: give {', '.join(columns)}.")
+        raise MeasureError(
+            "The votes have no column {missing}: give {choices}.",
+            missing=", ".join(missing),
+            choices=", ".join(columns),
+        )
     if votes.empty:
         raise MeasureError("There are no votes yet.")
     if votes[list(columns)].isna().any(axis=None):
@@ -60,13 +64,19 @@ def validate(votes: pd.DataFrame, columns: Sequence[str]) -> None:
     if "answer" in columns:
         odd = set(votes["answer"]) - set(ANSWERS)
         if odd:
-            raise MeasureError(f"The answer {sorted(odd)[0]!r} is none of {', '.join(ANSWERS)}.")
+            raise MeasureError(
+                "The answer {answer!r} is none of {choices}.", answer=sorted(odd)[0], choices=", ".join(ANSWERS)
+            )
         same = votes["left"] == votes["right"]
         if same.any():
-            raise MeasureError(f"{votes.loc[same, 'left'].iloc[0]} was compared with itself: gold items do not count.")
+            raise MeasureError(
+                "{system} was compared with itself: gold items do not count.", system=votes.loc[same, "left"].iloc[0]
+            )
     if "value" in columns and not votes["value"].isin(SCALE).all():
         odd = votes.loc[~votes["value"].isin(SCALE), "value"].iloc[0]
-        raise MeasureError(f"The score {odd} is not on the scale {SCALE[0]} .. {SCALE[-1]}.")
+        raise MeasureError(
+            "The score {odd} is not on the scale {low} .. {high}.", odd=odd, low=SCALE[0], high=SCALE[-1]
+        )
 
 
 # Preferences ---------------------------------------------------------------------------------------------------------
@@ -135,7 +145,9 @@ class _Cells:
         parts, part = connected_components(sparse.coo_matrix((np.ones(len(left)), (left, right)), (n, n)), False)
         if parts > 1:
             a, b = (self.systems[int(np.flatnonzero(part == p)[0])] for p in (0, 1))
-            raise MeasureError(f"No chain of votes leads from {a} to {b}, so they cannot be ranked: compare them.")
+            raise MeasureError(
+                "No chain of votes leads from {a} to {b}, so they cannot be ranked: compare them.", a=a, b=b
+            )
 
     def fit(self, counts: np.ndarray) -> tuple[np.ndarray, float]:
         """Log strengths (K,) about a mean of 0, and the tie parameter, of these counts of the cells."""
@@ -360,7 +372,9 @@ def side_effect(votes: pd.DataFrame, level: float = LEVEL) -> Effect:
     validate(votes, PREFERENCES)
     decided = votes[votes["answer"].isin(("left", "right"))]
     if decided["answer"].nunique() < 2:
-        raise MeasureError(f"All {len(decided)} decided votes are for one side: no side effect can be told.")
+        raise MeasureError(
+            "All {count} decided votes are for one side: no side effect can be told.", count=len(decided)
+        )
     systems = sorted(set(decided["left"]) | set(decided["right"]))
     design = np.stack([(decided["left"] == s).astype(float) - (decided["right"] == s) for s in systems[1:]], 1)
     won = (decided["answer"] == "left").to_numpy(float)
@@ -390,7 +404,7 @@ def order_effect(votes: pd.DataFrame, level: float = LEVEL) -> Effect:
 def _tested(name: str, model, raters: pd.Series, at: int, level: float, unit: str) -> Effect:
     groups = pd.factorize(raters)[0]
     if groups.max() < 1:
-        raise MeasureError(f"One rater alone shows no effect of {name}: more are needed.")
+        raise MeasureError("One rater alone shows no effect of {name}: more are needed.", name=name)
     fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups})
     size, error = float(fit.params[at]), float(fit.bse[at])
     half = stats.t.ppf((1 + level) / 2, groups.max()) * error
@@ -426,7 +440,7 @@ def screen(scores: pd.DataFrame, method: str = "bt500", least_correlation: float
             for rater, row in bad.iterrows()
         }
     if method != "p910":
-        raise MeasureError(f"There is no screening {method!r}: bt500 or p910.")
+        raise MeasureError("There is no screening {method!r}: bt500 or p910.", method=method)
     group = scores.groupby(stimulus)["value"]
     n = group.transform("size")
     others = (group.transform("sum") - scores["value"]) / (n - 1).clip(lower=1)
@@ -518,7 +532,11 @@ def ordinal(scores: pd.DataFrame, level: float = LEVEL) -> OrdinalFit:
     systems = sorted(scores["system"].unique())
     steps = np.sort(scores["value"].unique())
     if len(systems) < 2 or len(steps) < 2:
-        raise MeasureError(f"{len(systems)} system and {len(steps)} different scores leave nothing to compare.")
+        raise MeasureError(
+            "{systems} system and {scores} different scores leave nothing to compare.",
+            systems=len(systems),
+            scores=len(steps),
+        )
     alike = scores.groupby(["rater", "system", "value"]).size().reset_index(name="n")  # the model tells them not apart
     y = torch.from_numpy(np.searchsorted(steps, alike["value"].to_numpy()))
     x = torch.from_numpy(pd.Categorical(alike["system"], systems).codes.astype(np.int64))
@@ -693,7 +711,9 @@ def read_crema_d(path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, usecols=used, low_memory=False)
     except (ValueError, OSError) as error:
-        raise MeasureError(f"{path} is not laid out as CREMA-D's finishedResponses.csv: {error}.") from error
+        raise MeasureError(
+            "{path} is not laid out as CREMA-D's finishedResponses.csv: {error}.", path=path, error=error
+        ) from error
     channel = table["queryType"].map({1: "voice", 2: "face", 3: "both"})
     return pd.DataFrame(
         {

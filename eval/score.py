@@ -15,6 +15,7 @@ import numpy as np
 from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import Cancelled
 from lipsync.media.reader import FrameReader
+from lipsync.messages import Message
 from lipsync.progress import Monitor
 
 from .clips import MainFace, at_25, find_tracks, lacks, too_short
@@ -125,7 +126,8 @@ def score_file(
         return replace(empty, error=reason(error))
     best, remarks = found.scores[0], list(found.remarks)
     if not best.sure:
-        remarks.append(f"The evaluator cannot tell the offset: {sync.doubt(best.certainty, protocol.shifts)}")
+        why = sync.doubt(best.certainty, protocol.shifts)
+        remarks.append(Message("The evaluator cannot tell the offset: {why}", why=why))
     return replace(
         empty,
         offset=best.offset if best.sure else None,
@@ -181,7 +183,7 @@ def clip_sync(
     info, remarks = at_25(path, protocol, sound is not None)
     mfcc, samples, peak = audio_features(sound or path, remarks)
     if peak < SILENT:
-        raise MeasureError(f"{path.name} is silent: there is no sound to compare the mouth with.")
+        raise MeasureError("{file} is silent: there is no sound to compare the mouth with.", file=path.name)
     if protocol.faces == "whole":
         tracks, frames = None, info.frames
     else:
@@ -214,9 +216,16 @@ def clip_sync(
             scores.append(score)
             kept.append(track)
     if not scores:
-        raise MeasureError(f"{path.name}: {lost}")
+        raise MeasureError("{file}: {lost}", file=path.name, lost=lost)
     if lost:
-        remarks.append(f"{len(tracks) - len(kept)} of {len(tracks)} face tracks have no score: {lost}")
+        remarks.append(
+            Message(
+                "{n} of {tracks} face tracks have no score: {lost}",
+                n=len(tracks) - len(kept),
+                tracks=len(tracks),
+                lost=lost,
+            )
+        )
     return ClipSync(scores, kept, frames, remarks)
 
 
@@ -224,7 +233,11 @@ def embeddings(face: MainFace, evaluator: Evaluator) -> tuple[np.ndarray, np.nda
     """Embeddings of picture and sound of all its windows, (N, 1024) each. Raises MeasureError where there are none."""
     count = windows(len(face.crops), face.frames_heard)
     if not count:
-        raise MeasureError(f"{len(face.crops)} frames with a face and {face.frames_heard} with sound give no window.")
+        raise MeasureError(
+            "{frames} frames with a face and {heard} with sound give no window.",
+            frames=len(face.crops),
+            heard=face.frames_heard,
+        )
     crops = np.stack([planes(crop) for crop in face.crops[: count + FRAMES - 1]])
     return evaluator.faces(crops), evaluator.sound(sound_windows(face.mfcc, range(count)))
 
@@ -275,8 +288,13 @@ class _Scorer:
         count, fewest = self._windows(), sync.fewest_windows(self._protocol.shifts, self._protocol.padded)
         if count < fewest:
             raise MeasureError(
-                f"{self.frames} frames with a face and {max(self._heard, 0)} with sound give {count} "
-                f"windows; the protocol {self._protocol.name} needs {fewest}."
+                "{frames} frames with a face and {heard} with sound give {count} windows; the protocol {protocol} "
+                "needs {fewest}.",
+                frames=self.frames,
+                heard=max(self._heard, 0),
+                count=count,
+                protocol=self._protocol.name,
+                fewest=fewest,
             )
         self._compare(count, count)
         return sync.score(np.concatenate(self._rows))

@@ -45,7 +45,11 @@ class Evaluator:
             name = "syncnet-v2" if cards["syncnet-v2"].path else "syncnet-lab"
         evaluators = [n for n, card in cards.items() if card.architecture == "syncnet"]
         if name not in evaluators:
-            raise ModelError(f"There is no evaluator named {name!r}: choose one of {', '.join(evaluators)}.")
+            raise ModelError(
+                "There is no evaluator named {name!r}: choose one of {choices}.",
+                name=name,
+                choices=", ".join(evaluators),
+            )
         self.name, self.sha256 = name, registry.sha256(name)
         self.fast = fast = fast and (torch.cuda.is_available() or has_bf16())
         facts = cards[name].facts.get("input", {})

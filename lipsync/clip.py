@@ -36,5 +36,5 @@ class Clip:
             raise InputError("No video was given: name a video or an image.")
         info = probe(video)
         if not info.has_video:
-            raise InputError(f"{info.path.name} holds no picture: a video or an image is needed.")
+            raise InputError("{file} holds no picture: a video or an image is needed.", file=info.path.name)
         return cls(info)

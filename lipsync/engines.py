@@ -191,7 +191,11 @@ def open_engine(spec: NetworkSpec, wanted: str = "auto") -> Engine:
         offered = candidates()
         fitting = {n: make for n, make in offered.items() if wanted in ("auto", n) or n.startswith(wanted + " ")}
         if not fitting:
-            raise EngineError(f"The engine {wanted!r} cannot run here: this machine offers {', '.join(offered)}.")
+            raise EngineError(
+                "The engine {wanted!r} cannot run here: this machine offers {choices}.",
+                wanted=wanted,
+                choices=", ".join(offered),
+            )
         name = next(iter(fitting)) if len(fitting) == 1 else _fastest(spec, fitting)
         if (sha256, name) not in _OPEN:
             _OPEN[sha256, name] = fitting[name](spec)

@@ -9,9 +9,21 @@ LipsyncError
 └── Cancelled       the user stopped the work
 """
 
+from typing import Any
+
+from .messages import Message
+
 
 class LipsyncError(Exception):
-    """Base of every error this package raises on purpose; its text is one readable sentence."""
+    """Base of every error this package raises on purpose; its text is one readable sentence.
+
+    InputError("{name} holds no sound.", name=path.name): a literal template and its values, never an f-string, so that
+    the page can say it in Korean (demo/i18n/messages.ko.json). `message` keeps both.
+    """
+
+    def __init__(self, template: str = "", /, **values: Any) -> None:
+        self.message = Message(template, **values)
+        super().__init__(self.message)
 
 
 class InputError(LipsyncError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import InputError
+from .messages import Message
 
 
 def user_folder(setting: str, *below: str) -> Path:
@@ -48,8 +49,11 @@ def cache_warnings() -> list[str]:
         tempfile.TemporaryFile(dir=cache_dir()).close()
     except OSError as error:
         return [
-            f"What is made at first use (networks for this processor, measured speeds) could not be kept "
-            f"({error.strerror}), so every run makes it again: set LIPSYNC_CACHE to a folder that can be written."
+            Message(
+                "What is made at first use (networks for this processor, measured speeds) could not be kept "
+                "({error}), so every run makes it again: set LIPSYNC_CACHE to a folder that can be written.",
+                error=error.strerror,
+            )
         ]
     return []
 
@@ -81,6 +85,9 @@ def refuse_overwriting(written: Iterable[tuple[str, Path]], read: Iterable[str |
         mine = identity(path)
         if mine in known:
             raise InputError(
-                f"The {what} {path} would overwrite {known[mine]}, which is needed too: choose another name."
+                "The {what} {path} would overwrite {known}, which is needed too: choose another name.",
+                what=what,
+                path=path,
+                known=known[mine],
             )
         known[mine] = path

@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .errors import InputError
+from .messages import Message
 from .renamed import current_names
 
 ENGINES = ("auto", "torch", "openvino")
@@ -164,14 +165,20 @@ class Options:
             _check(row, getattr(self, row.name))
         kind = self.engine.partition(" ")[0]
         if kind not in ENGINES:
-            raise InputError(f"There is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}.")
+            raise InputError(
+                "There is no engine {engine!r}: choose one of {choices}.",
+                engine=self.engine,
+                choices=", ".join(ENGINES),
+            )
         if FACE.fullmatch(self.face) is None:
             raise InputError(
-                f"A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by "
-                f"{self.face!r}."
+                "A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by {face!r}.",
+                face=self.face,
             )
         if self.end is not None and self.end <= self.start:
-            raise InputError(f"The part to sync ends at {self.end} s, before it starts at {self.start} s.")
+            raise InputError(
+                "The part to sync ends at {end} s, before it starts at {start} s.", end=self.end, start=self.start
+            )
 
 
 def current_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,8 +205,9 @@ def _check(row: Field, value: Any) -> None:
     bounds = facts["bounds"]
     if facts["choices"] and value not in facts["choices"] or bounds and not bounds[0] <= value <= bounds[1]:
         low, high = bounds or (None, None)
-        joined = " or ".join(facts["choices"]) if len(facts["choices"]) == 2 else ", ".join(facts["choices"])
-        raise InputError(facts["refuse"].format(value=value, choices=joined, low=low, high=high))
+        choices = facts["choices"]
+        two = Message("{first} or {second}", first=choices[0], second=choices[1]) if len(choices) == 2 else None
+        raise InputError(facts["refuse"], value=value, choices=two or ", ".join(choices), low=low, high=high)
 
 
 def bounds(name: str) -> tuple[float, float]:

@@ -35,12 +35,13 @@ from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoWriter, read_sound, sound_notes
 from .media.reader import ahead as frames_ahead
 from .media.timeline import SOUND_RATE, Timeline, meeting, plan, sound
+from .messages import Message
 from .models.base import LipSyncModel, open_model
 from .opening import fit as fit_openings
 from .options import Options
 from .progress import Monitor, Progress
 from .render import Speaker, ahead, blend, crop, generate, read, write
-from .report import Report
+from .report import Report, seconds_span
 
 Voice = str | os.PathLike | Mapping[int, str | os.PathLike]
 
@@ -88,14 +89,16 @@ def sync(
     video_s = 0.0 if info.is_still else float((info.frames if faces.frames >= needed else faces.frames) / info.fps)
     if not faces.tracks:
         raise NoFaceError(
-            f"No face was found in any of the {faces.frames} frames of {info.path.name}. If it lies on its side or "
-            f"upside down, turn it first."
+            "No face was found in any of the {frames} frames of {file}. If it lies on its side or upside down, "
+            "turn it first.",
+            frames=faces.frames,
+            file=info.path.name,
         )
     warnings += faces.notes
     timeline = plan(faces.frames, info.fps, seconds, options)
     own_is_heard = options.background or timeline.first or timeline.stop < len(timeline.indices)
     if info.has_audio and own_is_heard:
-        warnings += [f"{info.path.name}: {note}" for note in sound_notes(info.path)]
+        warnings += [Message("{file}: {note}", file=info.path.name, note=note) for note in sound_notes(info.path)]
     chosen = choose(faces, options.face, None if None in voices else list(voices), info.fps)
     sounds = {k: model.audio_features(waveforms.pop(k)) for k in list(waveforms)}  # waveforms are the largest thing
     lent = None if None in voices else speakers(faces, list(voices))
@@ -124,10 +127,14 @@ def sync(
     missed = ~synced
     missed[: timeline.first] = missed[timeline.stop :] = False
     if not synced.any():
-        warnings.append("The chosen face is not in the part that has the voice: no mouth was changed.")
+        warnings.append(Message("The chosen face is not in the part that has the voice: no mouth was changed."))
     if info.width % 2 or info.height % 2:
         warnings.append(
-            f"{info.width} × {info.height} is odd, which H.264 cannot hold: the last row or column is repeated once."
+            Message(
+                "{width} × {height} is odd, which H.264 cannot hold: the last row or column is repeated once.",
+                width=info.width,
+                height=info.height,
+            )
         )
     return Report(
         out=str(out),
@@ -220,17 +227,25 @@ def _find(clip: Clip, needed: int, options: Options, monitor: Monitor) -> Clip:
         def step(count: int) -> None:
             if count > most:
                 raise InputError(
-                    f"{info.path.name} says that it has {info.frames} frames, and goes on after {count}: its times are "
-                    f"damaged. Code it again first."
+                    "{file} says that it has {frames} frames, and goes on after {count}: its times are damaged. "
+                    "Code it again first.",
+                    file=info.path.name,
+                    frames=info.frames,
+                    count=count,
                 )
             monitor.step("faces", min(count, total), total)
 
         found = find_faces(frames_ahead(reader), info.fps, options.detector, step, options.smoothing, not info.is_still)
     if not found.frames:
-        raise InputError(f"No frame of {info.path.name} could be read: the file is damaged or cut short.")
+        raise InputError("No frame of {file} could be read: the file is damaged or cut short.", file=info.path.name)
     notes = reader.notes
     if reader.missing:
-        notes += (f"The file promises {info.frames} frames, but only {found.frames} could be read.",)
+        promised = Message(
+            "The file promises {promised} frames, but only {read} could be read.",
+            promised=info.frames,
+            read=found.frames,
+        )
+        notes += (promised,)
     return replace(clip, faces=replace(found, notes=notes))
 
 
@@ -241,11 +256,11 @@ def _read_voices(
     waveforms, notes = {}, []
     for key, path in voices.items():
         waveforms[key], said = read_sound(path, track=track)
-        notes += [f"{path.name}: {note}" for note in said]
+        notes += [Message("{file}: {note}", file=path.name, note=note) for note in said]
         if not len(waveforms[key]):
-            raise InputError(f"{path.name} holds no sound: a voice is needed.")
+            raise InputError("{file} holds no sound: a voice is needed.", file=path.name)
         if is_silent(waveforms[key]):
-            notes.append(f"The voice {path.name} is silent, so the mouth rests.")
+            notes.append(Message("The voice {file} is silent, so the mouth rests.", file=path.name))
     return waveforms, notes
 
 
@@ -261,16 +276,18 @@ def _check_target(out: Path, sources: list[Path]) -> Path:
     """Where the result is written: `out` itself, or what it is a link to."""
     target = through_links(out)
     if not target.parent.is_dir():
-        raise InputError(f"The result cannot be written to {out}: there is no folder {target.parent}.")
+        raise InputError(
+            "The result cannot be written to {out}: there is no folder {parent}.", out=out, parent=target.parent
+        )
     if out.is_dir():
-        raise InputError(f"The result cannot be written to {out}: that is a folder.")
+        raise InputError("The result cannot be written to {out}: that is a folder.", out=out)
     if out.suffix.lower() != ".mp4":
-        raise InputError(f"The result is an MP4, which {out} does not say: give it a name that ends in .mp4.")
+        raise InputError("The result is an MP4, which {out} does not say: give it a name that ends in .mp4.", out=out)
     refuse_overwriting([("result", out)], sources)
     try:
         tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent).cleanup()
     except OSError as error:
-        raise InputError(f"The result cannot be written to {out}: {error.strerror}.") from error
+        raise InputError("The result cannot be written to {out}: {error}.", out=out, error=error.strerror) from error
     return target
 
 
@@ -294,9 +311,11 @@ def _other_shots(faces: FaceMap, chosen: list[Track]) -> list[str]:
     mine = sorted({t.shot for t in chosen})
     if mine == sorted({t.shot for t in faces.tracks}):
         return []
-    spans = [f"{float(a / faces.fps):.2f} to {float(b / faces.fps):.2f} s" for a, b in (faces.shots[n] for n in mine)]
     return [
-        f"Who was chosen speaks from {', '.join(spans)}: a cut ends that shot, and after it a face has a new number."
+        Message(
+            "Who was chosen speaks from {spans}: a cut ends that shot, and after it a face has a new number.",
+            spans=Message.join(", ", (seconds_span(*faces.shots[n], float(faces.fps)) for n in mine)),
+        )
     ]
 
 
@@ -307,12 +326,12 @@ def preview(clip: Clip, second: float) -> Frame:
     """
     info, faces = clip.info, clip.faces
     if not math.isfinite(second):
-        raise InputError(f"A preview shows one second of the video, like 1.5, not {second}.")
+        raise InputError("A preview shows one second of the video, like 1.5, not {second}.", second=second)
     index = int(np.clip(round(second * info.fps), 0, faces.frames - 1))
     with FrameReader(info, [(index, index + 1)]) as reader:
         frame = next(iter(reader), None)
     if frame is None:
-        raise InputError(f"Frame {index} of {info.path.name} could not be read.")
+        raise InputError("Frame {index} of {file} could not be read.", index=index, file=info.path.name)
     frame = frame.copy()
     line = max(min(frame.shape[:2]) // 160, 1)
     for track in faces.tracks:

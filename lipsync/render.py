@@ -112,7 +112,11 @@ def read(info: VideoInfo, timeline: Timeline, monitor: Monitor) -> Iterator[tupl
                 if wanted != source:
                     shown, source = next(frames, None), wanted
                 if shown is None:
-                    raise InputError(f"{info.path.name} gave no frame {wanted} when it was read again: is it damaged?")
+                    raise InputError(
+                        "{file} gave no frame {wanted} when it was read again: is it damaged?",
+                        file=info.path.name,
+                        wanted=wanted,
+                    )
                 frame = shown.copy()
             yield wanted, frame
 

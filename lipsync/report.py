@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .media.timeline import MEETINGS
+from .messages import Message
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,63 @@ class Report:
         """Write the report as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
 
-    def words(self) -> str:
+    def words(self) -> Message:
         """The report in a few sentences."""
-        speed = self.frames / self.total_seconds if self.total_seconds else 0.0
-        text = (
-            f"{self.frames} frames at {self.fps:g} a second, {self.width} × {self.height}; the mouth was made anew in "
-            f"{self.frames_synced} of them ({self.faces} face{'s' if self.faces != 1 else ''} seen in "
-            f"{self.shots} shot{'s' if self.shots != 1 else ''}). It took {self.total_seconds:.1f} s, "
-            f"{speed:.0f} frames a second, with {self.model} on {self.engine}."
-        )
+        one_face, one_shot = Message("1 face"), Message("1 shot")
+        said = [
+            Message(
+                "{frames} frames at {fps:g} a second, {width} × {height}; the mouth was made anew in {synced} of them "
+                "({faces} seen in {shots}). It took {seconds:.1f} s, {speed:.0f} frames a second, with {model} on "
+                "{engine}.",
+                frames=self.frames,
+                fps=self.fps,
+                width=self.width,
+                height=self.height,
+                synced=self.frames_synced,
+                faces=one_face if self.faces == 1 else Message("{n} faces", n=self.faces),
+                shots=one_shot if self.shots == 1 else Message("{n} shots", n=self.shots),
+                seconds=self.total_seconds,
+                speed=self.frames / self.total_seconds if self.total_seconds else 0.0,
+                model=self.model,
+                engine=self.engine,
+            )
+        ]
         if self.meeting:
-            text += f" Voice {self.voice_seconds:.1f} s, video {self.video_seconds:.1f} s: {MEETINGS[self.meeting]}."
+            said.append(
+                Message(
+                    "Voice {voice:.1f} s, video {video:.1f} s: {what}.",
+                    voice=self.voice_seconds,
+                    video=self.video_seconds,
+                    what=MEETINGS[self.meeting],
+                )
+            )
         if self.frames_passed:
-            text += f" {self.frames_passed} frames passed through untouched: {self._passed()}."
+            said.append(
+                Message("{n} frames passed through untouched: {why}.", n=self.frames_passed, why=self._passed())
+            )
         if self.frames_bridged:
-            text += f" In {self.frames_bridged} frames the face was not found, but taken from the frames around them."
-        return " ".join([text, *self.warnings])
+            said.append(
+                Message(
+                    "In {n} frames the face was not found, but taken from the frames around them.",
+                    n=self.frames_bridged,
+                )
+            )
+        return Message.join(" ", [*said, *self.warnings])
 
-    def _passed(self) -> str:
+    def _passed(self) -> Message:
         """Why and where frames were left alone."""
         missed = sum(b - a for a, b in self.missed_ranges)
-        said = []
-        if missed:
-            spans = [f"{a / self.fps:.2f} to {b / self.fps:.2f} s" for a, b in self.missed_ranges]
-            where = ", ".join(spans[:3]) + (f" and {len(spans) - 3} more times" if len(spans) > 3 else "")
-            said.append(f"{missed} without the face ({where})")
-        if self.frames_passed > missed:
-            said.append(f"{self.frames_passed - missed} outside the part that has the voice")
-        return " and ".join(said)
+        spans = [seconds_span(a, b, self.fps) for a, b in self.missed_ranges]
+        where = Message.join(", ", spans[:3])
+        if len(spans) > 3:
+            where = Message("{spans} and {n} more times", spans=where, n=len(spans) - 3)
+        faceless = Message("{n} without the face ({where})", n=missed, where=where)
+        outside = Message("{n} outside the part that has the voice", n=self.frames_passed - missed)
+        if not missed or self.frames_passed <= missed:
+            return faceless if missed else outside
+        return Message("{faceless} and {outside}", faceless=faceless, outside=outside)
+
+
+def seconds_span(first: int, stop: int, fps: float) -> Message:
+    """A run of frames as seconds."""
+    return Message("{start:.2f} to {end:.2f} s", start=first / fps, end=stop / fps)

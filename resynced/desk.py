@@ -127,7 +127,9 @@ def secret_key(path: Path) -> bytes:
         pass
     found = path.read_bytes()
     if len(found) != 32:
-        raise StudyError(f"{path.name} is no key of ours: remove it, and a new one is made (open ballots lapse).")
+        raise StudyError(
+            "{file} is no key of ours: remove it, and a new one is made (open ballots lapse).", file=path.name
+        )
     return found
 
 
@@ -189,7 +191,7 @@ class StudyDesk:
                 connection.execute(insert(StudyRow).values(row))
         except IntegrityError as error:
             raise StudyError(
-                f"There is a study {study.name} already: it cannot be changed, take another name."
+                "There is a study {study} already: it cannot be changed, take another name.", study=study.name
             ) from error
         return study.sha256
 
@@ -222,7 +224,7 @@ class StudyDesk:
             with self.database.read() as connection:
                 record = connection.scalar(select(StudyRow.record).where(StudyRow.name == name))
             if record is None:
-                raise StudyError(f"There is no study {str(name)[:63]!r}.")
+                raise StudyError("There is no study {name!r}.", name=str(name)[:63])
             self._studies[name] = Study.from_json(record)
         return self._studies[name]
 
@@ -325,7 +327,7 @@ class StudyDesk:
         Raises StudyError.
         """
         if fact not in ("description", "sound_check", "pause", "problem"):
-            raise StudyError(f"{fact!r} is nothing that is kept.")
+            raise StudyError("{fact!r} is nothing that is kept.", fact=fact)
         kept = json.dumps(raters.description(value) if fact == "description" else dict(value), sort_keys=True)
         if len(kept) > LONGEST_JSON:
             raise StudyError("That is too long to be kept.")
@@ -395,7 +397,7 @@ class StudyDesk:
                 raise StudyError("Please watch to the end before you answer.")
             width = kept.get("width")
             if width is not None and float(width) < study.least_width_px and "cannot_play" not in said:
-                raise StudyError(f"This window is too narrow: make it {study.least_width_px} pixels wide or more.")
+                raise StudyError("This window is too narrow: make it {width} pixels wide or more.", width=study.least_width_px)
             if again:
                 last = self._last(connection, rater)
                 if last is None or last["id"] != ballot:

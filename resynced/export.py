@@ -319,7 +319,7 @@ def eval_results(store: Store, view: View, dataset: str, source_url: str | None 
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", dataset):
-        raise BenchmarkError(f"{dataset!r} is no dataset of the hub: give OWNER/NAME.")
+        raise BenchmarkError("{dataset!r} is no dataset of the hub: give OWNER/NAME.", dataset=dataset)
     tables = {c: leaderboard(store, view, c) for c in ("", *_categories(store, view))}
     found: dict[str, list] = {}
     for category, table in tables.items():
@@ -385,7 +385,7 @@ def croissant(store: Store, set_sha256: str, url: str, folder: str = "") -> dict
     with store.read() as session:
         fact = session.scalars(select(SetFact).where(SetFact.key == set_sha256)).first()
     if fact is None:
-        raise BenchmarkError(f"The store has no set {set_sha256[:16]}.")
+        raise BenchmarkError("The store has no set {sha256}.", sha256=set_sha256[:16])
     pairs = fact.record["pairs"]
     files = {m["sha256"]: m for pair in pairs for m in (pair["video"], pair["voice"])}
     media = [
@@ -461,11 +461,13 @@ def row_card(store: Store, key: str) -> dict[str, Any]:
     Raises BenchmarkError where there is none, or more than one.
     """
     if not re.fullmatch(r"[0-9a-f]{8,64}", key):
-        raise BenchmarkError(f"{key[:80]!r} is no key of a row: give 8 to 64 hexadecimal digits.")
+        raise BenchmarkError("{key!r} is no key of a row: give 8 to 64 hexadecimal digits.", key=key[:80])
     with store.read() as session:
         rows = session.scalars(select(ScoreFact).where(ScoreFact.key.startswith(key)).limit(2)).all()
         if len(rows) != 1:
-            raise BenchmarkError(f"{'More than one row begins' if rows else 'No row of the store begins'} with {key}.")
+            if rows:
+                raise BenchmarkError("More than one row begins with {key}.", key=key)
+            raise BenchmarkError("No row of the store begins with {key}.", key=key)
         row = rows[0]
         made_by = session.scalars(select(RunFact).where(RunFact.key == row.run)).first()
         withdrawn = session.scalar(
@@ -497,14 +499,17 @@ def entry_card(store: Store, view: View, fingerprint: str) -> dict[str, Any]:
     Raises BenchmarkError where the view has no such system, or more than one.
     """
     if not re.fullmatch(r"[0-9a-f]{8,64}", fingerprint):
-        raise BenchmarkError(f"{fingerprint[:80]!r} is no fingerprint: give 8 to 64 hexadecimal digits.")
+        raise BenchmarkError(
+            "{fingerprint!r} is no fingerprint: give 8 to 64 hexadecimal digits.", fingerprint=fingerprint[:80]
+        )
     this = (view.where(), ScoreFact.fingerprint.startswith(fingerprint))
     names = (ScoreFact.system, ScoreFact.fingerprint, ScoreFact.tier)
     with store.read() as session:
         found = session.execute(select(*names, func.count()).where(*this).group_by(*names).limit(50)).all()
         if len({row[1] for row in found}) != 1:
-            many = "More than one system begins" if found else "No system of this table begins"
-            raise BenchmarkError(f"{many} with {fingerprint}.")
+            if found:
+                raise BenchmarkError("More than one system begins with {fingerprint}.", fingerprint=fingerprint)
+            raise BenchmarkError("No system of this table begins with {fingerprint}.", fingerprint=fingerprint)
         system, whole, tier, _ = found[0]
         void = select(Withdrawal.target).where(Withdrawal.kind == "score")
         by_run = select(ScoreFact.run, func.count()).where(*this, not_(ScoreFact.key.in_(void))).group_by(ScoreFact.run)

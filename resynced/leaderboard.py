@@ -161,8 +161,15 @@ def find_view(store: Store, set_name: str | None = None, id: str | None = None) 
     """The latest view, of a set where one is named, or by its id. Raises BenchmarkError where there is none."""
     known = [v for v in views(store) if set_name in (None, v.set_name) and id in (None, v.id)]
     if not known:
-        what = f" of the set {set_name!r}" if set_name else f" with the id {id}" if id else ""
-        raise BenchmarkError(f"The store has no scores{what}: `python -m resynced run` makes them.")
+        if set_name:
+            raise BenchmarkError(
+                "The store has no scores of the set {name!r}: `python -m resynced run` makes them.", name=set_name
+            )
+        if id:
+            raise BenchmarkError(
+                "The store has no scores with the id {id}: `python -m resynced run` makes them.", id=id
+            )
+        raise BenchmarkError("The store has no scores: `python -m resynced run` makes them.")
     return known[0]
 
 
@@ -268,7 +275,7 @@ def leaderboard(
     """
     if BY_NAME.get(rank_by, Column("", "", "", "", 0)).better == "":
         able = ", ".join(c.name for c in COLUMNS if c.better)
-        raise BenchmarkError(f"Nothing is ranked by {rank_by!r}: choose one of {able}.")
+        raise BenchmarkError("Nothing is ranked by {rank_by!r}: choose one of {able}.", rank_by=rank_by, able=able)
     view = view or find_view(store)
     with store.read() as session:
         state = [_last(session, t) for t in (ScoreFact, Withdrawal, DistanceFact, CheckFact, SystemFact, SetFact)]

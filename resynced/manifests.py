@@ -22,6 +22,7 @@ from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import InputError
 from lipsync.files import expanded
 from lipsync.lists import read_rows
+from lipsync.messages import Message
 
 from .records import CATEGORIES, BenchmarkError, BenchmarkSet, Media, Pair
 
@@ -77,8 +78,11 @@ def load_set(name_or_folder: str | os.PathLike, media: Path | Sequence[Path] = (
     frozen = facts.get("sha256", "")
     if frozen and frozen != made.sha256:
         raise BenchmarkError(
-            f"{folder / 'set.toml'}: the set was frozen as {frozen[:12]}…, but its pairs and files now give "
-            f"{made.sha256[:12]}…: put back what was changed, or give the set a new version and its new sha256."
+            "{path}: the set was frozen as {frozen}…, but its pairs and files now give {sha256}…: put back what "
+            "was changed, or give the set a new version and its new sha256.",
+            path=folder / "set.toml",
+            frozen=frozen[:12],
+            sha256=made.sha256[:12],
         )
     return made
 
@@ -101,19 +105,25 @@ def load_list(path: str | os.PathLike, videos: str | os.PathLike, kind: str | No
     kind = kind or next((k for k in LISTS if path.stem.lower().startswith(k)), "")
     if kind not in LISTS:
         raise BenchmarkError(
-            f"{path}: its name does not say which list it is; name one of {', '.join(LISTS)} as its kind."
+            "{path}: its name does not say which list it is; name one of {choices} as its kind.",
+            path=path,
+            choices=", ".join(LISTS),
         )
     if not videos.is_dir():
-        raise BenchmarkError(f"{videos} is no folder: name the folder of the videos that {path.name} lists.")
+        raise BenchmarkError(
+            "{videos} is no folder: name the folder of the videos that {file} lists.", videos=videos, file=path.name
+        )
     rows = _lines(path)
     if not rows:
-        raise BenchmarkError(f"{path} is empty: it lists a pair a line.")
+        raise BenchmarkError("{path} is empty: it lists a pair a line.", path=path)
     media: dict[tuple[str, bool], Media] = {}
     pairs, seen = [], {}
     for number, words in rows:
-        where = f"{path}, line {number}"
+        where = Message("{path}, line {number}", path=path, number=number)
         if len(words) != 2:
-            raise BenchmarkError(f"{where}: there are {len(words)} names where a pair has two.")
+            raise BenchmarkError(
+                "{where}: there are {count} names where a pair has two.", where=where, count=len(words)
+            )
         cells = words if kind in VIDEO_FIRST else words[::-1]
         video, voice = (
             _listed(media, cell, videos, kind, sound, f"{where}, column {1 + (sound == (kind in VIDEO_FIRST))}")
@@ -122,7 +132,7 @@ def load_list(path: str | os.PathLike, videos: str | os.PathLike, kind: str | No
         name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{video.id}_{voice.id}").strip("-.")[:80]
         if not ID.fullmatch(name) or name in seen:  # two that differ by signs alone, or the same pair twice
             if seen.get(name) == words:
-                raise BenchmarkError(f"{where}: the pair {' '.join(words)} is listed twice.")
+                raise BenchmarkError("{where}: the pair {pair} is listed twice.", where=where, pair=" ".join(words))
             name = f"pair-{number:06d}"
         seen[name] = words
         pairs.append(Pair(name, LISTS[kind], video, voice))
@@ -173,10 +183,14 @@ def _folder(named: str | os.PathLike) -> Path:
             "The lab set needs the lab's own clips, which are not here: set LIPSYNC_LAB_DATA to their folder."
         )
     if not folder.is_dir():
-        raise BenchmarkError(f"There is no set {str(named)!r}: name a folder, or one of {', '.join(sets())}.")
+        raise BenchmarkError(
+            "There is no set {named!r}: name a folder, or one of {choices}.",
+            named=str(named),
+            choices=", ".join(sets()),
+        )
     for name in ("set.toml", "clips.csv", "pairs.csv"):
         if (folder / name).is_symlink() or not (folder / name).is_file():
-            raise BenchmarkError(f"{folder} is no set: it has no file {name}.")
+            raise BenchmarkError("{folder} is no set: it has no file {name}.", folder=folder, name=name)
     return folder
 
 
@@ -184,15 +198,17 @@ def _facts(path: Path) -> dict:
     facts = read_toml(path)
     for key in ("name", "version", "title"):
         if not isinstance(facts.get(key), str) or not facts[key].strip():
-            raise BenchmarkError(f"{path}: it needs a {key}, a text in quotes.")
+            raise BenchmarkError("{path}: it needs a {key}, a text in quotes.", path=path, key=key)
     for key in ("licence", "footer", "sha256"):
         if not isinstance(facts.get(key, ""), str):
-            raise BenchmarkError(f"{path}: its {key} must be a text in quotes.")
+            raise BenchmarkError("{path}: its {key} must be a text in quotes.", path=path, key=key)
     notes = facts.get("notes", [])
     if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-        raise BenchmarkError(f"{path}: its notes must be a list of texts.")
+        raise BenchmarkError("{path}: its notes must be a list of texts.", path=path)
     if not ID.fullmatch(facts["name"]):
-        raise BenchmarkError(f"{path}: the name {facts['name']!r} may have letters, digits, dots and dashes only.")
+        raise BenchmarkError(
+            "{path}: the name {name!r} may have letters, digits, dots and dashes only.", path=path, name=facts["name"]
+        )
     return facts
 
 
@@ -200,38 +216,56 @@ def read_toml(path: Path) -> dict:
     """A small TOML file. Raises BenchmarkError with file and line."""
     try:
         if path.stat().st_size > MOST_TOML_BYTES:
-            raise BenchmarkError(f"{path} has {path.stat().st_size >> 20} MB, too much for a few facts.")
+            raise BenchmarkError(
+                "{path} has {megabytes} MB, too much for a few facts.", path=path, megabytes=path.stat().st_size >> 20
+            )
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise BenchmarkError(f"{path} cannot be read: {error.strerror}.") from error
+        raise BenchmarkError("{path} cannot be read: {error}.", path=path, error=error.strerror) from error
     except UnicodeDecodeError as error:
-        raise BenchmarkError(f"{path} cannot be read: {error}. Save it in UTF-8.") from error
+        raise BenchmarkError("{path} cannot be read: {error}. Save it in UTF-8.", path=path, error=error) from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BenchmarkError(f"{path} is no TOML: {error}.") from error
+        raise BenchmarkError("{path} is no TOML: {error}.", path=path, error=error) from error
 
 
 def _table(path: Path, needed: Sequence[str], what: str) -> list[tuple[int, dict[str, str]]]:
     try:
         rows = read_rows(path, needed, what)
     except InputError as error:
-        raise BenchmarkError(str(error)) from error
+        raise BenchmarkError(error.message) from error
     if len(rows) > MOST_PAIRS:
-        raise BenchmarkError(f"{path} has {len(rows)} rows; a set has {MOST_PAIRS} at most.")
+        raise BenchmarkError(
+            "{path} has {count} rows; a set has {most} at most.",
+            path=path,
+            count=len(rows),
+            most=MOST_PAIRS,
+        )
     seen: dict[str, int] = {}
     for number, row in rows:
         missing = [c for c in needed if c not in row]
         if missing:
             raise BenchmarkError(
-                f"{path}, line {number}: the row ends before the column {missing[0]}: it has too few cells."
+                "{path}, line {number}: the row ends before the column {missing}: it has too few cells.",
+                path=path,
+                number=number,
+                missing=missing[0],
             )
         if not ID.fullmatch(row["id"]) or RESERVED.fullmatch(row["id"]):
             raise BenchmarkError(
-                f"{path}, line {number}, column id: {row['id'][:60]!r} is no id: letters, digits, dots and dashes, "
-                f"100 at most."
+                "{path}, line {number}, column id: {id!r} is no id: letters, digits, dots and dashes, 100 at most.",
+                path=path,
+                number=number,
+                id=row["id"][:60],
             )
         first = seen.setdefault(row["id"].lower(), number)  # outputs are files, and some systems know no case
         if first != number:
-            raise BenchmarkError(f"{path}, line {number}, column id: {row['id']} stands on line {first} too.")
+            raise BenchmarkError(
+                "{path}, line {number}, column id: {id} stands on line {first} too.",
+                path=path,
+                number=number,
+                id=row["id"],
+                first=first,
+            )
     return rows
 
 
@@ -239,52 +273,80 @@ def _clips(path: Path, roots: list[Path]) -> dict[str, tuple[Media, str]]:
     """id -> the clip or voice, and its category."""
     found = {}
     for number, row in _table(path, CLIP_COLUMNS, "list of clips"):
-        where = f"{path}, line {number}, column"
+        where = Message("{path}, line {number}, column", path=path, number=number)
         if row["category"] not in ("", *CATEGORIES):
             raise BenchmarkError(
-                f"{where} category: there is no {row['category']!r}: one of {', '.join(CATEGORIES)}, or nothing."
+                "{where} category: there is no {category!r}: one of {choices}, or nothing.",
+                where=where,
+                category=row["category"],
+                choices=", ".join(CATEGORIES),
             )
         if not SHA256.fullmatch(row["sha256"]):
-            raise BenchmarkError(f"{where} sha256: {row['sha256'][:70]!r} is none: 64 of the letters 0-9 a-f.")
+            raise BenchmarkError(
+                "{where} sha256: {sha256!r} is none: 64 of the letters 0-9 a-f.", where=where, sha256=row["sha256"][:70]
+            )
         try:
             places = [inside(root, row["file"]) for root in roots]
         except ValueError as error:
-            raise BenchmarkError(f"{where} file: {row['file'][:100]!r} cannot be used: {error}.") from error
+            raise BenchmarkError(
+                "{where} file: {file!r} cannot be used: {error}.", where=where, file=row["file"][:100], error=error
+            ) from error
         file = next((p for p in places if p.is_file()), None)
         if file is None:
-            kind = "no ordinary file" if any(p.exists() for p in places) else "not there"
-            raise BenchmarkError(f"{where} file: {row['file']} is {kind}.")
+            if any(p.exists() for p in places):
+                raise BenchmarkError("{where} file: {file} is no ordinary file.", where=where, file=row["file"])
+            raise BenchmarkError("{where} file: {file} is not there.", where=where, file=row["file"])
         if _sha256(file, where) != row["sha256"]:
             raise BenchmarkError(
-                f"{where} sha256: {row['file']} is another file than was listed: it has {file_sha256(file)[:12]}…, not "
-                f"{row['sha256'][:12]}…."
+                "{where} sha256: {file} is another file than was listed: it has {found}…, not {listed}….",
+                where=where,
+                file=row["file"],
+                found=file_sha256(file)[:12],
+                listed=row["sha256"][:12],
             )
         facts = {k: row[k] for k in ("language", "speaker", "consent", "licence", "source")}
         found[row["id"]] = Media(row["id"], file, row["sha256"], **facts), row["category"]
     return found
 
 
-def _sha256(file: Path, where: str) -> str:
+def _sha256(file: Path, where: Message) -> str:
     try:
         return file_sha256(file)
     except OSError as error:
-        raise BenchmarkError(f"{where} file: {file.name} cannot be read: {error.strerror}.") from error
+        raise BenchmarkError(
+            "{where} file: {file} cannot be read: {error}.", where=where, file=file.name, error=error.strerror
+        ) from error
 
 
 def _pairs(path: Path, clips: dict[str, tuple[Media, str]]) -> list[Pair]:
     pairs = []
     for number, row in _table(path, PAIR_COLUMNS, "list of pairs"):
-        where = f"{path}, line {number}, column"
+        where = Message("{path}, line {number}, column", path=path, number=number)
         if row["category"] not in CATEGORIES:
-            raise BenchmarkError(f"{where} category: there is no {row['category']!r}: one of {', '.join(CATEGORIES)}.")
+            raise BenchmarkError(
+                "{where} category: there is no {category!r}: one of {choices}.",
+                where=where,
+                category=row["category"],
+                choices=", ".join(CATEGORIES),
+            )
         for column in ("video", "voice", "reference"):
             if row[column] not in clips and (row[column] or column != "reference"):
-                raise BenchmarkError(f"{where} {column}: clips.csv has no {row[column]!r}.")
+                raise BenchmarkError(
+                    "{where} {column}: clips.csv has no {name!r}.", where=where, column=column, name=row[column]
+                )
         (video, _), (voice, meant) = clips[row["video"]], clips[row["voice"]]
         if meant and meant != row["category"]:
-            raise BenchmarkError(f"{where} category: the voice {voice.id} was made for {meant}, not {row['category']}.")
+            raise BenchmarkError(
+                "{where} category: the voice {id} was made for {meant}, not {category}.",
+                where=where,
+                id=voice.id,
+                meant=meant,
+                category=row["category"],
+            )
         if voice.sha256 == video.sha256:
-            raise BenchmarkError(f"{where} voice: {voice.id} is the clip itself, which would be given its own voice.")
+            raise BenchmarkError(
+                "{where} voice: {id} is the clip itself, which would be given its own voice.", where=where, id=voice.id
+            )
         reference = clips[row["reference"]][0].path if row["reference"] else None
         pairs.append(Pair(row["id"], row["category"], video, voice, reference))
     return pairs
@@ -298,16 +360,20 @@ def _set(facts: dict, pairs: list[Pair]) -> BenchmarkSet:
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
         if path.stat().st_size > 64 << 20:
-            raise BenchmarkError(f"{path} has {path.stat().st_size >> 20} MB; a list has 64 at most.")
+            raise BenchmarkError(
+                "{path} has {megabytes} MB; a list has 64 at most.", path=path, megabytes=path.stat().st_size >> 20
+            )
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise BenchmarkError(f"{path} cannot be read: {error.strerror}.") from error
+        raise BenchmarkError("{path} cannot be read: {error}.", path=path, error=error.strerror) from error
     except UnicodeDecodeError as error:
-        raise BenchmarkError(f"{path} cannot be read: {error}. Save it in UTF-8.") from error
+        raise BenchmarkError("{path} cannot be read: {error}. Save it in UTF-8.", path=path, error=error) from error
     return [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
-def _listed(media: dict[tuple[str, bool], Media], name: str, videos: Path, kind: str, sound: int, where: str) -> Media:
+def _listed(
+    media: dict[tuple[str, bool], Media], name: str, videos: Path, kind: str, sound: int, where: Message
+) -> Media:
     """A clip (`sound` 0) or voice (1) of a published list."""
     known = media.get((name, bool(sound)))
     if known is not None:
@@ -315,15 +381,29 @@ def _listed(media: dict[tuple[str, bool], Media], name: str, videos: Path, kind:
     has_ending = PurePosixPath(name).suffix.lower() in (*SOUNDS, *FILMS)
     if has_ending != (kind in VIDEO_FIRST):
         order = "videos first, with their endings" if kind in VIDEO_FIRST else "audio first, without endings"
-        raise BenchmarkError(f"{where}: {name!r} does not look like the lists of {kind}, which name {order}.")
+        raise BenchmarkError(
+            "{where}: {name!r} does not look like the lists of {kind}, which name {order}.",
+            where=where,
+            name=name,
+            kind=kind,
+            order=order,
+        )
     endings = [""] if has_ending else SOUNDS if sound else FILMS
     try:
         places = [inside(videos, name + ending) for ending in endings]
     except ValueError as error:
-        raise BenchmarkError(f"{where}: {name[:100]!r} cannot be used: {error}.") from error
+        raise BenchmarkError(
+            "{where}: {name!r} cannot be used: {error}.", where=where, name=name[:100], error=error
+        ) from error
     file = next((p for p in places if p.is_file()), None)
     if file is None:
-        raise BenchmarkError(f"{where}: there is no {' or '.join(p.name for p in places)} for {name} in {videos}.")
+        raise BenchmarkError(
+            "{where}: there is no {choices} for {name} in {videos}.",
+            where=where,
+            choices=" or ".join(p.name for p in places),
+            name=name,
+            videos=videos,
+        )
     speaker = name.split("/")[0] if "/" in name and kind in ("lrs2", "lrs3") else ""
     found = Media(name, file, _sha256(file, where), speaker=speaker)
     media[name, bool(sound)] = found

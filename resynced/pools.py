@@ -195,7 +195,7 @@ class _Actor:
 def open_pool(setup: Setup, workers: int, ray: str | None, cancelled: Callable[[], bool]) -> Here | Processes | Cluster:
     """A pool of so many workers. Raises BenchmarkError below one, or where Ray is asked for and is not here."""
     if not 1 <= workers <= 1024:
-        raise BenchmarkError(f"Workers must be 1 to 1024, not {workers}.")
+        raise BenchmarkError("Workers must be 1 to 1024, not {workers}.", workers=workers)
     if ray is not None:
         return Cluster(setup, workers, ray)
     return Here(setup, cancelled) if workers == 1 else Processes(setup, workers)

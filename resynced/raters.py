@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from eval import ratings
+from lipsync.messages import Message
 
 from .ballots import FAILED, NOT_MADE, PASSED
 from .studies import Rule, StudyError
@@ -65,9 +66,13 @@ def description(given: Mapping[str, str]) -> dict[str, str]:
     """A self-description as it is kept: known fields, short. Raises StudyError."""
     for name, value in given.items():
         if name not in DESCRIPTION:
-            raise StudyError(f"{name!r} is not asked: {', '.join(DESCRIPTION)} are.")
+            raise StudyError("{name!r} is not asked: {choices} are.", name=name, choices=", ".join(DESCRIPTION))
         if not isinstance(value, str) or len(value) > LONGEST_DESCRIPTION:
-            raise StudyError(f"The answer on {name} may have {LONGEST_DESCRIPTION} letters.")
+            raise StudyError(
+                "The answer on {name} may have {most} letters.",
+                name=name,
+                most=LONGEST_DESCRIPTION,
+            )
     return {k: v for k, v in given.items() if v}
 
 
@@ -105,7 +110,7 @@ def assess(votes: pd.DataFrame, preferences: pd.DataFrame | None = None, rule: R
     """
     rule = rule or Rule()
     if missing := [c for c in VOTES if c not in votes]:
-        raise StudyError(f"The votes have no column {', '.join(missing)}.")
+        raise StudyError("The votes have no column {missing}.", missing=", ".join(missing))
     counts = _counts(votes, rule)
     table = pd.DataFrame(
         {"rater": counts.index, "votes": votes.groupby("rater").size().reindex(counts.index).to_numpy()}
@@ -160,12 +165,14 @@ def _one(found: pd.DataFrame, check: str, made: pd.Series, passed: pd.Series) ->
 
 def _reason(row: dict, rule: Rule) -> str:
     if row["ring"]:
-        return f"favours {row['ring']} as several others do, beyond chance: a suspected ring"
+        return Message("favours {system} as several others do, beyond chance: a suspected ring", system=row["ring"])
     if not row["excluded"]:
         return ""
     failed = [c for c in CHECKS if row[c] == FAILED]
     counts = ", ".join(f"{c} {row[f'{c}_failed']} of {row[f'{c}_passed'] + row[f'{c}_failed']}" for c in failed)
-    return f"score {row['score']:.1f} under {rule.least_score:g}; failed: {counts}"
+    return Message(
+        "score {score:.1f} under {least:g}; failed: {counts}", score=row["score"], least=rule.least_score, counts=counts
+    )
 
 
 def _rings(preferences: pd.DataFrame, excluded: set[str], rule: Rule) -> dict[str, tuple[str, ...]]:
@@ -221,14 +228,32 @@ def _alarms(table: pd.DataFrame, rule: Rule) -> tuple[str, ...]:
     share = table["excluded"].mean() if len(table) else 0.0
     if len(table) >= ALARM_RATERS and not low <= share <= high:
         said.append(
-            f"{share:.0%} of {len(table)} raters are set aside; usual are {low:.0%} to {high:.0%}. Look at the checks "
-            "before you believe the table: something of ours may be broken."
+            Message(
+                "{share:.0%} of {count} raters are set aside; usual are {low:.0%} to {high:.0%}. Look at the checks "
+                "before you believe the table: something of ours may be broken.",
+                share=share,
+                count=len(table),
+                low=low,
+                high=high,
+            )
         )
     for check in CHECKS:
         passed, failed, unmade = (table[f"{check}_{o}"].sum() for o in (PASSED, FAILED, NOT_MADE))
         total = passed + failed + unmade
         if total >= ALARM_RATERS and unmade > rule.most_unmade * total:
-            said.append(f"The check {check} could not be made {unmade} of {total} times: those answers count.")
+            unknown = {"check": check, "unmade": unmade, "total": total}
+            said.append(
+                Message(
+                    "The check {check} could not be made {unmade} of {total} times: those answers count.", **unknown
+                )
+            )
         if passed + failed >= ALARM_RATERS and failed > 0.5 * (passed + failed):
-            said.append(f"The check {check} failed {failed} of {passed + failed} times: more than people ever fail it.")
+            said.append(
+                Message(
+                    "The check {check} failed {failed} of {total} times: more than people ever fail it.",
+                    check=check,
+                    failed=failed,
+                    total=passed + failed,
+                )
+            )
     return tuple(said)

@@ -30,6 +30,7 @@ from sqlalchemy import delete, select
 from eval.metrics.base import reason
 from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import Cancelled
+from lipsync.messages import Message
 from lipsync.progress import Monitor
 
 from .pools import Lost, open_pool
@@ -66,12 +67,18 @@ class Summary:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
-    def words(self) -> str:
+    def words(self) -> Message:
         """In a few sentences."""
-        said = f"{self.made} pairs were made and scored in {self.seconds:.0f} s, {self.failed} of them failed"
-        said += f"; {self.known} were there already" if self.known else ""
-        said += f"; {self.copied} were known from another set" if self.copied else ""
-        return " ".join([f"{said}.", *self.notes])
+        done = Message(
+            "{made} pairs were made and scored in {seconds:.0f} s, {failed} of them failed",
+            made=self.made,
+            seconds=self.seconds,
+            failed=self.failed,
+        )
+        known = [Message("{n} were there already", n=self.known)] if self.known else []
+        copied = [Message("{n} were known from another set", n=self.copied)] if self.copied else []
+        said = Message("{said}.", said=Message.join("; ", [done, *known, *copied]))
+        return Message.join(" ", [said, *self.notes])
 
 
 def run(
@@ -129,7 +136,7 @@ def run(
         if keep:
             _distances(chosen, systems, pairs, store, scorer, work, done, monitor)
         else:
-            done.notes.append("Videos were not kept, so there is no Fréchet distance.")
+            done.notes.append(Message("Videos were not kept, so there is no Fréchet distance."))
     done.seconds = time.monotonic() - began
     return done
 
@@ -198,9 +205,11 @@ def _check_systems(systems: Sequence[System], limit: int | None) -> None:
     for what in ("name", "fingerprint"):
         seen = [getattr(s, what) for s in systems]
         if twice := [v for v in seen if seen.count(v) > 1]:
-            raise BenchmarkError(f"Two of the systems have the same {what} {twice[0]!r}: it must tell them apart.")
+            raise BenchmarkError(
+                "Two of the systems have the same {what} {twice!r}: it must tell them apart.", what=what, twice=twice[0]
+            )
     if limit is not None and limit < 1:
-        raise BenchmarkError(f"A limit of {limit} leaves no pair: give 1 or more.")
+        raise BenchmarkError("A limit of {limit} leaves no pair: give 1 or more.", limit=limit)
 
 
 def _cancelled(monitor: Monitor) -> Callable[[], bool]:
@@ -394,7 +403,8 @@ class _Plan:
         with self._store.write() as session:
             self._store.add_row(facts, session)
             if job.instead:
-                insert_new(session, Withdrawal, [withdrawal("score", job.instead, "It failed and was tried again.")])
+                again = str(Message("It failed and was tried again."))
+                insert_new(session, Withdrawal, [withdrawal("score", job.instead, again)])
             session.execute(delete(Claim).where(Claim.work == job.work))
 
 
@@ -446,7 +456,9 @@ def _drive(
                 if tries[job.work] < TRIES:
                     suspects.append(job)
                     continue
-                outcome = nothing("The process that made it ended by itself, twice: it may have run out of memory.")
+                outcome = nothing(
+                    Message("The process that made it ended by itself, twice: it may have run out of memory.")
+                )
             plan.add(job, outcome)
             finished, done.made = finished + 1, done.made + 1
             done.failed += outcome["reason"] is not None
@@ -528,7 +540,7 @@ class _Worker:
             "movement": values.get("mouth_movement_silence"),
             "frames": row.frames,
             "seconds": seconds,
-            "reason": row.error,
+            "reason": None if row.error is None else str(row.error),
             "video_sha256": checksum,
             "record": row.record(),
         }
@@ -543,7 +555,13 @@ class _Worker:
 def nothing(why: str, seconds: float | None = None) -> dict[str, Any]:
     """The measured columns of a pair that has no numbers."""
     numbers = ("offset", "lse_d", "lse_c", "certainty", "coverage", "identity", "sharpness", "movement")
-    return dict.fromkeys(numbers) | {"frames": 0, "seconds": seconds, "reason": why, "video_sha256": "", "record": {}}
+    return dict.fromkeys(numbers) | {
+        "frames": 0,
+        "seconds": seconds,
+        "reason": str(why),
+        "video_sha256": "",
+        "record": {},
+    }
 
 
 # ------------------------------------------------------- what is measured of a whole set
@@ -605,7 +623,7 @@ def _distances(
         except Cancelled:
             raise
         except Exception as error:
-            done.notes.append(f"No Fréchet distance of {system.name}: {reason(error)}")
+            done.notes.append(Message("No Fréchet distance of {system}: {why}", system=system.name, why=reason(error)))
             continue
         if found is None:
             return

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from eval.results import VERSION, ScoreRow
+from lipsync.messages import Message
 from lipsync.progress import Monitor
 
 from .records import BenchmarkError, BenchmarkSet, Pair
@@ -205,7 +206,7 @@ def scorable(path: Path) -> VideoInfo:
 
     info = probe(path)
     if not info.has_video:
-        raise BenchmarkError(f"{path.name} holds no picture.")
+        raise BenchmarkError("{file} holds no picture.", file=path.name)
     return replace(info, fps=FPS, frames=max(round(info.duration_s * FPS), 1))
 
 
@@ -241,15 +242,28 @@ def encode(
 
     info = scorable(source)
     if info.is_still:
-        raise BenchmarkError(f"{source.name} is a still picture: a video is needed.")
+        raise BenchmarkError("{file} is a still picture: a video is needed.", file=source.name)
     if not info.has_audio and not silent:
-        raise BenchmarkError(f"{source.name} holds no sound: it must have the voice that it was made with.")
+        raise BenchmarkError("{file} holds no sound: it must have the voice that it was made with.", file=source.name)
     if info.duration_s > longest_s:
-        raise BenchmarkError(f"{source.name} lasts {info.duration_s:.1f} s, where {longest_s:.1f} s are the most.")
+        raise BenchmarkError(
+            "{file} lasts {seconds:.1f} s, where {most:.1f} s are the most.",
+            file=source.name,
+            seconds=info.duration_s,
+            most=longest_s,
+        )
     size = clip.width, clip.height
     same = (info.width, info.height) == size
     if not same:
-        remarks.append(f"{info.width} × {info.height} was brought to the clip's {size[0]} × {size[1]}.")
+        remarks.append(
+            Message(
+                "{from_width} × {from_height} was brought to the clip's {width} × {height}.",
+                from_width=info.width,
+                from_height=info.height,
+                width=size[0],
+                height=size[1],
+            )
+        )
     way = cv2.INTER_AREA if info.width > clip.width else cv2.INTER_CUBIC
     crf, preset = ENCODING["crf"], ENCODING["preset"]
     rate = SOUND_RATE if info.has_audio else None
@@ -264,8 +278,10 @@ def encode(
                     writer.write_sound(samples)
                 remarks += sound.notes
         if not writer.frames:
-            raise BenchmarkError(f"{source.name} gives no frame.")
+            raise BenchmarkError("{file} gives no frame.", file=source.name)
     remarks += frames.notes
     if frames.missing > 1:
-        remarks.append(f"{frames.missing} of {info.frames} frames were missing.")
+        remarks.append(
+            Message("{missing} of {frames} frames were missing.", missing=frames.missing, frames=info.frames)
+        )
     return out

@@ -79,7 +79,9 @@ def derive(sources: Mapping[Stimulus, Source], folder: Path, height_px: int = HE
     frames = int(seconds * FPS)
     if frames < LEAST_S * FPS:
         item = next(iter(sources)).item
-        raise InputError(f"The videos of {item} have {float(seconds):.2f} s in common: 1 is the least.")
+        raise InputError(
+            "The videos of {item} have {seconds:.2f} s in common: 1 is the least.", item=item, seconds=float(seconds)
+        )
     first = next(iter(infos.values()))
     size = max(2, round(first.width * height_px / first.height / 2) * 2), height_px // 2 * 2
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ def read_index(folder: Path) -> dict[Stimulus, Path]:
     try:
         rows = json.loads((folder / INDEX).read_text())
     except (OSError, ValueError) as error:
-        raise StudyError(f"{folder.name} has no videos for raters yet: derive them first.") from error
+        raise StudyError("{folder} has no videos for raters yet: derive them first.", folder=folder.name) from error
     return {Stimulus(r["system"], r["item"], r["variant"]): folder / Path(r["file"]).name for r in rows}
 
 
@@ -130,7 +132,7 @@ def level(sound: np.ndarray, rate: int = RATE) -> np.ndarray:
 def _probe(source: Source) -> VideoInfo:
     info = probe(source.path)
     if not info.has_video or info.is_still:
-        raise InputError(f"{source.path.name} is no video: raters are shown videos only.")
+        raise InputError("{file} is no video: raters are shown videos only.", file=source.path.name)
     return info
 
 
@@ -138,7 +140,7 @@ def _sound(source: Source) -> np.ndarray:
     """(S,) float32 at 48 kHz, -1..1."""
     sound, _ = read_sound(source.voice or source.path, RATE)
     if not np.abs(sound).max(initial=0) > 1e-4:
-        raise InputError(f"{(source.voice or source.path).name} is silent: nobody can judge its lips.")
+        raise InputError("{file} is silent: nobody can judge its lips.", file=(source.voice or source.path).name)
     return sound
 
 

@@ -48,6 +48,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from lipsync.files import expanded, user_folder
+from lipsync.messages import Message
 
 from .records import BenchmarkError, BenchmarkSet, Media
 
@@ -289,7 +290,7 @@ def database_url(place: str | Path | None = None) -> URL:
         return url.set(drivername="postgresql+psycopg")
     if kind == "sqlite" and url.database:
         return url.set(drivername="sqlite")
-    raise BenchmarkError(f"A store is an SQLite file or a PostgreSQL database, not {url.drivername!r}.")
+    raise BenchmarkError("A store is an SQLite file or a PostgreSQL database, not {driver!r}.", driver=url.drivername)
 
 
 class Store:
@@ -306,13 +307,17 @@ class Store:
             try:
                 Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise BenchmarkError(f"The store {self.url.database} cannot be made: {error.strerror}.") from error
+                raise BenchmarkError(
+                    "The store {database} cannot be made: {error}.", database=self.url.database, error=error.strerror
+                ) from error
         self.engine = _engine(self.url)
         try:
             _migrate(self.engine)
         except SQLAlchemyError as error:
             self.engine.dispose()
-            raise BenchmarkError(f"The store {self.name} cannot be opened: {_said(error)}.") from error
+            raise BenchmarkError(
+                "The store {name} cannot be opened: {error}.", name=self.name, error=_said(error)
+            ) from error
         except BaseException:
             self.engine.dispose()
             raise
@@ -343,7 +348,9 @@ class Store:
         try:
             yield
         except SQLAlchemyError as error:
-            raise BenchmarkError(f"The store {self.name} could not do that: {_said(error)}.") from error
+            raise BenchmarkError(
+                "The store {name} could not do that: {error}.", name=self.name, error=_said(error)
+            ) from error
 
     def close(self) -> None:
         """Let go of the database."""
@@ -439,13 +446,15 @@ class Store:
         Raises BenchmarkError for another kind, no reason, or what is not in the store.
         """
         if kind not in KINDS:
-            raise BenchmarkError(f"A {kind!r} cannot be withdrawn: choose {' or '.join(KINDS)}.")
+            raise BenchmarkError("A {kind!r} cannot be withdrawn: choose {choices}.", kind=kind, choices=_either(KINDS))
         if not reason.strip():
             raise BenchmarkError("A withdrawal needs its reason: say in a sentence why it no longer counts.")
         column = ScoreFact.key if kind == "score" else ScoreFact.fingerprint
         with self.write() as session:
             if session.scalar(select(func.count()).select_from(ScoreFact).where(column == target)) == 0:
-                raise BenchmarkError(f"There is no {kind} {target[:16]} in the store {self.name}.")
+                raise BenchmarkError(
+                    "There is no {kind} {target} in the store {name}.", kind=kind, target=target[:16], name=self.name
+                )
             return bool(insert_new(session, Withdrawal, [withdrawal(kind, target, reason)]))
 
     # ----------------------------------------------------------------- claims
@@ -494,7 +503,12 @@ class Store:
         counts = {}
         for table in fact_tables():
             if (folder / f"{table.name}.{form}").exists():
-                raise BenchmarkError(f"{folder} already holds {table.name}.{form}: give an empty folder.")
+                raise BenchmarkError(
+                    "{folder} already holds {table}.{form}: give an empty folder.",
+                    folder=folder,
+                    table=table.name,
+                    form=form,
+                )
         with self.read() as session:
             for table in fact_tables():
                 columns = [c for c in table.columns if c.name != "id"]
@@ -513,7 +527,9 @@ class Store:
         """
         form = next((f for f in FORMS if any((folder / f"{t.name}.{f}").is_file() for t in fact_tables())), None)
         if form is None:
-            raise BenchmarkError(f"{folder} holds no exported store: scores.parquet or scores.csv would be there.")
+            raise BenchmarkError(
+                "{folder} holds no exported store: scores.parquet or scores.csv would be there.", folder=folder
+            )
         counts = {}
         with self.write() as session:
             for table in fact_tables():
@@ -526,7 +542,9 @@ class Store:
                 try:
                     counts[table.name] = sum(insert_new(session, kind, rows) for rows in read(path, columns))
                 except (ValueError, KeyError, TypeError, OSError, csv.Error, DBAPIError) as error:
-                    raise BenchmarkError(f"{path} cannot be read as {table.name} ({_said(error)}).") from error
+                    raise BenchmarkError(
+                        "{path} cannot be read as {table} ({error}).", path=path, table=table.name, error=_said(error)
+                    ) from error
         return counts
 
 
@@ -609,7 +627,9 @@ def _migrate(engine: Engine) -> None:
             with lock, engine.execution_options(writes=True).begin() as connection:
                 _upgrade(connection)
         except Timeout:
-            raise BenchmarkError(f"The store {engine.url.database} is being changed by another process.") from None
+            raise BenchmarkError(
+                "The store {database} is being changed by another process.", database=engine.url.database
+            ) from None
         return
     with engine.begin() as connection:
         connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
@@ -643,9 +663,15 @@ def _said(error: BaseException) -> str:
     return words[0].strip(" .")
 
 
+def _either(choices: Sequence[str]) -> Message:
+    """One of two, in words."""
+    first, second = choices
+    return Message("{first} or {second}", first=first, second=second)
+
+
 def _check_form(form: str) -> None:
     if form not in FORMS:
-        raise BenchmarkError(f"There is no form {form!r}: choose {' or '.join(FORMS)}.")
+        raise BenchmarkError("There is no form {form!r}: choose {choices}.", form=form, choices=_either(FORMS))
 
 
 def _kind(column) -> type:
@@ -731,6 +757,8 @@ def _check_columns(path: Path, found: Sequence[str], columns: list) -> None:
     """A column that may be empty may also be missing, as in an export of an earlier version; none may be unknown."""
     known = {c.name: c for c in columns}
     if unknown := [n for n in found if n not in known]:
-        raise BenchmarkError(f"{path} has a column {unknown[0]!r} that this version does not know.")
+        raise BenchmarkError(
+            "{path} has a column {unknown!r} that this version does not know.", path=path, unknown=unknown[0]
+        )
     if missing := [n for n, c in known.items() if n not in found and not c.nullable]:
-        raise BenchmarkError(f"{path} lacks the column {missing[0]!r}.")
+        raise BenchmarkError("{path} lacks the column {missing!r}.", path=path, missing=missing[0])

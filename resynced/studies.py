@@ -94,9 +94,15 @@ CONSENT = {
 def questions(design: str, language: str) -> tuple[Question, ...]:
     """The questions of a design, in the rater's language. Raises StudyError."""
     if design not in DESIGNS:
-        raise StudyError(f"There is no design {design!r}: use one of {', '.join(DESIGNS)}.")
+        raise StudyError(
+            "There is no design {design!r}: use one of {choices}.", design=design, choices=", ".join(DESIGNS)
+        )
     if language not in LANGUAGES:
-        raise StudyError(f"There are no questions in {language!r}: use one of {', '.join(LANGUAGES)}.")
+        raise StudyError(
+            "There are no questions in {language!r}: use one of {choices}.",
+            language=language,
+            choices=", ".join(LANGUAGES),
+        )
     return tuple(Question(k, _TEXTS[language][k], _ANCHORS[language][k]) for k in KEYS[design])
 
 
@@ -177,35 +183,62 @@ class Study:
     def _validate(self) -> None:
         questions(self.design, self.language)
         if not NAME.fullmatch(self.name):
-            raise StudyError(f"{self.name!r} is no name for a study: small letters, digits and hyphens, at most 63.")
+            raise StudyError(
+                "{name!r} is no name for a study: small letters, digits and hyphens, at most 63.", name=self.name
+            )
         least = 2 if self.two_systems else 1
         if len(set(self.systems)) < least or len(set(self.systems)) != len(self.systems):
-            raise StudyError(f"{self.name} needs {least} systems or more, each named once: it has {len(self.systems)}.")
+            raise StudyError(
+                "{name} needs {least} systems or more, each named once: it has {count}.",
+                name=self.name,
+                least=least,
+                count=len(self.systems),
+            )
         if not self.items or len(set(self.items)) != len(self.items):
-            raise StudyError(f"{self.name} needs items, each named once: it has {len(self.items)}.")
+            raise StudyError(
+                "{name} needs items, each named once: it has {count}.", name=self.name, count=len(self.items)
+            )
         if twice := set(self.items) & set(self.training_items):
-            raise StudyError(f"{sorted(twice)[0]} is shown in training, so it cannot be counted: take another.")
+            raise StudyError(
+                "{item} is shown in training, so it cannot be counted: take another.", item=sorted(twice)[0]
+            )
         if self.training and not self.training_items:
-            raise StudyError(f"{self.name} has {self.training} training ballots but no training items: name some.")
+            raise StudyError(
+                "{name} has {training} training ballots but no training items: name some.",
+                name=self.name,
+                training=self.training,
+            )
         if self.per_rater < 1 or self.per_rater > len(self.items) * len(self.pairs):
             raise StudyError(
-                f"{self.per_rater} ballots a rater cannot be made of {len(self.items)} items and "
-                f"{len(self.pairs)} pairs without showing one twice."
+                "{per_rater} ballots a rater cannot be made of {items} items and {pairs} pairs without showing one "
+                "twice.",
+                per_rater=self.per_rater,
+                items=len(self.items),
+                pairs=len(self.pairs),
             )
         if self.repeats > self.per_rater or self.gold > len(self.items):
-            raise StudyError(f"{self.name} asks for more repeats or gold items than there are ballots to make them of.")
+            raise StudyError(
+                "{name} asks for more repeats or gold items than there are ballots to make them of.", name=self.name
+            )
         if min(self.votes_per_pair, self.days) < 1 or min(self.training, self.gold, self.traps, self.repeats) < 0:
-            raise StudyError(f"{self.name} has a count under its least: votes per pair and days 1, others 0.")
+            raise StudyError("{name} has a count under its least: votes per pair and days 1, others 0.", name=self.name)
         if not 0 <= self.least_width_px <= WIDEST_PX:
             raise StudyError(
-                f"A rater's window can be asked to be 0 to {WIDEST_PX} pixels wide, not {self.least_width_px}."
+                "A rater's window can be asked to be 0 to {most} pixels wide, not {width}.",
+                most=WIDEST_PX,
+                width=self.least_width_px,
             )
         if self.fingerprints and len(self.fingerprints) != len(self.systems):
-            raise StudyError(f"{self.name} has {len(self.fingerprints)} fingerprints for {len(self.systems)} systems.")
+            raise StudyError(
+                "{name} has {count} fingerprints for {systems} systems.",
+                name=self.name,
+                count=len(self.fingerprints),
+                systems=len(self.systems),
+            )
         if not self.consent.strip():
-            raise StudyError(f"{self.name} has no consent text: nobody may be asked without one.")
+            raise StudyError("{name} has no consent text: nobody may be asked without one.", name=self.name)
         if max(len(self.plan), len(self.consent)) > LONGEST_TEXT:
-            raise StudyError(f"Plan and consent may have {LONGEST_TEXT:,} letters each.")
+            raise StudyError("Plan and consent may have {most:,} letters each.", most=LONGEST_TEXT)
 
     @property
     def two_systems(self) -> bool:
@@ -239,7 +272,7 @@ class Study:
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items() if k in known}
             return cls(**values, rule=Rule(**rule))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StudyError(f"This is no record of a study: {error}.") from error
+            raise StudyError("This is no record of a study: {error}.", error=error) from error
 
     @property
     def sha256(self) -> str:

@@ -54,7 +54,7 @@ def write_zip(results: Results, facts: dict[str, pd.DataFrame], out: Path) -> Pa
                 archive.writestr(f"{study.name}/{name}", text)
         part.replace(out)
     except OSError as error:
-        raise StudyError(f"{out.name} could not be written ({error.strerror}).") from error
+        raise StudyError("{out} could not be written ({error}).", out=out.name, error=error.strerror) from error
     finally:
         part.unlink(missing_ok=True)
     return out
@@ -155,20 +155,28 @@ def read_hemvip2(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, skipinitialspace=True, nrows=MOST_ROWS + 1, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path.name} cannot be read as a table: {error}.") from error
+        raise StudyError("{file} cannot be read as a table: {error}.", file=path.name, error=error) from error
     if len(table) > MOST_ROWS:
-        raise StudyError(f"{path.name} has more than {MOST_ROWS:,} rows.")
+        raise StudyError("{file} has more than {most:,} rows.", file=path.name, most=MOST_ROWS)
     table = table.loc[:, ~table.columns.str.startswith("Unnamed")]  # its own examples end lines with a comma
     table = table.apply(lambda column: column.str.strip())  # "NA" is a system there: natural motion
     if not (set(PAIRWISE) <= set(table) or set(MISMATCHED) <= set(table)):
         raise StudyError(
-            f"{path.name} is no table of HEMVIP2: it needs {', '.join(PAIRWISE)} or {', '.join(MISMATCHED)}."
+            "{file} is no table of HEMVIP2: it needs {these} or {those}.",
+            file=path.name,
+            these=", ".join(PAIRWISE),
+            those=", ".join(MISMATCHED),
         )
     if set(PAIRWISE) <= set(table) and "selected" in table:
         answers = {"Left Better": "left", "Right Better": "right", "Equal": "tie"}
         odd = set(table["selected"]) - set(answers)
         if odd:
-            raise StudyError(f"{path.name} has the answer {sorted(odd)[0]!r}: HEMVIP2 knows {', '.join(answers)}.")
+            raise StudyError(
+                "{file} has the answer {answer!r}: HEMVIP2 knows {choices}.",
+                file=path.name,
+                answer=sorted(odd)[0],
+                choices=", ".join(answers),
+            )
         table["answer"] = table["selected"].map(answers)
         table = table.assign(item=table["clip_name"], left=table["system_1"], right=table["system_2"])
     return table

@@ -83,12 +83,18 @@ def draft(
     known = next((s for s in sets_of(store) if s["name"] == set_name), None)
     if known is None:
         raise StudyError(
-            f"The store has no scored videos of the set {set_name!r}: `python -m resynced run` makes them."
+            "The store has no scored videos of the set {name!r}: `python -m resynced run` makes them.",
+            name=set_name,
         )
     there = systems_of(store, known["sha256"])
     if unknown := [s for s in systems if s not in there]:
         able = ", ".join(sorted(there))
-        raise StudyError(f"{set_name} has no videos of {unknown[0]!r}: choose of {able}.")
+        raise StudyError(
+            "{set_name} has no videos of {unknown!r}: choose of {able}.",
+            set_name=set_name,
+            unknown=unknown[0],
+            able=able,
+        )
     gold_system = CEILING if CEILING in there else FLOOR if FLOOR in systems else ""
     needed = {name: there[name] for name in dict.fromkeys([*systems, *([gold_system] if gold_system else [])])}
     pairs = [p for p in _pair_ids(store, known["sha256"]) if _all_there(data, set_name, known["sha256"], needed, p)]
@@ -96,7 +102,9 @@ def draft(
     held = pairs[: min(training, len(pairs) // 3)]
     chosen = pairs[len(held) :][:items]
     if not chosen:
-        raise StudyError(f"No pair of {set_name} has a kept video of every system: run them without --no-videos.")
+        raise StudyError(
+            "No pair of {set_name} has a kept video of every system: run them without --no-videos.", set_name=set_name
+        )
     two = more.get("design") in ("preference", "side_by_side")
     compared = len(systems) * (len(systems) - 1) // 2 if two else len(systems)
     return Study(
@@ -131,7 +139,11 @@ def prepare(store: Store, data: Path, study: Study, monitor: Monitor | None = No
         for key in needed:
             path = video_path(data, study.set_name, study.set_sha256, key.system, kept[key.system], item)
             if not path.is_file():
-                raise StudyError(f"The video of {item} by {key.system} is gone: run the benchmark on it again.")
+                raise StudyError(
+                    "The video of {item} by {system} is gone: run the benchmark on it again.",
+                    item=item,
+                    system=key.system,
+                )
             source = Source(path, synthetic=key.system not in (FLOOR, CEILING))
             other = Source(path, source.synthetic, voice=voices.get(item))
             sources[key] = gold(source) if key.variant == LATE else other if key.variant == OTHER else source
@@ -163,7 +175,10 @@ def check_ready(study: Study, data: Path) -> None:
     done, of = ready(study, data)
     if done < of:
         raise StudyError(
-            f"{study.name} has the videos of {done} of {of} items: `study prepare {study.name}` makes them."
+            "{study} has the videos of {done} of {of} items: `study prepare {study}` makes them.",
+            study=study.name,
+            done=done,
+            of=of,
         )
 
 
@@ -206,7 +221,11 @@ def _other_voices(study: Study) -> dict[str, Path]:
     """For each item, other speech of the speaker of its voice: the shortest that is long enough, else the longest."""
     chosen: BenchmarkSet = load_set(study.set_name)
     if chosen.sha256 != study.set_sha256:
-        raise BenchmarkError(f"The set {study.set_name} is another version now than the one of {study.name}.")
+        raise BenchmarkError(
+            "The set {set_name} is another version now than the one of {study}.",
+            set_name=study.set_name,
+            study=study.name,
+        )
     length = {p.voice.sha256: len(read_sound(p.voice.path)[0]) for p in chosen.pairs}
 
     def other(pair: Pair) -> Path:
@@ -218,8 +237,10 @@ def _other_voices(study: Study) -> dict[str, Path]:
         ]
         if not able:
             raise StudyError(
-                f"{study.set_name} has no other speech of the speaker of {pair.id}: the mismatching task needs two "
-                "voices of each speaker."
+                "{set_name} has no other speech of the speaker of {pair}: the mismatching task needs two voices of "
+                "each speaker.",
+                set_name=study.set_name,
+                pair=pair.id,
             )
         enough = [v for v in able if length[v.sha256] >= own]
         best = min(enough, key=lambda v: length[v.sha256]) if enough else max(able, key=lambda v: length[v.sha256])

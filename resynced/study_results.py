@@ -12,6 +12,7 @@ import pandas as pd
 
 from eval import ratings
 from eval.metrics.base import MeasureError
+from lipsync.messages import Message
 
 from .ballots import OTHER, Ballot, Stimulus, outcome
 from .desk import playback
@@ -175,7 +176,7 @@ def compute(
         try:
             made = make()
         except MeasureError as error:
-            notes.append(f"{name}: {error}")
+            notes.append(Message("{name}: {error}", name=name, error=error))
             return
         (tables if isinstance(made, pd.DataFrame) else found)[name] = made
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from lipsync.checkpoints.download import file_sha256
 from lipsync.errors import InputError
 from lipsync.media.reader import FrameReader, VideoInfo, probe, read_sound
+from lipsync.messages import Message
 from lipsync.progress import Monitor
 
 from .manifests import ID, read_toml
@@ -58,8 +59,9 @@ class SubmissionRefused(BenchmarkError):
     """A submission with faults; `faults` is the whole list."""
 
     def __init__(self, faults: list[str]) -> None:
-        some = " ".join(faults[:3]) + (f" And {len(faults) - 3} more." if len(faults) > 3 else "")
-        super().__init__(f"The submission was not taken: {some}")
+        more = [Message("And {n} more.", n=len(faults) - 3)] if len(faults) > 3 else []
+        some = Message.join(" ", [*faults[:3], *more])
+        super().__init__(Message("The submission was not taken: {faults}", faults=some))
         self.faults = faults
 
 
@@ -72,17 +74,20 @@ def read_card(path: Path) -> Card:
         if key == "authors" and isinstance(value, list) and all(isinstance(v, str) for v in value):
             value = facts[key] = ", ".join(value)
         if value is None:
-            faults.append(f"The card has no {key}.")
+            faults.append(Message("The card has no {key}.", key=key))
         elif not isinstance(value, str) or not value.strip():
-            faults.append(f"The card's {key} must be a text in quotes.")
+            faults.append(Message("The card's {key} must be a text in quotes.", key=key))
         elif len(value) > (MOST_NAME if key == "name" else MOST_TEXT):
-            faults.append(f"The card's {key} has {len(value)} letters: shorten it.")
+            faults.append(Message("The card's {key} has {count} letters: shorten it.", key=key, count=len(value)))
         elif key == "name" and not value.isprintable():
-            faults.append("The card's name must be one line of plain letters.")
+            faults.append(Message("The card's name must be one line of plain letters."))
         elif key == "link" and not _is_link(value):
-            faults.append(f"The card's link {value[:100]!r} is no address: it begins with https:// or http://.")
+            faults.append(
+                Message("The card's link {link!r} is no address: it begins with https:// or http://.", link=value[:100])
+            )
     faults += [
-        f"The card has a field {key!r} that is not known: only {', '.join(known)}." for key in facts.keys() - known
+        Message("The card has a field {key!r} that is not known: only {choices}.", key=key, choices=", ".join(known))
+        for key in facts.keys() - known
     ]
     if faults:
         raise SubmissionRefused(faults)
@@ -109,7 +114,7 @@ def open_submission(
     """
     source, folder = Path(source), Path(folder)
     if folder.exists():
-        raise BenchmarkError(f"{folder.name} is there already: a submission gets a folder of its own.")
+        raise BenchmarkError("{folder} is there already: a submission gets a folder of its own.", folder=folder.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".submission-", dir=folder.parent) as scratch:
         place, faults = _check(source, benchmark, Path(card), Path(scratch), monitor or Monitor())
@@ -134,7 +139,7 @@ def _check(
     except SubmissionRefused as refused:
         faults += refused.faults
     except BenchmarkError as error:
-        faults.append(str(error).replace(str(card), card.name))
+        faults.append(Message(error.message, path=card.name))
     if source.is_dir():
         place = source
     elif source.is_file():
@@ -142,7 +147,9 @@ def _check(
         place.mkdir()
         faults += list(_unpack(source, benchmark, place, monitor))
     else:
-        raise BenchmarkError(f"{source.name} is neither a folder nor a zip: give one with an ID.mp4 for each pair.")
+        raise BenchmarkError(
+            "{file} is neither a folder nor a zip: give one with an ID.mp4 for each pair.", file=source.name
+        )
     said = {name for name in (_video_named(fault) for fault in faults) if name}
     faults += [f for f in _names(place, benchmark) if _video_named(f) not in said]
     seen: dict[str, str] = {}
@@ -150,13 +157,13 @@ def _check(
         monitor.step("check", done, len(benchmark.pairs))
         video = place / f"{pair.id}.mp4"
         if video.is_file() and not video.is_symlink():
-            faults += [f"{video.name}: {fault}" for fault in _video(video, pair, monitor)]
+            faults += [Message("{file}: {fault}", file=video.name, fault=f) for f in _video(video, pair, monitor)]
             first = seen.setdefault(file_sha256(video), video.name)
             if first != video.name:
-                faults.append(f"{video.name}: it is the same file as {first}.")
+                faults.append(Message("{file}: it is the same file as {first}.", file=video.name, first=first))
     monitor.step("check", len(benchmark.pairs), max(len(benchmark.pairs), 1))
     if len(faults) > MOST_FAULTS:
-        faults[MOST_FAULTS:] = [f"And {len(faults) - MOST_FAULTS} more faults."]
+        faults[MOST_FAULTS:] = [Message("And {n} more faults.", n=len(faults) - MOST_FAULTS)]
     return place, faults
 
 
@@ -211,7 +218,9 @@ def registered(name: str, root: Path | None = None) -> Registered:
     """An accepted submission by its name. Raises BenchmarkError where there is none."""
     folder = (root or data_folder() / "submissions") / name
     if not ID.fullmatch(name) or not (folder / "submission.json").is_file():
-        raise BenchmarkError(f"There is no submission {name[:100]!r} here: `python -m resynced submit` adds one.")
+        raise BenchmarkError(
+            "There is no submission {name!r} here: `python -m resynced submit` adds one.", name=name[:100]
+        )
     facts = json.loads((folder / "submission.json").read_text("utf-8"))
     return Registered(name, folder, Card(**facts["card"]), facts["set_name"], facts["set_sha256"])
 
@@ -233,15 +242,24 @@ def _names(place: Path, benchmark: BenchmarkSet) -> Iterator[str]:
     for name in sorted(wanted - found.keys()):
         near = alike.pop(name.lower().rpartition(".")[0], None)
         found.pop(near, None)
-        yield f"{name}: it is not there" + (f", but {near[:100]} is: give it this name, as an MP4." if near else ".")
+        if near:
+            yield Message(
+                "{name}: it is not there, but {near} is: give it this name, as an MP4.", name=name, near=near[:100]
+            )
+        else:
+            yield Message("{name}: it is not there.", name=name)
     for name, path in sorted(found.items()):
         if name not in wanted:
             if name != CARD and not IGNORED.search(name):
-                yield f"{_plain(name)} belongs to no pair of {benchmark.name}: outputs are named ID.mp4."
+                yield Message(
+                    "{name} belongs to no pair of {benchmark}: outputs are named ID.mp4.",
+                    name=_plain(name),
+                    benchmark=benchmark.name,
+                )
         elif path.is_symlink():
-            yield f"{name}: it is a link, not a video."
+            yield Message("{name}: it is a link, not a video.", name=name)
         elif not path.is_file():
-            yield f"{name}: it is no ordinary file."
+            yield Message("{name}: it is no ordinary file.", name=name)
 
 
 def _plain(name: str) -> str:
@@ -277,31 +295,49 @@ def _video(path: Path, pair: Pair, monitor: Monitor) -> Iterator[str]:
     """Faults of one output; it is decoded to its end."""
     shortest, longest = _seconds(pair)
     if path.stat().st_size > BYTES + BYTES_PER_SECOND * longest:
-        yield f"it has {path.stat().st_size >> 20} MB, far more than {longest:.1f} s of video need."
+        yield Message(
+            "it has {megabytes} MB, far more than {longest:.1f} s of video need.",
+            megabytes=path.stat().st_size >> 20,
+            longest=longest,
+        )
         return
     try:
         info = probe(path)
     except InputError as error:
-        yield f"it cannot be read: {error}"
+        yield Message("it cannot be read: {error}", error=error)
         return
     if not info.has_video or info.is_still:
-        yield "it holds no moving picture."
+        yield Message("it holds no moving picture.")
         return
     clip = _clip(pair.video.path)
     if not info.has_audio:
-        yield "it has no sound: an output carries the voice that it was made for."
+        yield Message("it has no sound: an output carries the voice that it was made for.")
     if info.codec not in CODECS:
-        yield f"it is coded as {info.codec}: give H.264, or one of {', '.join(CODECS[1:])}."
+        yield Message(
+            "it is coded as {codec}: give H.264, or one of {choices}.", codec=info.codec, choices=", ".join(CODECS[1:])
+        )
     if (info.height, info.width) not in _sizes(clip):
         yield (
-            f"its pictures are {info.width} × {info.height}, those of the clip {clip.width} × {clip.height}: give the "
-            f"whole picture, in its size."
+            Message(
+                "its pictures are {width} × {height}, those of the clip {clip_width} × {clip_height}: give the whole "
+                "picture, in its size.",
+                width=info.width,
+                height=info.height,
+                clip_width=clip.width,
+                clip_height=clip.height,
+            )
         )
     if min(abs(info.fps - clip.fps), abs(info.fps - 25)) > Fraction(str(RATE_SLACK)):
-        yield f"it has {float(info.fps):.3f} frames a second, the clip {float(clip.fps):.3f}: keep those, or give 25."
+        yield Message(
+            "it has {fps:.3f} frames a second, the clip {clip_fps:.3f}: keep those, or give 25.",
+            fps=float(info.fps),
+            clip_fps=float(clip.fps),
+        )
     if not shortest - SLACK_S <= info.duration_s <= longest + SLACK_S:
-        span = f"{shortest:.2f} s" + (f" to {longest:.2f} s" if longest - shortest > 0.01 else "")
-        yield f"it lasts {info.duration_s:.2f} s; its voice and clip need {span}."
+        span = Message("{shortest:.2f} s", shortest=shortest)
+        if longest - shortest > 0.01:
+            span = Message("{shortest:.2f} s to {longest:.2f} s", shortest=shortest, longest=longest)
+        yield Message("it lasts {seconds:.2f} s; its voice and clip need {span}.", seconds=info.duration_s, span=span)
         return
     yield from _frames(info, monitor)
 
@@ -326,10 +362,12 @@ def _frames(info: VideoInfo, monitor: Monitor) -> Iterator[str]:
                 count += 1
                 monitor.step("frames", min(count, info.frames), max(info.frames, count))
     except InputError as error:
-        yield f"it cannot be read to its end: {error}"
+        yield Message("it cannot be read to its end: {error}", error=error)
         return
     if count < info.frames:
-        yield f"it promises {info.frames} frames and holds {count}: it is cut short."
+        yield Message(
+            "it promises {frames} frames and holds {count}: it is cut short.", frames=info.frames, count=count
+        )
 
 
 # --- zips -------------------------------------------------------------------------------------------------------------
@@ -345,7 +383,10 @@ def _unpack(source: Path, benchmark: BenchmarkSet, place: Path, monitor: Monitor
         entries = [e for e in archive.infolist() if not e.is_dir() and not IGNORED.search(e.filename)]
         if len(entries) > 2 * len(wanted) + 100:
             raise BenchmarkError(
-                f"{source.name} holds {len(entries)} files for {len(wanted)} pairs: it was not unpacked."
+                "{file} holds {files} files for {pairs} pairs: it was not unpacked.",
+                file=source.name,
+                files=len(entries),
+                pairs=len(wanted),
             )
         tops = {PurePosixPath(e.filename).parts[0] for e in entries if "/" in e.filename}
         below = f"{tops.pop()}/" if len(tops) == 1 and all("/" in e.filename for e in entries) else ""
@@ -357,21 +398,22 @@ def _unpack(source: Path, benchmark: BenchmarkSet, place: Path, monitor: Monitor
                 or entry.filename.startswith("/")
                 or "\\" in entry.orig_filename
             ):
-                yield f"The archive's {shown} leads out of its folder: it was left out."
+                yield Message("The archive's {shown} leads out of its folder: it was left out.", shown=shown)
             elif stat.S_ISLNK(entry.external_attr >> 16):
-                yield f"The archive's {shown} is a link: it was left out."
+                yield Message("The archive's {shown} is a link: it was left out.", shown=shown)
             elif "/" in name:
-                yield f"The archive's {shown} lies in a sub-folder: all videos lie side by side."
+                yield Message("The archive's {shown} lies in a sub-folder: all videos lie side by side.", shown=shown)
             elif name == CARD:
                 continue
             elif name not in wanted and HARMLESS.fullmatch(name):
                 (place / name).touch()  # `_names` tells what it was perhaps meant to be
             elif name not in wanted:
-                yield f"The archive's {shown} has a name that no pair has."
+                yield Message("The archive's {shown} has a name that no pair has.", shown=shown)
             elif (place / name).exists():
-                yield f"{name}: the archive holds it twice."
+                yield Message("{name}: the archive holds it twice.", name=name)
             else:
-                yield from (f"{name}: {fault}" for fault in _extract(archive, entry, place / name, wanted[name]))
+                found = _extract(archive, entry, place / name, wanted[name])
+                yield from (Message("{file}: {fault}", file=name, fault=fault) for fault in found)
 
 
 @contextmanager
@@ -380,10 +422,14 @@ def _archive(source: Path) -> Iterator[zipfile.ZipFile]:
         with source.open("rb") as file:  # all of the directory is read into memory, whatever it says
             end = zipfile._EndRecData(file)
         if end and end[zipfile._ECD_SIZE] > MOST_DIRECTORY:
-            raise BenchmarkError(f"{source.name} lists far more files than any set has pairs: it was not unpacked.")
+            raise BenchmarkError(
+                "{file} lists far more files than any set has pairs: it was not unpacked.", file=source.name
+            )
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise BenchmarkError(f"{source.name} is no zip, or a damaged one ({error}): pack it again.") from error
+        raise BenchmarkError(
+            "{file} is no zip, or a damaged one ({error}): pack it again.", file=source.name, error=error
+        ) from error
     with archive:
         yield archive
 
@@ -391,10 +437,14 @@ def _archive(source: Path) -> Iterator[zipfile.ZipFile]:
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, pair: Pair) -> Iterator[str]:
     most = _most_bytes(pair)
     if entry.flag_bits & 1:
-        yield "it is locked with a password."
+        yield Message("it is locked with a password.")
         return
     if entry.file_size > max(MOST_RATIO * entry.compress_size, 1 << 20) or entry.file_size > most:
-        yield f"it would unpack {entry.compress_size} bytes to {entry.file_size}: it was left out."
+        yield Message(
+            "it would unpack {packed} bytes to {unpacked}: it was left out.",
+            packed=entry.compress_size,
+            unpacked=entry.file_size,
+        )
         return
     left = entry.file_size
     try:
@@ -408,4 +458,4 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, pai
             raise zipfile.BadZipFile("fewer bytes than it says")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         target.unlink(missing_ok=True)
-        yield f"it cannot be unpacked ({error})."
+        yield Message("it cannot be unpacked ({error}).", error=error)

@@ -20,6 +20,7 @@ from lipsync.checkpoints import registry
 from lipsync.checkpoints.download import file_sha256
 from lipsync.media.reader import FrameReader, VideoInfo, VideoWriter, probe, read_sound
 from lipsync.media.timeline import SOUND_RATE, plan, sound
+from lipsync.messages import Message
 from lipsync.options import OLD_NAMES, Options, current_options
 from lipsync.progress import Monitor
 from lipsync.version import VERSION
@@ -92,7 +93,7 @@ class FolderSystem(System):
     ) -> None:
         self.folder, self.name, self.tier, self.card = Path(folder), _name(name), _tier(tier), card or {}
         if not self.folder.is_dir():
-            raise BenchmarkError(f"{self.folder} is no folder: name the folder of the outputs.")
+            raise BenchmarkError("{folder} is no folder: name the folder of the outputs.", folder=self.folder)
         files = sorted(p for p in self.folder.glob("*.mp4") if p.is_file() and not p.is_symlink())
         self._sha256 = {p.name: file_sha256(p) for p in files}
         self.fingerprint = fingerprint("folder", self._sha256)
@@ -103,11 +104,19 @@ class FolderSystem(System):
         try:
             source = inside(self.folder, f"{pair.id}.mp4")
         except ValueError as error:
-            raise BenchmarkError(f"{self.name} gave no usable video for {pair.id}: {error}.") from error
+            raise BenchmarkError(
+                "{name} gave no usable video for {id}: {error}.", name=self.name, id=pair.id, error=error
+            ) from error
         if source.name not in self._sha256 or not source.is_file():
-            raise BenchmarkError(f"{self.name} gave no video for {pair.id}: there is no {source.name}.")
+            raise BenchmarkError(
+                "{name} gave no video for {id}: there is no {file}.", name=self.name, id=pair.id, file=source.name
+            )
         if file_sha256(source) != self._sha256[source.name]:
-            raise BenchmarkError(f"{source.name} of {self.name} was changed while it was being scored: open it again.")
+            raise BenchmarkError(
+                "{file} of {name} was changed while it was being scored: open it again.",
+                file=source.name,
+                name=self.name,
+            )
         with _appears(out) as part:
             shutil.copyfile(source, part)
         return out
@@ -136,19 +145,30 @@ class CommandSystem(System):
         self.timeout_s, self.memory_mb, self.disk_mb = timeout_s, memory_mb, disk_mb
         for place in ("{video}", "{audio}", "{out}"):
             if not any(place in word for word in self.argv[1:]):
-                raise BenchmarkError(f"The command of {name} has no {place}: put it where the path belongs.")
+                raise BenchmarkError(
+                    "The command of {name} has no {place}: put it where the path belongs.", name=name, place=place
+                )
         if any("\0" in word for word in self.argv):
-            raise BenchmarkError(f"The command of {name} holds a null character.")
+            raise BenchmarkError("The command of {name} holds a null character.", name=name)
         if min(timeout_s, memory_mb, disk_mb) <= 0:
-            raise BenchmarkError(f"The limits of {name} must be above 0.")
+            raise BenchmarkError("The limits of {name} must be above 0.", name=name)
         program = shutil.which(self.argv[0])
         if program is None:
-            raise BenchmarkError(f"The command of {name} cannot be started: there is no program {self.argv[0]!r}.")
+            raise BenchmarkError(
+                "The command of {name} cannot be started: there is no program {program!r}.",
+                name=name,
+                program=self.argv[0],
+            )
         used = [program, *(w for w in self.argv[1:] if os.path.isfile(w)), *files]
         try:
             sums = {str(path): file_sha256(Path(path)) for path in used}
         except OSError as error:
-            raise BenchmarkError(f"{error.filename}, which {name} uses, cannot be read: {error.strerror}.") from error
+            raise BenchmarkError(
+                "{filename}, which {name} uses, cannot be read: {error}.",
+                filename=error.filename,
+                name=name,
+                error=error.strerror,
+            ) from error
         self.fingerprint = fingerprint("command", self.argv, sums, version)
 
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
@@ -199,26 +219,33 @@ class CommandSystem(System):
             return json.loads(said)
         except ValueError as error:
             raise BenchmarkError(
-                f"The command of {self.name} could not be watched and was ended: try again."
+                "The command of {name} could not be watched and was ended: try again.", name=self.name
             ) from error
 
     def _check(self, answer: dict, made: Path, pair: Pair) -> None:
         said = " ".join(answer["said"].split())[-300:]
-        tail = f" Its last words: {said}" if said else ""
+        about = {"name": self.name, "pair": pair.id}
+        limit_s, memory_mb, disk_mb = self.timeout_s, self.memory_mb, self.disk_mb
+        talks = True  # what it said last may help
         sentence = {
-            "start": f"The command of {self.name} could not be started ({said}).",
-            "time": f"{self.name} had not finished {pair.id} after {self.timeout_s:g} s and was ended.{tail}",
-            "memory": f"{self.name} needed more than {self.memory_mb} MB for {pair.id} and was ended.{tail}",
-            "disk": f"{self.name} wrote more than {self.disk_mb} MB for {pair.id} and was ended.{tail}",
-            "stopped": f"{self.name} was stopped in {pair.id}.",
+            "time": Message("{name} had not finished {pair} after {limit:g} s and was ended.", **about, limit=limit_s),
+            "memory": Message("{name} needed more than {most} MB for {pair} and was ended.", **about, most=memory_mb),
+            "disk": Message("{name} wrote more than {most} MB for {pair} and was ended.", **about, most=disk_mb),
         }.get(answer["ended"])
+        if answer["ended"] == "start":
+            talks, sentence = False, Message("The command of {name} could not be started ({said}).", **about, said=said)
+        if answer["ended"] == "stopped":
+            talks, sentence = False, Message("{name} was stopped in {pair}.", **about)
         if sentence is None and answer["code"]:
-            by = f"signal {-answer['code']}" if answer["code"] < 0 else f"code {answer['code']}"
-            sentence = f"{self.name} failed on {pair.id} with {by}.{tail}"
+            code = answer["code"]
+            by = Message("signal {n}", n=-code) if code < 0 else Message("code {n}", n=code)
+            sentence = Message("{name} failed on {pair} with {by}.", **about, by=by)
         if sentence is None and (made.is_symlink() or not made.is_file() or not made.stat().st_size):
-            sentence = f"{self.name} ended without an error, but wrote no video for {pair.id}.{tail}"
+            sentence = Message("{name} ended without an error, but wrote no video for {pair}.", **about)
         if sentence is None and not probe(made).has_video:
-            sentence = f"{self.name} wrote a file without a picture for {pair.id}."
+            talks, sentence = False, Message("{name} wrote a file without a picture for {pair}.", **about)
+        if sentence and talks and said:
+            raise BenchmarkError("{sentence} Its last words: {said}", sentence=sentence, said=said)
         if sentence:
             raise BenchmarkError(sentence)
 
@@ -239,14 +266,18 @@ def load_command(path: str | os.PathLike) -> CommandSystem:
     }
     for key, value in facts.items():
         if key not in kinds:
-            raise BenchmarkError(f"{path}: there is no setting {key!r}: only {', '.join(kinds)}.")
+            raise BenchmarkError(
+                "{path}: there is no setting {key!r}: only {choices}.", path=path, key=key, choices=", ".join(kinds)
+            )
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            raise BenchmarkError(f"{path}: {key} has the wrong kind of value, {value!r}.")
+            raise BenchmarkError(
+                "{path}: {key} has the wrong kind of value, {value!r}.", path=path, key=key, value=value
+            )
     for key in ("name", "argv"):
         if not facts.get(key):
-            raise BenchmarkError(f"{path}: it needs {key}.")
+            raise BenchmarkError("{path}: it needs {key}.", path=path, key=key)
     if not all(isinstance(word, str) for word in [*facts["argv"], *facts.get("files", [])]):
-        raise BenchmarkError(f"{path}: argv and files are lists of texts in quotes.")
+        raise BenchmarkError("{path}: argv and files are lists of texts in quotes.", path=path)
     return CommandSystem(**facts)
 
 
@@ -267,7 +298,9 @@ def open_system(word: str) -> System:
     if path.is_dir():
         return FolderSystem(path, path.resolve().name)
     if len(path.parts) > 1:
-        raise BenchmarkError(f"There is no folder {word}: name a model, a folder of outputs, or a .toml of a command.")
+        raise BenchmarkError(
+            "There is no folder {word}: name a model, a folder of outputs, or a .toml of a command.", word=word
+        )
     options = _options(rest) if colon else {}
     return ModelSystem(name, replace(LIKE_THE_ENGINE, **options), f"{name} ({rest})" if rest else None)
 
@@ -280,14 +313,21 @@ def _options(said: str) -> dict[str, object]:
     for part in said.split(","):
         key, equals, value = part.strip().partition("=")
         if not equals or key == "model" or key not in Options.__dataclass_fields__ | OLD_NAMES:
-            raise BenchmarkError(f"{part[:80]!r} is no option of a model: write KEY=VALUE, as in detail=false,pad=0.1.")
+            raise BenchmarkError(
+                "{part!r} is no option of a model: write KEY=VALUE, as in detail=false,pad=0.1.", part=part[:80]
+            )
         found[key] = value
     found = current_options(found)
     try:
         whole = TypeAdapter(Options).validate_python(found)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BenchmarkError(f"{first['loc'][0]}={first['input']} cannot be used: {first['msg'].lower()}.") from error
+        raise BenchmarkError(
+            "{option}={value} cannot be used: {why}.",
+            option=first["loc"][0],
+            value=first["input"],
+            why=first["msg"].lower(),
+        ) from error
     return {key: getattr(whole, key) for key in found}
 
 
@@ -313,7 +353,9 @@ class RealClip(System):
 
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
         if pair.reference is None:
-            raise BenchmarkError(f"Nobody was filmed saying the words of {pair.id}: it has no really synced clip.")
+            raise BenchmarkError(
+                "Nobody was filmed saying the words of {id}: it has no really synced clip.", id=pair.id
+            )
         return _lay(pair.reference, pair.reference, out, monitor or Monitor(), AS_IT_IS)
 
 
@@ -328,13 +370,13 @@ def _lay(video: Path, voice: Path, out: Path, monitor: Monitor, options: Options
     _check_out(out)
     info = probe(video)
     if not info.has_video:
-        raise BenchmarkError(f"{video.name} holds no picture.")
+        raise BenchmarkError("{file} holds no picture.", file=video.name)
     seconds = len(read_sound(voice)[0]) / 16_000
     try:
         _write(info, info.frames, voice, seconds, out, monitor, options)
     except _Short as short:  # the file has fewer frames than it promises
         if not short.frames:
-            raise BenchmarkError(f"No frame of {video.name} could be read.") from short
+            raise BenchmarkError("No frame of {file} could be read.", file=video.name) from short
         _write(info, short.frames, voice, seconds, out, monitor, options)
     return out
 
@@ -387,7 +429,7 @@ class _appears:
 
 def _check_out(out: Path) -> None:
     if out.suffix != ".mp4" or out.exists():
-        raise BenchmarkError(f"{out.name} is no new .mp4 file: give a name at which there is nothing yet.")
+        raise BenchmarkError("{out} is no new .mp4 file: give a name at which there is nothing yet.", out=out.name)
 
 
 def _filled(word: str, paths: dict[str, Path]) -> str:
@@ -408,11 +450,15 @@ def _remove(folder: str) -> None:
 
 def _name(name: str) -> str:
     if not name.strip() or len(name) > MOST_NAME or not name.isprintable():
-        raise BenchmarkError(f"{name[:MOST_NAME]!r} is no name for a system: 1 to {MOST_NAME} letters on one line.")
+        raise BenchmarkError(
+            "{name!r} is no name for a system: 1 to {most} letters on one line.",
+            name=name[:MOST_NAME],
+            most=MOST_NAME,
+        )
     return name.strip()
 
 
 def _tier(tier: str) -> str:
     if tier not in TIERS:
-        raise BenchmarkError(f"There is no tier {tier!r}: one of {', '.join(TIERS)}.")
+        raise BenchmarkError("There is no tier {tier!r}: one of {choices}.", tier=tier, choices=", ".join(TIERS))
     return tier

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, HTTPException, Request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from ..i18n import ENGLISH, KOREAN, by_header
+from ..i18n import ENGLISH, KOREAN, by_header, worded
 
 HERE = Path(__file__).parent.parent
 TEMPLATES = Environment(
@@ -20,6 +20,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+TEMPLATES.filters["worded"] = pass_context(lambda page, said: worded(said, page["t"]))  # a sentence of the engine
 FILES = {
     "pages.css": "text/css",
     "leaderboard.js": "text/javascript",

@@ -151,7 +151,7 @@ class _sentences:
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, BenchmarkError):
-            raise HTTPException(404, str(error)) from error
+            raise HTTPException(404, error.message) from error
 
 
 def _asked(context: Context, request: Request) -> tuple[list[board.View], Asked]:

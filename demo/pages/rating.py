@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from lipsync.errors import LipsyncError
 
-from ..i18n import ENGLISH, KOREAN
+from ..i18n import ENGLISH, KOREAN, worded
 from .frame import TEMPLATES, render
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ def add(app: FastAPI, context: Context) -> None:
 
     def failed(name: str, error: LipsyncError, status: int = 409) -> JSONResponse:
         """An error in the language of the study's raters."""
-        key = next((key for begin, key in ERRORS.items() if str(error).startswith(begin)), None)
-        said = _texts(studies.desk, name)[key] if key else str(error)
+        key = next((key for begin, key in ERRORS.items() if error.message.startswith(begin)), None)
+        t = _texts(studies.desk, name)
+        said = t[key] if key else worded(error.message, t)
         return _json({"error": said, "answered": key == "rate_error_answered"}, status)
 
     @app.get("/rate/{name}")

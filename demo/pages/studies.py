@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 
 from lipsync.errors import LipsyncError
 
-from ..i18n import by_header
+from ..i18n import by_header, worded
 from .frame import render
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def add(app: FastAPI, context: Context) -> None:
 
     def missing(request: Request, error: LipsyncError, status: int = 404) -> Response:
         t = texts(request)
-        return render("study_said.html", t, status, title=t["studies_title"], said=str(error), login=False)
+        return render(
+            "study_said.html", t, status, title=t["studies_title"], said=worded(error.message, t), login=False
+        )
 
     def listed(request: Request, given: dict[str, Any], said: str = "", status: int = 200) -> Response:
         from resynced.studies import DESIGNS, LANGUAGES
@@ -123,7 +125,8 @@ def add(app: FastAPI, context: Context) -> None:
             study = draft(studies.store, studies.data, given.get("set", ""), systems, **numbers, **words)
             studies.desk.create(study)
         except (LipsyncError, TypeError) as error:
-            return listed(request, {**given, "system": systems}, str(error), 400)
+            said = worded(getattr(error, "message", f"{error}"), texts(request))
+            return listed(request, {**given, "system": systems}, said, 400)
         studies.prepare(study.name)
         return RedirectResponse(f"/studies/{study.name}", 303)
 
@@ -246,7 +249,12 @@ def _number(key: str, said: str) -> int | None:
     if not said and key == "items":
         return None
     if not said.isdecimal() or int(said) > MOST_NUMBER:
-        raise LipsyncError(f"{key.replace('_', ' ')}: {said[:20]!r} is no whole number from 0 to {MOST_NUMBER:,}.")
+        raise LipsyncError(
+            "{field}: {said!r} is no whole number from 0 to {most:,}.",
+            field=key.replace("_", " "),
+            said=said[:20],
+            most=MOST_NUMBER,
+        )
     return int(said)
 
 

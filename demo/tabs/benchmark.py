@@ -20,7 +20,7 @@ from resynced.records import CATEGORIES, BenchmarkError
 
 from .. import benchmark, html, plots
 from ..context import Context
-from ..i18n import text, texts_for
+from ..i18n import text, texts_for, worded
 from ..jobs import Job
 from ..pages import leaderboard as words
 from ..theme import static
@@ -202,7 +202,7 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
         try:
             benchmark.start(context, benchmark.request(name, chosen, int(most) if most else None, options))
         except LipsyncError as error:
-            return {status: html.sentence(str(error))}
+            return {status: html.sentence(worded(error.message, t))}
         return of_run(request)
 
     def cancel_task(task: str) -> Callable[[gr.Request], Updates]:
@@ -223,7 +223,7 @@ def build(page: gr.Blocks, context: Context) -> tuple[Callable, list, list]:
         try:
             benchmark.submit(context, uploaded(path), uploaded(card_path), name)
         except LipsyncError as error:
-            return {checked: html.sentence(str(error))}
+            return {checked: html.sentence(worded(error.message, t))}
         return of_submission(request)
 
     def run_ended(view_id: str, part: str, names: list[str], pair: str, request: gr.Request) -> Updates:
@@ -307,22 +307,22 @@ def run_status(job: Job | None, ahead: int, progress: Any, t: dict[str, str]) ->
     if job.busy:
         return html.live(job, *html.state(job, ahead, progress, t))
     if job.state == "failed":
-        return html.sentence(job.error)
+        return html.sentence(worded(job.error, t))
     if job.state in ("cancelled", "interrupted"):
         return html.sentence(t["bench_stopped"], "quiet")
-    return html.sentence(t["bench_done"].format(said=job.facts.get("words", "")), "good")
+    return html.sentence(t["bench_done"].format(said=worded(job.facts.get("words", ""), t)), "good")
 
 
 def submission_verdict(job: Job, t: dict[str, str]) -> str:
     """What came of a submission: accepted, or the whole list of its faults."""
     if job.state == "failed":
-        return html.sentence(job.error)
+        return html.sentence(worded(job.error, t))
     if job.state != "done":
         return html.sentence(t["bench_stopped"], "quiet")
     faults = job.facts.get("faults", [])
     if not faults:
         return html.sentence(t["bench_accepted"].format(name=job.facts.get("accepted", "")), "good")
-    listed = "".join(f"<li>{escape(fault)}</li>" for fault in faults[: benchmark.MOST_FAULTS_SHOWN])
+    listed = "".join(f"<li>{escape(worded(fault, t))}</li>" for fault in faults[: benchmark.MOST_FAULTS_SHOWN])
     more = len(faults) - benchmark.MOST_FAULTS_SHOWN
     rest = f"<li>{escape(t['bench_more_faults'].format(n=more))}</li>" if more > 0 else ""
     head = escape(t["bench_refused"].format(n=len(faults)))
@@ -411,7 +411,7 @@ def side_by_side(
             inner = f'<video src="{source}" playsinline muted preload="auto" aria-label="{escape(label)}"></video>'
             inner += f'<p class="unplayable">{escape(t["unplayable"])}</p>'
         else:
-            inner = f'<p class="none">{escape(row.reason or t["bench_no_video"])}</p>'
+            inner = f'<p class="none">{escape(worded(row.reason, t) if row.reason else t["bench_no_video"])}</p>'
         figures.append(
             f"<figure><figcaption><span>{escape(label)}</span>{hear}</figcaption>{inner}"
             f'<p class="note">{escape(said)}</p></figure>'

@@ -18,6 +18,7 @@ from lipsync.options import Options
 
 from .. import html, tasks
 from ..context import Context
+from ..i18n import worded
 from ..jobs import Job
 from ..uploads import delete
 
@@ -143,7 +144,7 @@ class Flow:
         except LipsyncError as error:
             if job is not None:
                 jobs.delete(job.id)
-            return self.wrong("face", str(error))
+            return self.wrong("face", worded(error.message, t))
         self.leave(old)
         jobs.update(job.id, uploads=[path])
         return self.whole(job, "", t) | {"job": job.id, "meeting": "", "said_face": "", "said_pick": ""} | AFRESH
@@ -160,7 +161,7 @@ class Flow:
                 return self.shown(job, point, t)
             await asyncio.to_thread(tasks.show, jobs, job, known, second)
         except LipsyncError as error:
-            return self.said(str(error))
+            return self.said(worded(error.message, t))
         return {"preview": html.preview(job, point, t)}
 
     def start(
@@ -180,5 +181,5 @@ class Flow:
             work = tasks.make(jobs, self.context.settings, options, second_model, voice)
             jobs.submit(job_id, "sync", work, address)
         except LipsyncError as error:
-            return self.said(str(error))
+            return self.said(worded(error.message, t))
         return self.shown(job, options.face, t) | MENDED | {"sure": gr.update(visible=False)}

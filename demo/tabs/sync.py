@@ -22,7 +22,7 @@ from lipsync.options import ENGINES, IF_AUDIO_LONGER, IF_AUDIO_SHORTER, Options,
 
 from .. import html, tasks
 from ..context import Context
-from ..i18n import ENGLISH, text, texts_for
+from ..i18n import ENGLISH, text, texts_for, worded
 from ..jobs import Job, JobQueue
 from ..theme import static
 from ..uploads import delete, new_path, serve_copy, uploaded
@@ -238,7 +238,7 @@ def build(page: gr.Blocks, context: Context) -> None:
         try:
             tasks.pick(jobs, job, point)
         except LipsyncError as error:
-            return flow.wrong("pick", str(error))
+            return flow.wrong("pick", worded(error.message, texts_for(request)))
         shown = html.preview(jobs.get(job), point, texts_for(request))
         return {"face": point, "which": "picked", "said_pick": "", "preview": shown}
 
@@ -246,10 +246,10 @@ def build(page: gr.Blocks, context: Context) -> None:
         shown = html.preview(jobs.get(job), chosen if choice == "picked" else choice, texts_for(request))
         return {"preview": shown, "said_pick": ""}
 
-    async def say(words: str, tongue: str, sort: str) -> str:
-        return await _or_toast(context, lambda: voices.speak(words, tongue, sort, new_path("spoken.wav")))
+    async def say(words: str, tongue: str, sort: str, request: gr.Request) -> str:
+        return await _or_toast(context, lambda: voices.speak(words, tongue, sort, new_path("spoken.wav")), request)
 
-    async def sound_of(path: str) -> str:
+    async def sound_of(path: str, request: gr.Request) -> str:
         def extract() -> Path:
             film = uploaded(path)
             tasks.check_voice(film, context.settings)
@@ -258,7 +258,7 @@ def build(page: gr.Blocks, context: Context) -> None:
             return out
 
         try:
-            return await _or_toast(context, extract)
+            return await _or_toast(context, extract, request)
         finally:
             delete([path])
 
@@ -287,7 +287,7 @@ def build(page: gr.Blocks, context: Context) -> None:
         try:
             options = asked(point if choice == "picked" else choice, until, values)
         except (LipsyncError, TypeError) as error:
-            sentence = str(error) if isinstance(error, LipsyncError) else t["need_numbers"]
+            sentence = worded(error.message, t) if isinstance(error, LipsyncError) else t["need_numbers"]
             return flow.wrong("options", sentence) | {"options_fold": gr.update(open=True)}
         if not agreed:
             return flow.wrong("consent", t["need_consent"])
@@ -301,7 +301,7 @@ def build(page: gr.Blocks, context: Context) -> None:
                 info = await context.voices.run(lambda: tasks.check_voice(uploaded(sound), context.settings))
                 known["seconds"] = info.duration_s
             except LipsyncError as error:
-                known["error"] = str(error)
+                known["error"] = worded(error.message, texts_for(request))
         view = flow.wrong("voice", known["error"]) if "error" in known else {"said_voice": ""}
         return {"heard": known} | view | meet(known, job, until, request, *values)
 
@@ -441,9 +441,9 @@ def served_voice(jobs: JobQueue, job: Job) -> str | None:
     return given["voice"]
 
 
-async def _or_toast(context: Context, do: Callable[[], Path]) -> str:
+async def _or_toast(context: Context, do: Callable[[], Path], request: gr.Request) -> str:
     """The path that `do` gives; its sentence as a message on the page where it cannot."""
     try:
         return str(await context.voices.run(do))
     except LipsyncError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(worded(error.message, texts_for(request)), print_exception=False) from error

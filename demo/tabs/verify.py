@@ -8,7 +8,7 @@ from lipsync.errors import LipsyncError
 
 from .. import html, tasks
 from ..context import Context
-from ..i18n import text, texts_for
+from ..i18n import text, texts_for, worded
 from ..uploads import uploaded
 
 KEY = "tab_label"
@@ -23,11 +23,12 @@ def build(page: gr.Blocks, context: Context) -> None:
     async def check(path: str | None, request: gr.Request) -> str:
         if not path:
             return ""
+        t = texts_for(request)
         try:
             found = await context.labels.run(tasks.verdict, uploaded(path))
         except LipsyncError as error:
-            return html.sentence(str(error))
-        kind, said, t = html.label_kind(found), html.label(found), texts_for(request)
+            return html.sentence(worded(error.message, t))
+        kind, said = html.label_kind(found), html.label(found, t)
         return html.sentence(f"{said} {t['no_label']}" if kind == "quiet" else said, kind)
 
     file.change(check, file, said, show_progress="minimal", api_visibility="private")

@@ -11,6 +11,7 @@ import traceback
 from dataclasses import dataclass
 
 from lipsync.errors import LipsyncError
+from lipsync.messages import Message
 
 
 class MeasureError(LipsyncError):
@@ -20,10 +21,11 @@ class MeasureError(LipsyncError):
 def reason(error: Exception) -> str:
     """Why a clip has no number, in one line: an error of ours says it itself, any other is a mistake of ours."""
     if isinstance(error, LipsyncError | OSError):
-        return str(error)
+        return getattr(error, "message", str(error))
     if os.environ.get("LIPSYNC_DEBUG"):
         traceback.print_exception(error)
-    return " ".join(f"internal error: {type(error).__name__}: {error}".split())
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return Message("internal error: {error}", error=said)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import medfilt
 
+from lipsync.messages import Message
+
 from .base import Measure, MeasureError
 
 EPSILON = 1e-6  # torch's pairwise_distance adds it to every difference
@@ -50,12 +52,17 @@ class SyncScore:
         return self.certainty >= SURE and abs(self.offset) < len(self.curve) // 2
 
 
-def doubt(certainty: float, shifts: int) -> str:
+def doubt(certainty: float, shifts: int) -> Message:
     """Why no offset was named, after "the evaluator cannot tell the offset: "."""
     if certainty < SURE:
-        return f"only {certainty:.0%} of resamples of its windows agree within a frame, {SURE:.0%} are needed."
-    return (
-        f"the best shift is the last one tried, {shifts} frames, so the true one may lie beyond: try more (--shifts)."
+        return Message(
+            "only {certainty:.0%} of resamples of its windows agree within a frame, {sure:.0%} are needed.",
+            certainty=certainty,
+            sure=SURE,
+        )
+    return Message(
+        "the best shift is the last one tried, {shifts} frames, so the true one may lie beyond: try more (--shifts).",
+        shifts=shifts,
     )
 
 
@@ -67,13 +74,20 @@ def fewest_windows(shifts: int, padded: bool) -> int:
 def validate(video: np.ndarray, audio: np.ndarray, shifts: int, padded: bool) -> None:
     """Raise MeasureError unless embeddings video (N, D) and audio (M, D) can be scored at `shifts` to each side."""
     if video.ndim != 2 or audio.ndim != 2 or video.shape[1] != audio.shape[1]:
-        raise MeasureError(f"Embeddings of picture and sound are (N, D) each, not {video.shape} and {audio.shape}.")
+        raise MeasureError(
+            "Embeddings of picture and sound are (N, D) each, not {video} and {audio}.",
+            video=video.shape,
+            audio=audio.shape,
+        )
     if shifts < 1:
-        raise MeasureError(f"At least one shift to each side is needed, not {shifts}.")
+        raise MeasureError("At least one shift to each side is needed, not {shifts}.", shifts=shifts)
     windows, fewest = min(len(video), len(audio)), fewest_windows(shifts, padded)
     if windows < fewest:
         raise MeasureError(
-            f"Only {windows} windows of five frames: at {shifts} shifts to each side {fewest} are needed."
+            "Only {windows} windows of five frames: at {shifts} shifts to each side {fewest} are needed.",
+            windows=windows,
+            shifts=shifts,
+            fewest=fewest,
         )
     if not (np.isfinite(video).all() and np.isfinite(audio).all()):
         raise MeasureError("The embeddings hold values that are not numbers: the network or its input is broken.")
@@ -114,7 +128,11 @@ def score(rows: np.ndarray, certainty: bool = True) -> SyncScore:
     shifts = rows.shape[1] // 2
     curve = _means(rows)
     if np.isnan(curve).all():
-        raise MeasureError(f"Only {len(rows)} windows of five frames: no shift has the {FEWEST_PAIRS} pairs it needs.")
+        raise MeasureError(
+            "Only {count} windows of five frames: no shift has the {fewest} pairs it needs.",
+            count=len(rows),
+            fewest=FEWEST_PAIRS,
+        )
     best = int(np.nanargmin(curve))
     middle = float(np.nanmedian(curve))
     each = middle - np.where(np.isnan(rows[:, best]), middle, rows[:, best])

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..files import cache_dir, expanded, listed
+from ..messages import Message
 from .download import Source, by_hand, download, file_sha256, read_foreign, refuse_unreadable, sources
 from .state_dict import architectures, build_network, read, validate_state_dict
 
@@ -125,7 +126,9 @@ def _facts(source: Source) -> dict:
 def _known(name: str) -> Card:
     known = cards()
     if name not in known:
-        raise ModelError(f"There is no checkpoint named {name!r}: choose one of {', '.join(known)}.")
+        raise ModelError(
+            "There is no checkpoint named {name!r}: choose one of {choices}.", name=name, choices=", ".join(known)
+        )
     return known[name]
 
 
@@ -136,7 +139,7 @@ def find(name: str) -> Path:
 
 def _present(card: Card) -> Path:
     if card.path is None:
-        raise ModelError(f"The checkpoint {card.name} is not here yet: run `python -m lipsync fetch {card.name}`.")
+        raise ModelError("The checkpoint {card} is not here yet: run `python -m lipsync fetch {card}`.", card=card.name)
     return card.path
 
 
@@ -150,11 +153,14 @@ def _verified(card: Card) -> str:
     try:
         measured = file_sha256(path)
     except OSError as error:
-        raise ModelError(f"The checkpoint {path} cannot be read: {error}.") from error
+        raise ModelError("The checkpoint {path} cannot be read: {error}.", path=path, error=error) from error
     if measured != card.sha256:
         raise ModelError(
-            f"The checkpoint {path} is not the file its card describes: sha256 {measured[:12]}…, the card says "
-            f"{card.sha256[:12]}…; fetch or copy it again."
+            "The checkpoint {path} is not the file its card describes: sha256 {measured}…, the card says "
+            "{sha256}…; fetch or copy it again.",
+            path=path,
+            measured=measured[:12],
+            sha256=card.sha256[:12],
         )
     return measured
 
@@ -203,10 +209,15 @@ def register(weights: Path, card: dict, folder: Path | None = None) -> Path:
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*\.safetensors", weights.name):
         raise ModelError(
-            f"A checkpoint is named like my-model.safetensors (small letters, digits), not {weights.name}."
+            "A checkpoint is named like my-model.safetensors (small letters, digits), not {weights}.",
+            weights=weights.name,
         )
     if "architecture" not in card:
-        raise ModelError(f"The card of {weights} does not say its architecture: one of {', '.join(architectures())}.")
+        raise ModelError(
+            "The card of {weights} does not say its architecture: one of {choices}.",
+            weights=weights,
+            choices=", ".join(architectures()),
+        )
     known = _card(weights.stem, card | {"sha256": ""}, weights)
     validate_state_dict(read(weights), known.architecture, known.config, str(weights))
     target = (folder or next(f for f in folders() if f != SHIPPED)) / weights.name
@@ -248,11 +259,17 @@ def fetch(
 
     table = sources()
     if name not in table:
-        raise ModelError(f"{name!r} is not a published checkpoint: fetch knows {', '.join(table)}.")
+        raise ModelError(
+            "{name!r} is not a published checkpoint: fetch knows {choices}.", name=name, choices=", ".join(table)
+        )
     published, folder = table[name], cache_dir() / "weights"
     target, part = folder / f"{name}.safetensors", folder / f"{name}.part"
     if source is not None and not source.is_file():
-        raise ModelError(f"There is no file {source}: give --from the path of the {name} that you downloaded.")
+        raise ModelError(
+            "There is no file {source}: give --from the path of the {name} that you downloaded.",
+            source=source,
+            name=name,
+        )
     try:
         (cache_dir() / "locks").mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -265,9 +282,11 @@ def fetch(
             _first_good(name, published, part, progress, target, any_version)
             return target
     except Timeout as error:
-        raise ModelError(f"{name} is being fetched by another process: wait for it to finish.") from error
+        raise ModelError("{name} is being fetched by another process: wait for it to finish.", name=name) from error
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{name} could not be stored in {folder}: {error}.") from error
+        raise ModelError(
+            "{name} could not be stored in {folder}: {error}.", name=name, folder=folder, error=error
+        ) from error
 
 
 def _first_good(
@@ -280,7 +299,7 @@ def _first_good(
 ) -> None:
     """Bring the file from the first address that has it. Raises ModelError that says what each of them gave."""
     if not published.urls:
-        raise ModelError(f"{name} has no direct address: {by_hand(name, published)}.")
+        raise ModelError("{name} has no direct address: {how}.", name=name, how=by_hand(name, published))
     said = []
     for url in published.urls:
         try:
@@ -291,12 +310,11 @@ def _first_good(
                 part.unlink(missing_ok=True)
             return
         except ModelError as error:
-            said.append(str(error))
+            said.append(error.message)
     if len(said) == 1:
         raise ModelError(said[0])
-    raise ModelError(
-        f"None of {len(said)} addresses has {name}. " + " ".join(f"({n}) {s}" for n, s in enumerate(said, 1))
-    )
+    each = Message.join(" ", (Message("({n}) {why}", n=n, why=why) for n, why in enumerate(said, 1)))
+    raise ModelError("None of {count} addresses has {name}. {each}", count=len(said), name=name, each=each)
 
 
 def _usable(name: str) -> Path | None:
@@ -317,9 +335,15 @@ def _convert(name: str, published: Source, raw: Path, where: str, target: Path, 
     size, measured = raw.stat().st_size, file_sha256(raw)
     if measured != published.sha256 and not any_version:
         raise ModelError(
-            f"{where} is not the published {name}: it has {size} bytes, sha256 {measured[:12]}…, not {published.bytes} "
-            f"bytes, {published.sha256[:12] or 'none stated'}…; {by_hand(name, published)}, with --any-version if you "
-            f"trust another version."
+            "{where} is not the published {name}: it has {size} bytes, sha256 {measured}…, not {bytes} bytes, "
+            "{wanted}…; {how}, with --any-version if you trust another version.",
+            where=where,
+            name=name,
+            size=size,
+            measured=measured[:12],
+            bytes=published.bytes,
+            wanted=published.sha256[:12] or "none stated",
+            how=by_hand(name, published),
         )
     state = validate_state_dict(read_foreign(raw, where), published.architecture, published.config, where)
     state = {key: value.clone() for key, value in state.items()}  # safetensors wants no shared memory

@@ -41,7 +41,9 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         return unpack(load_file(path))
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"The checkpoint {path} cannot be read as safetensors: {error}.") from error
+        raise ModelError(
+            "The checkpoint {path} cannot be read as safetensors: {error}.", path=path, error=error
+        ) from error
 
 
 def build_network(architecture: str, config: dict) -> nn.Module:
@@ -59,7 +61,12 @@ def build_network(architecture: str, config: dict) -> nn.Module:
         with torch.device("meta"):  # without memory for its weights, which are put in place of its own (assign=True)
             return network(**config)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelError(f"The network {architecture!r} cannot be built with {config}: {error}.") from error
+        raise ModelError(
+            "The network {architecture!r} cannot be built with {config}: {error}.",
+            architecture=architecture,
+            config=config,
+            error=error,
+        ) from error
 
 
 def validate_state_dict(state: dict[str, Tensor], architecture: str, config: dict, where: str) -> dict[str, Tensor]:
@@ -73,7 +80,10 @@ def validate_state_dict(state: dict[str, Tensor], architecture: str, config: dic
 
     if architecture not in architectures():
         raise ModelError(
-            f"{where} is for the network {architecture!r}; this version knows {', '.join(architectures())}."
+            "{where} is for the network {architecture!r}; this version knows {choices}.",
+            where=where,
+            architecture=architecture,
+            choices=", ".join(architectures()),
         )
     network = build_network(architecture, config).state_dict()
     wanted = {key: tuple(value.shape) for key, value in network.items()}
@@ -88,12 +98,16 @@ def validate_state_dict(state: dict[str, Tensor], architecture: str, config: dic
     if foreign:
         kind = f"{architecture} {config}" if config else architecture
         raise ModelError(
-            f"{where} belongs to another network than {kind}: {len(foreign)} tensors do not fit ({foreign[0]})."
+            "{where} belongs to another network than {kind}: {count} tensors do not fit ({foreign}).",
+            where=where,
+            kind=kind,
+            count=len(foreign),
+            foreign=foreign[0],
         )
     fitted = {}
     for key, value in state.items():
         counter = key.endswith("num_batches_tracked")
         fitted[key] = (value.long() if counter else value.float()).contiguous()
         if not bool(fitted[key].isfinite().all()):
-            raise ModelError(f"{where} is damaged: {key} holds values that are not numbers.")
+            raise ModelError("{where} is damaged: {key} holds values that are not numbers.", where=where, key=key)
     return fitted

@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import InputError
+from ..messages import Message
 from ..options import FACE
 from .tracking import FaceMap, Track
 
@@ -33,7 +34,8 @@ def choose(faces: FaceMap, face: str, voiced: Sequence[int] | None, fps: Fractio
     match = FACE.fullmatch(face)
     if match is None:
         raise InputError(
-            f"A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by {face!r}."
+            "A face is chosen by largest, all, numbers like 0,2, or a point like 320,180@1.5; not by {face!r}.",
+            face=face,
         )
     if match["numbers"]:
         return _by_number(faces, [int(n) for n in face.split(",")])
@@ -55,8 +57,11 @@ def speakers(faces: FaceMap, wanted: Sequence[int]) -> dict[int, int]:
     missing = [n for n in wanted if n not in numbers]
     if missing:
         raise InputError(
-            f"There is no face number {missing[0]} in this video: it has {len(numbers)} face(s), "
-            f"numbered from 0 to {max(numbers)} (a preview shows them)."
+            "There is no face number {missing} in this video: it has {count} face(s), numbered from 0 to {last} "
+            "(a preview shows them).",
+            missing=missing[0],
+            count=len(numbers),
+            last=max(numbers),
         )
     lent = {n: n for n in wanted}
     for number in dict.fromkeys(wanted):
@@ -90,8 +95,13 @@ def _at_point(faces: FaceMap, x: float, y: float, frame: int) -> list[Track]:
 
     under = [t for t in here if distance(t) <= 1.3]
     if not under:
-        seen = ", ".join(str(t.number) for t in here) or "none"
-        raise InputError(f"There is no face at {x:g},{y:g} in frame {frame} (faces seen in it: {seen}).")
+        raise InputError(
+            "There is no face at {x:g},{y:g} in frame {frame} (faces seen in it: {seen}).",
+            x=x,
+            y=y,
+            frame=frame,
+            seen=", ".join(str(t.number) for t in here) or Message("none"),
+        )
     return _by_number(faces, [min(under, key=distance).number])
 
 

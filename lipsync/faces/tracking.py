@@ -273,7 +273,11 @@ def find_faces(
     landmarks  a name in LANDMARKS
     """
     if detector not in DETECTORS:
-        raise InputError(f"There is no face detector named {detector!r}: choose one of {', '.join(DETECTORS)}.")
+        raise InputError(
+            "There is no face detector named {detector!r}: choose one of {choices}.",
+            detector=detector,
+            choices=", ".join(DETECTORS),
+        )
     look = DETECTORS[detector]()
     cuts = ShotFinder(fps)
     exemplars = detail.Exemplars() if keep_exemplars else None

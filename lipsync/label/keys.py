@@ -77,8 +77,11 @@ def check_keys_apart(work: Path) -> None:
         there = Path(place).expanduser().resolve()
         if there.is_relative_to(work) or (name == "LIPSYNC_KEYS" and work.is_relative_to(there)):
             raise LabelError(
-                f"The signing keys in {there} and the work folder {work} lie one in the other, so that visitors could "
-                f"be served the keys: set {name} or LIPSYNC_WORK to another folder."
+                "The signing keys in {there} and the work folder {work} lie one in the other, so that visitors could "
+                "be served the keys: set {name} or LIPSYNC_WORK to another folder.",
+                there=there,
+                work=work,
+                name=name,
             )
 
 
@@ -130,19 +133,33 @@ def _read(chain_path: Path, key_path: Path) -> Signer:
     ends = leaf.not_valid_after_utc
     if not leaf.not_valid_before_utc <= datetime.now(UTC) <= ends:
         raise LabelError(
-            f"The signing certificate {chain_path} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
-            f"{ends:%Y-%m-%d}, not today: renew it, or set this machine's clock."
+            "The signing certificate {chain_path} is valid from {not_valid_before_utc:%Y-%m-%d} to "
+            "{ends:%Y-%m-%d}, not today: renew it, or set this machine's clock.",
+            chain_path=chain_path,
+            not_valid_before_utc=leaf.not_valid_before_utc,
+            ends=ends,
         )
     try:
         if os.name == "posix" and key_path.stat().st_mode & stat.S_IRWXO:
-            raise LabelError(f"Everyone on this machine can read the private key {key_path}: run chmod o= on it first.")
+            raise LabelError(
+                "Everyone on this machine can read the private key {key_path}: run chmod o= on it first.",
+                key_path=key_path,
+            )
         key = ser.load_pem_private_key(key_path.read_bytes(), None)
     except OSError as error:
-        raise LabelError(f"The private key {key_path} cannot be read: {error.strerror}.") from error
+        raise LabelError(
+            "The private key {key_path} cannot be read: {error}.", key_path=key_path, error=error.strerror
+        ) from error
     except (ValueError, TypeError) as error:
-        raise LabelError(f"{key_path} is not a private key in PEM form without a password: {error}") from error
+        raise LabelError(
+            "{key_path} is not a private key in PEM form without a password: {error}", key_path=key_path, error=error
+        ) from error
     if key.public_key() != leaf.public_key():
-        raise LabelError(f"The private key {key_path} does not belong to the first certificate in {chain_path}.")
+        raise LabelError(
+            "The private key {key_path} does not belong to the first certificate in {chain_path}.",
+            key_path=key_path,
+            chain_path=chain_path,
+        )
     pkcs8 = key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, ser.NoEncryption())
     return Signer(chain_path.read_bytes(), pkcs8, _algorithm(key, key_path), os.environ.get("LIPSYNC_TSA") or None)
 
@@ -158,7 +175,9 @@ def _algorithm(key: PrivateKeyTypes, path: Path) -> str:
         return "ed25519"
     elif isinstance(key, rsa.RSAPrivateKey):
         return "ps256"
-    raise LabelError(f"Content Credentials cannot be signed with the kind of key in {path}: use P-256, Ed25519 or RSA.")
+    raise LabelError(
+        "Content Credentials cannot be signed with the kind of key in {path}: use P-256, Ed25519 or RSA.", path=path
+    )
 
 
 def _certificates(path: Path) -> list[Certificate]:
@@ -167,9 +186,9 @@ def _certificates(path: Path) -> list[Certificate]:
     try:
         return load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
-        raise LabelError(f"The certificate {path} cannot be read: {error.strerror}.") from error
+        raise LabelError("The certificate {path} cannot be read: {error}.", path=path, error=error.strerror) from error
     except ValueError as error:
-        raise LabelError(f"{path} is not a certificate in PEM form: {error}") from error
+        raise LabelError("{path} is not a certificate in PEM form: {error}", path=path, error=error) from error
 
 
 def _pem(certificates: list[Certificate]) -> str:
@@ -186,7 +205,9 @@ def _make(own: Path) -> None:
         fresh = Path(tempfile.mkdtemp(prefix=".own-", dir=own.parent))  # 0700
     except OSError as error:
         raise LabelError(
-            f"No signing key can be made in {own.parent} ({error.strerror}): set LIPSYNC_KEYS to a folder of yours."
+            "No signing key can be made in {parent} ({error}): set LIPSYNC_KEYS to a folder of yours.",
+            parent=own.parent,
+            error=error.strerror,
         ) from error
     try:
         key, chain = make_signer()

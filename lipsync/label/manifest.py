@@ -22,6 +22,7 @@ from typing import Any
 
 from .. import __version__, sandbox
 from ..errors import InputError, LabelError
+from ..messages import Message
 from .keys import Trust, load_signer, trust
 from .stamp import Stamp
 from .watermark import Found, find
@@ -108,10 +109,16 @@ def sign(
         try:
             found = sandbox.call(f"{WORKER}:sign", request, limits, [request["video"]], [signed.parent])
         except sandbox.Ended as error:
-            raise LabelError(f"The video could not be signed: the signing process {error}.") from error
+            raise LabelError("The video could not be signed: the signing process {error}.", error=error) from error
         if error := found.get("error"):
-            hint = f" (timestamps come from {signer.timestamps}: unset LIPSYNC_TSA to do without)"
-            raise LabelError(f"The video could not be signed: {error}{hint if signer.timestamps else ''}")
+            if not signer.timestamps:
+                raise LabelError("The video could not be signed: {error}", error=error)
+            raise LabelError(
+                "The video could not be signed: {error} (timestamps come from {address}: unset LIPSYNC_TSA to do "
+                "without)",
+                error=error,
+                address=signer.timestamps,
+            )
         signed.replace(out)
 
 
@@ -121,7 +128,9 @@ def _ingredient(label: str, path: Path, relationship: str) -> dict[str, str]:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise LabelError(f"{path} cannot be read to be listed in the label: {error.strerror}.") from error
+        raise LabelError(
+            "{path} cannot be read to be listed in the label: {error}.", path=path, error=error.strerror
+        ) from error
     return {
         "label": label,
         "title": "Source" if relationship == "parentOf" else "Voice",
@@ -147,7 +156,7 @@ class Verdict:
     """What verify found. Everything but `status` is None where the label does not say, or cannot be believed."""
 
     status: Status
-    detail: str  # a sentence
+    detail: Message  # a sentence
     signer: str | None = None  # the name in the certificate; proven unless the status is ALTERED or UNKNOWN
     model: str | None = None
     checkpoint_sha256: str | None = None
@@ -160,9 +169,19 @@ class Verdict:
         return 0 if self.status is Status.INTACT else 1
 
 
-def describe(verdict: Verdict) -> str:
+TITLES = {
+    Status.INTACT: Message("Labelled and intact"),
+    Status.ALTERED: Message("Labelled but altered"),
+    Status.UNKNOWN: Message("Signed by an unknown hand"),
+    Status.EXPIRED: Message("Expired but intact"),
+    Status.MARKED: Message("Label lost, watermark found"),
+    Status.NOT_LABELLED: Message("Not labelled"),
+}
+
+
+def describe(verdict: Verdict) -> Message:
     """One or two sentences for a person, naming the signer where there is one."""
-    return f"{verdict.status.capitalize()}: {verdict.detail}"
+    return Message("{status}: {detail}", status=TITLES[verdict.status], detail=verdict.detail)
 
 
 def verify(path: str | os.PathLike) -> Verdict:
@@ -174,7 +193,11 @@ def verify(path: str | os.PathLike) -> Verdict:
     path, known = Path(path), trust()
     found = _read(path, known)
     if "many" in found:
-        raise InputError(f"{path.name} has more than {found['many']:,} parts, too many for its label to be read.")
+        raise InputError(
+            "{file} has more than {most:,} parts, too many for its label to be read.",
+            file=path.name,
+            most=found["many"],
+        )
     if "error" in found:
         return _unlabelled(path, found)
     chain = Chain(found["manifests"], known.names)
@@ -182,40 +205,72 @@ def verify(path: str | os.PathLike) -> Verdict:
     own, updates = chain.without_updates(found["active"])
     broken, signer = sorted({*top.changed, *own.changed}), own.called
     if broken or "claimSignature.validated" not in top.success or not BINDINGS & top.success:
-        why = ", ".join(map(_clean, broken[:5])) or "its signature does not cover the content"
-        detail = f'the label names "{own.signer}" as its signer, but the file was changed after it was signed ({why}).'
+        detail = Message(
+            'the label names "{signer}" as its signer, but the file was changed after it was signed ({why}).',
+            signer=own.signer,
+            why=", ".join(map(_clean, broken[:5])) or Message("its signature does not cover the content"),
+        )
         return Verdict(Status.ALTERED, detail, signer=own.signer)
 
     source = None if own.made else chain.source(own.name)
     known_signer = own.trusted or own.lapsed
     sound = source if source and source.sound and known_signer else None
     facts = {"signer": own.signer, **(sound.label if sound else own).facts}
-    more = [f"{label.called} has added to the label since." for label in updates]
+    more = [Message("{signer} has added to the label since.", signer=label.called) for label in updates]
     if unsure := sorted({*top.unsure, *own.unsure}):
-        more.append(f"Not everything in the label could be confirmed ({', '.join(map(_clean, unsure[:5]))}).")
-    more = "".join(f" {sentence}" for sentence in more)
+        codes = ", ".join(map(_clean, unsure[:5]))
+        more.append(Message("Not everything in the label could be confirmed ({codes}).", codes=codes))
+
+    def found_to_be(status: Status, *said: Message, **about: Any) -> Verdict:
+        return Verdict(status, Message.join(" ", [*said, *more]), **about)
+
     if not known_signer:
-        says = f"says it was {own.what}" if own.made else "does not say that it was made by AI"
+        says = (
+            Message("says it was {what}", what=own.what) if own.made else Message("does not say that it was made by AI")
+        )
         if source:
-            says = f"says it was made {source.how} a video that {source.label.called} said to be {source.label.what}"
-        over = own.ends and own.ends < datetime.now(UTC)
-        late = f", and whose certificate ended on {own.ends:%Y-%m-%d}" if over else ""
-        detail = f"the file is as it was signed and {says}, but by {signer}, who is not on the trust list here{late}."
-        return Verdict(Status.UNKNOWN, detail + more, **facts)
-    what = own.what
-    if sound:
-        what = f"made {sound.how} a video that a label signed by {sound.label.called} said to be {sound.label.what}"
-    elif not own.made:
-        detail = f"Content Credentials by {signer} are intact, but they do not say that the video was made by AI."
+            says = Message("says it was {what}", what=source.what)
+        by = {"says": says, "signer": signer}
+        detail = Message(
+            "the file is as it was signed and {says}, but by {signer}, who is not on the trust list here.", **by
+        )
+        if own.ends and own.ends < datetime.now(UTC):
+            detail = Message(
+                "the file is as it was signed and {says}, but by {signer}, who is not on the trust list here, and "
+                "whose certificate ended on {day:%Y-%m-%d}.",
+                **by,
+                day=own.ends,
+            )
+        return found_to_be(Status.UNKNOWN, detail, **facts)
+    if not sound and not own.made:
+        said = [
+            Message(
+                "Content Credentials by {signer} are intact, but they do not say that the video was made by AI.",
+                signer=signer,
+            )
+        ]
         if source:
-            detail += f" They name as its source a video of which {source.label.called} said so, but {source.doubt}."
-        return Verdict(Status.NOT_LABELLED, detail + more, signer=own.signer)
+            said.append(
+                Message(
+                    "They name as its source a video of which {signer} said so, but {doubt}.",
+                    signer=source.label.called,
+                    doubt=source.doubt,
+                )
+            )
+        return found_to_be(Status.NOT_LABELLED, *said, signer=own.signer)
+    by = {"what": sound.signed_what if sound else own.what, "signer": signer}
     if own.lapsed:
-        lapsed = f"ended on {own.ends:%Y-%m-%d}" if own.ends else "has ended"
-        detail = f"{what}, signed by {signer} and unchanged since, but the certificate {lapsed}."
-        return Verdict(Status.EXPIRED, detail + more, **facts)
-    detail = f"{what}; this file is signed by {signer}." if sound else f"{what}, signed by {signer}."
-    return Verdict(Status.INTACT, detail + more, **facts)
+        detail = Message("{what}, signed by {signer} and unchanged since, but the certificate has ended.", **by)
+        if own.ends:
+            detail = Message(
+                "{what}, signed by {signer} and unchanged since, but the certificate ended on {day:%Y-%m-%d}.",
+                **by,
+                day=own.ends,
+            )
+        return found_to_be(Status.EXPIRED, detail, **facts)
+    if sound:
+        return found_to_be(Status.INTACT, Message("{what}; this file is signed by {signer}.", **by), **facts)
+    return found_to_be(Status.INTACT, Message("{what}, signed by {signer}.", **by), **facts)
 
 
 class Label:
@@ -240,9 +295,9 @@ class Label:
         signature = manifest["signature"]
         certificate = signature.get("certificateInfo", {})
         subject = certificate.get("subject", {})
-        self.signer = _clean(subject.get("CN") or subject.get("O")) or "nobody by name"
+        self.signer = _clean(subject.get("CN") or subject.get("O")) or Message("nobody by name")
         # A stranger's name is quoted, so that it cannot go on as if it were our own sentence.
-        self.called = self.signer if known and self.signer in names else f'"{self.signer}"'
+        self.called = self.signer if known and self.signer in names else Message('"{name}"', name=self.signer)
         self.ends = _time(certificate.get("validity", {}).get("notAfter"))
         made = next((a for a in manifest["actions"] if a.get("digitalSourceType") in MADE_BY_AI), None)
         about = (made or {}).get("parameters") or {}
@@ -254,9 +309,11 @@ class Label:
             "made_at": _time(stamp) or _time((made or {}).get("when")),
         }
         model, day = self.facts["model"], self.facts["made_at"]
-        self.what = "AI lip-synced" if model else "made or edited with AI"
-        self.what += (f" with {model}" if known else f' with "{model}"') * bool(model)
-        self.what += f" on {day:%Y-%m-%d}" if day else ""
+        self.what = Message("made or edited with AI")
+        if model:
+            self.what = Message("AI lip-synced with {model}", model=model if known else f'"{model}"')
+        if day:
+            self.what = Message("{what} on {day:%Y-%m-%d}", what=self.what, day=day)
 
 
 @dataclass(frozen=True)
@@ -268,16 +325,30 @@ class Source:
     whole: bool  # the file is that video, edited; else it contains it
 
     @property
-    def how(self) -> str:
-        return "from" if self.whole else "with"
+    def what(self) -> Message:
+        """What a stranger's file says of itself."""
+        about = {"signer": self.label.called, "what": self.label.what}
+        if self.whole:
+            return Message("made from a video that {signer} said to be {what}", **about)
+        return Message("made with a video that {signer} said to be {what}", **about)
 
     @property
-    def doubt(self) -> str:
+    def signed_what(self) -> Message:
+        """The same of a file by a known hand."""
+        about = {"signer": self.label.called, "what": self.label.what}
+        if self.whole:
+            return Message("made from a video that a label signed by {signer} said to be {what}", **about)
+        return Message("made with a video that a label signed by {signer} said to be {what}", **about)
+
+    @property
+    def doubt(self) -> Message:
         if self.label.changed:
-            return "that label did not fit its video any more"
+            return Message("that label did not fit its video any more")
         if not self.label.trusted:
-            return "who is not on the trust list here"
-        return "a label on the way from there to here is changed or by a hand that is not on the trust list here"
+            return Message("who is not on the trust list here")
+        return Message(
+            "a label on the way from there to here is changed or by a hand that is not on the trust list here"
+        )
 
 
 @dataclass
@@ -335,30 +406,36 @@ def _unlabelled(path: Path, found: dict[str, Any]) -> Verdict:
     """The verdict on a file whose label cannot be read. Raises InputError where it is no media file at all."""
     if found["has_manifest"]:
         words = _clean(found["error"])
-        return Verdict(Status.ALTERED, f"it carries a label that cannot be read, so it was damaged ({words}).")
+        return Verdict(
+            Status.ALTERED,
+            Message("it carries a label that cannot be read, so it was damaged ({words}).", words=words),
+        )
     if not found["playable"]:
-        raise InputError(f"{path.name} holds no label, and is no video that can be read.")
+        raise InputError("{file} holds no label, and is no video that can be read.", file=path.name)
     said = any("ai-generated" in v.lower() or "ai lip-sync" in v.lower() for v in found["tags"].values())
-    hint = " Its tags do say that AI made it, but anyone can write or remove those." * said
+    hint = [Message("Its tags do say that AI made it, but anyone can write or remove those.")] * said
     mark = find(path)
     if mark is not None:
-        return Verdict(Status.MARKED, _marked(mark) + hint, watermark=mark)
-    return Verdict(Status.NOT_LABELLED, f"there are no Content Credentials in it.{hint}")
+        return Verdict(Status.MARKED, Message.join(" ", [_marked(mark), *hint]), watermark=mark)
+    nothing = Message("there are no Content Credentials in it.")
+    return Verdict(Status.NOT_LABELLED, Message.join(" ", [nothing, *hint]))
 
 
-def _marked(mark: Found) -> str:
+def _marked(mark: Found) -> Message:
     """What a watermark says, and with what certainty: no more than one in a billion is claimed."""
     odds = 10 ** min(int(-math.log10(max(mark.chance, 1e-12))), 9)
-    return (
-        f"its signed metadata is gone, but the mark of this installation, of {mark.day:%Y-%m-%d}, is in the picture. "
-        f"Fewer than one in {odds:,} unmarked videos would show as much. It does not tell what was changed since."
+    return Message(
+        "its signed metadata is gone, but the mark of this installation, of {day:%Y-%m-%d}, is in the picture. "
+        "Fewer than one in {odds:,} unmarked videos would show as much. It does not tell what was changed since.",
+        day=mark.day,
+        odds=odds,
     )
 
 
 def _read(path: Path, known: Trust) -> dict[str, Any]:
     """What worker.py finds in a file, with this trust list."""
     if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+        raise InputError("There is no file {path}.", path=path)
     anchors = {"trust_kind": "manifest", "trust_anchors": known.authorities, "allowed_list": known.hands or None}
     stamps = {"trust_kind": "tsa", "trust_anchors": known.timestamps}
     there = str(path.resolve())
@@ -367,7 +444,9 @@ def _read(path: Path, known: Trust) -> dict[str, Any]:
     try:
         return sandbox.call(f"{WORKER}:read", request, limits, [there])
     except sandbox.Ended as error:
-        raise InputError(f"The label of {path.name} cannot be read: reading it {error}.") from error
+        raise InputError(
+            "The label of {file} cannot be read: reading it {error}.", file=path.name, error=error
+        ) from error
 
 
 def _clean(text: Any, longest: int = 120) -> str | None:

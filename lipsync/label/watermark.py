@@ -105,8 +105,9 @@ def own_key() -> bytes:
                 os.unlink(fresh)
         except OSError as error:
             raise LabelError(
-                f"No watermark key can be made in {path.parent} ({error.strerror}): set LIPSYNC_KEYS to a folder of "
-                "yours."
+                "No watermark key can be made in {parent} ({error}): set LIPSYNC_KEYS to a folder of yours.",
+                parent=path.parent,
+                error=error.strerror,
             ) from error
     return _read_key(path)
 
@@ -124,14 +125,20 @@ def known_keys() -> list[bytes]:
 def _read_key(path: Path) -> bytes:
     try:
         if os.name == "posix" and path.stat().st_mode & stat.S_IRWXO:
-            raise LabelError(f"Everyone on this machine can read the watermark key {path}: run chmod o= on it first.")
+            raise LabelError(
+                "Everyone on this machine can read the watermark key {path}: run chmod o= on it first.", path=path
+            )
         key = bytes.fromhex(path.read_text("ascii"))
     except OSError as error:
-        raise LabelError(f"The watermark key {path} cannot be read: {error.strerror}.") from error
+        raise LabelError(
+            "The watermark key {path} cannot be read: {error}.", path=path, error=error.strerror
+        ) from error
     except ValueError:
         key = b""
     if len(key) != 32:
-        raise LabelError(f"{path} is no watermark key (64 hexadecimal digits): put it back from a copy, or remove it.")
+        raise LabelError(
+            "{path} is no watermark key (64 hexadecimal digits): put it back from a copy, or remove it.", path=path
+        )
     return key
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from ..errors import InputError
+from ..messages import Message
 from .color import FrameConverter, srgb_from
 from .demux import Pictures, heard_stream, is_protected, moment, open_input, packets, picture_stream, words
 from .probe import LONGEST_S, probe
@@ -124,10 +125,10 @@ def frames(
     for first, stop in segments if segments is not None else [(0, longest + 1)]:
         for count, frame in enumerate(reader.run(first, stop) if first <= stop else reader.backwards(first, stop)):
             if count >= longest:
-                raise InputError(f"The picture of {{file}} lasts longer than {LONGEST_S // 3600} hours.")
+                raise InputError("The picture of {file} lasts longer than {hours} hours.", hours=LONGEST_S // 3600)
             send(convert(frame))
     damaged = reader.damaged or reader.pictures.broken > 0
-    return {"notes": ["Some pictures of the video are damaged; what could be decoded was taken."] * damaged}
+    return {"notes": [Message("Some pictures of the video are damaged; what could be decoded was taken.")] * damaged}
 
 
 # --- sound ---------------------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ class PcmWriter:
         send(np.ascontiguousarray(samples.T, np.float32))
         self.sent += samples.shape[1]
         if self.sent > LONGEST_S * self.sample_rate:
-            raise InputError(f"The sound of {{file}} lasts longer than {LONGEST_S // 3600} hours.")
+            raise InputError("The sound of {file} lasts longer than {hours} hours.", hours=LONGEST_S // 3600)
 
 
 @dataclass
@@ -311,16 +312,26 @@ def sound(path: str, sample_rate: int, channels: int, track: int | None = None) 
     ear.flush()
     pcm.flush()
     if not pcm.sent:
-        hint = ": it is protected against copying (DRM)" if is_protected(path) else ""
-        raise InputError(f"No sound in {{file}} could be decoded{hint}.")
-    notes += [f"{broken} pieces of the sound are damaged."] * bool(broken)
+        if is_protected(path):
+            raise InputError("No sound in {file} could be decoded: it is protected against copying (DRM).")
+        raise InputError("No sound in {file} could be decoded.")
+    if broken:
+        notes.append(Message("{count} pieces of the sound are damaged.", count=broken))
     if tally.bad:
-        notes.append(f"{tally.bad} samples of its sound are no numbers; they were taken as silence.")
+        notes.append(
+            Message("{count} samples of its sound are no numbers; they were taken as silence.", count=tally.bad)
+        )
     if tally.peak > LOUD:
-        notes.append(f"Its sound goes up to {tally.peak:.3g} times full scale; what is above that was cut off.")
+        notes.append(
+            Message("Its sound goes up to {x:.3g} times full scale; what is above that was cut off.", x=tally.peak)
+        )
     if ear.lost_db:
-        lost = min(ear.lost_db, 99)
-        notes.append(f"A mix of its channels lies {lost:.0f} dB below the loudest of them, which was heard alone.")
+        notes.append(
+            Message(
+                "A mix of its channels lies {lost:.0f} dB below the loudest of them, which was heard alone.",
+                lost=min(ear.lost_db, 99),
+            )
+        )
     return {"notes": notes}
 
 
@@ -347,4 +358,4 @@ def run(job: str, **request: Any) -> dict[str, Any]:
     except MemoryError:
         raise
     except FFmpegError as error:
-        raise InputError(f"{{file}} cannot be decoded ({words(error)}).") from error
+        raise InputError("{file} cannot be decoded ({error}).", error=words(error)) from error

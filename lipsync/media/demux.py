@@ -18,6 +18,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange
 
 from ..errors import InputError
+from ..messages import Message
 from .stills import halvings, is_picture
 
 
@@ -65,7 +66,9 @@ def open_input(path: str) -> av.container.InputContainer:
     except MemoryError:
         raise
     except (FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{{file}} cannot be read as a video, a picture or a sound ({words(error)}).") from error
+        raise InputError(
+            "{file} cannot be read as a video, a picture or a sound ({error}).", error=words(error)
+        ) from error
 
 
 @cache
@@ -91,7 +94,7 @@ def picture_stream(container: av.container.InputContainer) -> av.VideoStream | N
     if pictures and not streams:
         codec = pictures[0].codec_context.codec.canonical_name
         raise InputError(
-            f"The pictures of {{file}} are coded as {codec}, which is not taken; save it as MP4 with H.264."
+            "The pictures of {file} are coded as {codec}, which is not taken; save it as MP4 with H.264.", codec=codec
         )
     if len(streams) > 1 and container.metadata.get("major_brand") in TILED_BRANDS:
         raise InputError("{file} is a photo stored in tiles, which is not supported; save it as JPEG or PNG.")
@@ -117,7 +120,11 @@ def heard_stream(
     tracks, usual = list(container.streams.audio), sound_stream(container)
     if track is not None:
         if track > len(tracks) or not tracks[track - 1].codec_context:
-            raise InputError(f"{{file}} has no sound track number {track} that can be decoded: it has {len(tracks)}.")
+            raise InputError(
+                "{file} has no sound track number {track} that can be decoded: it has {count}.",
+                track=track,
+                count=len(tracks),
+            )
         return tracks[track - 1], []
     if usual is None or len(tracks) == 1:
         return usual, []
@@ -127,8 +134,14 @@ def heard_stream(
         heard = next((s for s in usable if sounds(path, s.index)), None)
         if heard is not None:
             instead = tracks.index(heard) + 1
-            return heard, [f"Number {number} of its {many} sound tracks is silent; number {instead} was taken instead."]
-    return usual, [f"It has {many} sound tracks, of which number {number} was taken."]
+            note = Message(
+                "Number {number} of its {many} sound tracks is silent; number {instead} was taken instead.",
+                number=number,
+                many=many,
+                instead=instead,
+            )
+            return heard, [note]
+    return usual, [Message("It has {many} sound tracks, of which number {number} was taken.", many=many, number=number)]
 
 
 def is_protected(path: str) -> bool:

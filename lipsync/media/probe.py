@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from ..errors import InputError
+from ..messages import Message
 from .color import can_be_transparent, degrees, is_hdr, orientation
 from .demux import Pictures, is_protected, moment, open_input, packets, picture_stream, sound_stream, stamp
 from .stills import LARGEST_STILL_PX, animated_webp, check_whole, film_size, is_picture
@@ -47,13 +48,17 @@ def probe(path: str) -> dict[str, Any]:
     if found.first is None and pictures.starved:
         raise MemoryError
     if found.first is None:
-        raise InputError(f"No picture in {{file}} could be decoded{why_not(path, stream)}")
+        raise why_not(path, stream)
     still = found.pictures <= 1 >= stream.frames or pictures.container.format.name.endswith("_pipe")
     harm = check_whole(path, stream.codec_context.name, strictly) if still else []
     timing = still_timing(found) if still else moving_timing(pictures, found)
     if timing["frames"] / timing["fps"] > LONGEST_S:
         hours = float(timing["frames"] / timing["fps"]) / 3600
-        raise InputError(f"{{file}} says that it lasts {hours:.3g} hours; at most {LONGEST_S // 3600} are taken.")
+        raise InputError(
+            "{file} says that it lasts {hours:.3g} hours; at most {most} are taken.",
+            hours=hours,
+            most=LONGEST_S // 3600,
+        )
 
     oriented = orientation(found.first)
     width, height = square_pixels(stream, found.first)
@@ -62,10 +67,18 @@ def probe(path: str) -> dict[str, Any]:
     notes = timing.pop("notes") + harm
     if still and film_size(width, height) != (width, height):
         width, height = film_size(width, height)
-        notes.append(f"The picture of {stored[0]} × {stored[1]} pixels was made smaller, to {width} × {height}.")
-    notes += ["The video is HDR; it was tone-mapped to ordinary brightness and colours."] * hdr
-    notes += ["Transparent parts were put on black."] * alpha
-    notes += ["The video is interlaced; its fields were merged."] * bool(found.first.interlaced_frame)
+        notes.append(
+            Message(
+                "The picture of {from_width} × {from_height} pixels was made smaller, to {width} × {height}.",
+                from_width=stored[0],
+                from_height=stored[1],
+                width=width,
+                height=height,
+            )
+        )
+    notes += [Message("The video is HDR; it was tone-mapped to ordinary brightness and colours.")] * hdr
+    notes += [Message("Transparent parts were put on black.")] * alpha
+    notes += [Message("The video is interlaced; its fields were merged.")] * bool(found.first.interlaced_frame)
     fps = timing["fps"]
     return {
         **timing,
@@ -100,14 +113,20 @@ def sound_facts(container: av.container.InputContainer, sound: av.AudioStream) -
     }
 
 
-def why_not(path: str, stream: av.VideoStream) -> str:
-    """The end of the sentence on pictures that do not decode: what is known of the cause, and what to do."""
+def why_not(path: str, stream: av.VideoStream) -> InputError:
+    """The error on pictures that do not decode: what is known of the cause, and what to do."""
     if is_protected(path):
-        return ": it is protected against copying (DRM). Give a video without protection."
-    if stream.codec_context.name == "webp":
-        animated = animated_webp(path)
-        return ". Animated WebP is not supported; save it as GIF or MP4." if animated else ": the file is cut short."
-    return "."
+        return InputError(
+            "No picture in {file} could be decoded: it is protected against copying (DRM). Give a video without "
+            "protection."
+        )
+    if stream.codec_context.name != "webp":
+        return InputError("No picture in {file} could be decoded.")
+    if animated_webp(path):
+        return InputError(
+            "No picture in {file} could be decoded. Animated WebP is not supported; save it as GIF or MP4."
+        )
+    return InputError("No picture in {file} could be decoded: the file is cut short.")
 
 
 # --- packets ---------------------------------------------------------------------------------------------------
@@ -246,11 +265,16 @@ def speakable(rate: Fraction, varies: bool) -> tuple[Fraction, list[str]]:
     """The rate that frames are given at: whole fractions of what is too fast, 25 for what is too slow; and why."""
     if rate > FASTEST_FPS:
         fps = rate / math.ceil(rate / FASTEST_FPS)
-        return fps, [f"{float(rate):.5g} frames a second were reduced to {float(fps):.5g}."]
+        return fps, [Message("{rate:.5g} frames a second were reduced to {fps:.5g}.", rate=float(rate), fps=float(fps))]
     if rate < SLOWEST_FPS:
-        return PLAIN_FPS, [f"{float(rate):.3g} frames a second are too few for speech; they were repeated to make 25."]
+        few = Message(
+            "{rate:.3g} frames a second are too few for speech; they were repeated to make 25.", rate=float(rate)
+        )
+        return PLAIN_FPS, [few]
     if varies:
-        return rate, [f"The frame rate varies; {float(rate):.5g} frames a second are used throughout."]
+        return rate, [
+            Message("The frame rate varies; {rate:.5g} frames a second are used throughout.", rate=float(rate))
+        ]
     return rate, []
 
 
@@ -273,4 +297,9 @@ def is_transparent(frame: av.VideoFrame) -> bool:
 def check_size(width: int, height: int, most: int = LARGEST_PX) -> None:
     if width * height > most:
         limit = most // 10**6
-        raise InputError(f"{{file}} is {width} x {height} pixels; at most {limit} million pixels are taken.")
+        raise InputError(
+            "{file} is {width} x {height} pixels; at most {limit} million pixels are taken.",
+            width=width,
+            height=height,
+            limit=limit,
+        )

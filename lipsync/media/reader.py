@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import sandbox
 from ..errors import InputError, LipsyncError
+from ..messages import Message, from_json
 from .writer import SOUND_RATE, VideoWriter
 
 __all__ = [
@@ -113,7 +114,7 @@ class FrameReader(_Reader):
 
     def __init__(self, info: VideoInfo, segments: Sequence[tuple[int, int]] | None = None):
         if not info.has_video:
-            raise InputError(f"{info.path.name} has no picture track; give a video or an image.")
+            raise InputError("{file} has no picture track; give a video or an image.", file=info.path.name)
         self.info = info
         self.missing = 0
         self.notes: tuple[str, ...] = ()
@@ -238,8 +239,8 @@ class _Child(sandbox.Child):
         with self._sentences():
             answer = super().finish() or {"notes": []}  # closed by another thread, which wants no more of it
         if "error" in answer:
-            raise InputError(answer["error"].replace("{file}", self.path.name))
-        return answer
+            raise InputError(Message(from_json(answer["error"]), file=self.path.name))
+        return answer | {"notes": from_json(answer["notes"])}
 
     @contextlib.contextmanager
     def _sentences(self) -> Iterator[None]:
@@ -248,10 +249,14 @@ class _Child(sandbox.Child):
         except sandbox.Ended as ended:
             name = self.path.name
             if ended.cause == "stopped":
-                raise LipsyncError(f"{name} could not be read to its end: the reading process {ended}.") from ended
+                raise LipsyncError(
+                    "{name} could not be read to its end: the reading process {ended}.", name=name, ended=ended
+                ) from ended
             if ended.cause == "crash":
-                raise InputError(f"{name} is damaged: the decoder broke down on it ({ended.detail}).") from ended
-            raise InputError(f"{name} {ended}.") from ended
+                raise InputError(
+                    "{name} is damaged: the decoder broke down on it ({detail}).", name=name, detail=ended.detail
+                ) from ended
+            raise InputError("{name} {ended}.", name=name, ended=ended) from ended
 
 
 def _frames_limits(info: VideoInfo, frames: int) -> sandbox.Limits:
@@ -264,16 +269,19 @@ def _check(path: Path) -> None:
     """Say plainly what needs no decoder to see."""
     try:
         if path.is_dir():
-            raise InputError(f"{path.name} is a folder; give a file.")
+            raise InputError("{file} is a folder; give a file.", file=path.name)
         if not path.exists():
-            numbered = re.search(r"%\d*d|[*?]", path.name)
-            hint = ": the numbered frames of a film have to be joined into a video first" if numbered else ""
-            raise InputError(f"{path} does not exist{hint}.")
+            if re.search(r"%\d*d|[*?]", path.name):
+                raise InputError(
+                    "{path} does not exist: the numbered frames of a film have to be joined into a video first.",
+                    path=path,
+                )
+            raise InputError("{path} does not exist.", path=path)
         if not path.is_file():
-            raise InputError(f"{path.name} is not an ordinary file.")
+            raise InputError("{file} is not an ordinary file.", file=path.name)
         if not path.stat().st_size:
-            raise InputError(f"{path.name} is empty.")
+            raise InputError("{file} is empty.", file=path.name)
         with path.open("rb"):
             pass
     except OSError as error:
-        raise InputError(f"{path.name} cannot be opened ({error.strerror}).") from error
+        raise InputError("{file} cannot be opened ({error}).", file=path.name, error=error.strerror) from error

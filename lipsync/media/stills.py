@@ -10,6 +10,7 @@ import math
 from av.container import InputContainer
 
 from ..errors import InputError
+from ..messages import Message
 
 LARGEST_STILL_PX = 200_000_000  # phones of 2025 make these
 LONGEST_SIDE = 4096
@@ -44,7 +45,7 @@ def check_whole(path: str, codec: str, strictly_read: bool) -> list[str]:
     if codec == "tiff" and _compression(path) in ("jpeg", "tiff_jpeg"):
         raise InputError("{file} is a TIFF that holds a JPEG, which is not supported; save it as JPEG or PNG.")
     if codec == "mjpeg" and strictly_read or not _is_cut(path):
-        return [] if strictly_read else ["The picture is damaged; what could be decoded was taken."]
+        return [] if strictly_read else [Message("The picture is damaged; what could be decoded was taken.")]
     raise InputError("{file} is cut short: a part of the picture is missing. Copy or download it again.")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..messages import Message
 from ..options import Options
 from .reader import SoundReader
 
@@ -58,8 +59,9 @@ def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Optio
     b = source_frames if options.end is None else min(round(options.end * fps), source_frames)
     if a >= source_frames or b <= a:
         raise InputError(
-            f"The part to sync, from {options.start:g} s, lies outside the video, which is "
-            f"{float(source_frames / fps):.2f} s long."
+            "The part to sync, from {start:g} s, lies outside the video, which is {seconds:.2f} s long.",
+            start=options.start,
+            seconds=float(source_frames / fps),
         )
     part = b - a
     spoken = max(math.ceil(round(voice_seconds * fps, 3)), 1)
@@ -76,13 +78,13 @@ def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Optio
 
 
 MEETINGS = {
-    "pingpong": "the video plays back and forth",
-    "loop": "the video is repeated",
-    "hold": "the last frame is held",
-    "cut": "the voice is cut",
-    "stretch": "the video is slowed down",
-    "cut_video": "the video is cut",
-    "keep": "the rest of the video stays as it is",
+    "pingpong": Message("the video plays back and forth"),
+    "loop": Message("the video is repeated"),
+    "hold": Message("the last frame is held"),
+    "cut": Message("the voice is cut"),
+    "stretch": Message("the video is slowed down"),
+    "cut_video": Message("the video is cut"),
+    "keep": Message("the rest of the video stays as it is"),
 }
 
 

@@ -63,7 +63,9 @@ class VideoWriter:
         self._layout = "mono" if channels == 1 else "stereo"
         form = CONTAINERS.get(self.path.suffix.lower())
         if form is None:
-            raise InputError(f"{self.path.name} cannot be written: use one of {', '.join(CONTAINERS)}.")
+            raise InputError(
+                "{file} cannot be written: use one of {choices}.", file=self.path.name, choices=", ".join(CONTAINERS)
+            )
         self._temp = self.path.with_name(f".{secrets.token_hex(8)}.part")
         self._container: av.container.OutputContainer | None = None
         self._scaler = VideoReformatter()
@@ -170,7 +172,7 @@ class VideoWriter:
         except (FFmpegError, OSError) as error:
             self.abort()
             said = (error.strerror or str(error)).strip(". ")
-            raise LipsyncError(f"{self.path.name} could not be written ({said}).") from error
+            raise LipsyncError("{file} could not be written ({said}).", file=self.path.name, said=said) from error
 
     def __enter__(self) -> Self:
         return self

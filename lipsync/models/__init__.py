@@ -24,7 +24,9 @@ def model_class(architecture: str) -> type[LipSyncModel]:
     """The class of an architecture. Raises ModelError where there is none."""
     if architecture not in MODELS:
         raise ModelError(
-            f"There is no model of the architecture {architecture!r}: this version has {', '.join(MODELS)}."
+            "There is no model of the architecture {architecture!r}: this version has {choices}.",
+            architecture=architecture,
+            choices=", ".join(MODELS),
         )
     entry = MODELS[architecture]
     if not isinstance(entry, str):

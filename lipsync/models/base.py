@@ -99,8 +99,10 @@ class LipSyncModel(ABC):
             return CropRule.from_card(card.crop)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
-                f"The card of {card.name} does not say how faces are cut (its crop is {card.crop!r}): "
-                f"take the card of a model like it as an example."
+                "The card of {card} does not say how faces are cut (its crop is {crop!r}): take the card of a model "
+                "like it as an example.",
+                card=card.name,
+                crop=card.crop,
             ) from error
 
     @staticmethod
@@ -167,6 +169,8 @@ def open_model(name: str, engine: str = "auto") -> LipSyncModel:
     card = cards.get(name)
     if card is None or card.architecture not in MODELS:
         usable = [n for n, c in cards.items() if c.architecture in MODELS]
-        raise ModelError(f"There is no lip-sync model named {name!r}: choose one of {', '.join(usable)}.")
+        raise ModelError(
+            "There is no lip-sync model named {name!r}: choose one of {choices}.", name=name, choices=", ".join(usable)
+        )
     registry.find(name)
     return model_class(card.architecture)(card, engine)

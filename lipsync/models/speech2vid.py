@@ -169,8 +169,10 @@ class Speech2VidModel(LipSyncModel):
             part = registry.cards().get(card.parts["sharpener"])
             if part is None or part.architecture != "sharpener":
                 raise ModelError(
-                    f"The card of {card.name} names a sharpener {card.parts['sharpener']!r} that is not "
-                    f"here: fetch it, or take it out of the card's `parts`."
+                    "The card of {card} names a sharpener {parts!r} that is not here: fetch it, or take it out of the "
+                    "card's `parts`.",
+                    card=card.name,
+                    parts=card.parts["sharpener"],
                 )
             kind = SharpenerModel
             self._sharpener = self.open_network(part, kind.inputs, kind.outputs, self._sharpener_sample, engine)
@@ -185,8 +187,10 @@ class Speech2VidModel(LipSyncModel):
             return LandmarkRule.from_card(card.crop)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
-                f"The card of {card.name} does not say where landmarks lie in its crop ({error}): take the card of "
-                f"speech2vid-lab as an example."
+                "The card of {card} does not say where landmarks lie in its crop ({error}): take the card of "
+                "speech2vid-lab as an example.",
+                card=card.name,
+                error=error,
             ) from error
 
     def prepare(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> dict[str, np.ndarray]:
