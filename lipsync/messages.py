@@ -72,14 +72,22 @@ def as_json(value: Any) -> Any:
     return [as_json(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def from_json(value: Any) -> Any:
-    """`as_json` taken back."""
+def from_json(value: Any, most: int | None = None) -> Any:
+    """`as_json` taken back.
+
+    most  letters that a message may have, where it comes from somebody who may not mean well: others stay a template
+    """
     if isinstance(value, list):
-        return [from_json(v) for v in value]
+        return [from_json(v, most) for v in value]
     if not isinstance(value, dict):
         return value
-    made = {k: from_json(v) for k, v in value.items()}
-    if made.keys() == _KEYS and isinstance(made["message"], str) and isinstance(made["values"], dict):
-        texts = {k: v if isinstance(v, str) else str(v) for k, v in made["values"].items()}
-        return Message.of(str(made["message"]), texts)
-    return made
+    made = {k: from_json(v, most) for k, v in value.items()}
+    if made.keys() != _KEYS or not isinstance(made["message"], str) or not isinstance(made["values"], dict):
+        return made
+    template, texts = str(made["message"]), {k: v if isinstance(v, str) else str(v) for k, v in made["values"].items()}
+    if (
+        most is not None
+        and len(template) + sum(len(texts.get(name, "")) for name, *_ in FIELD.findall(template)) > most
+    ):
+        return template[:most]
+    return Message.of(template, texts)

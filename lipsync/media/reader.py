@@ -42,6 +42,7 @@ MEMORY_BYTES = 4 << 30  # address space of a decoder; an 8K 10-bit film needs ab
 PROBE_CPU_S, PROBE_S = 30, 120.0  # a probe that takes more processor time, or wall time, is given up
 STALL_CPU_S, STALL_S = 45, 180.0  # a decoder that gives nothing for so long is given up
 SOUND_CPU_S = 1800  # four hours of sound in a large video
+MOST_SAID = 2000  # letters of a sentence of the child, which a file may have taken over
 AHEAD_BYTES = 64 << 20  # frames read before they are asked for
 
 
@@ -239,8 +240,8 @@ class _Child(sandbox.Child):
         with self._sentences():
             answer = super().finish() or {"notes": []}  # closed by another thread, which wants no more of it
         if "error" in answer:
-            raise InputError(Message(from_json(answer["error"]), file=self.path.name))
-        return answer | {"notes": from_json(answer["notes"])}
+            raise InputError(Message(from_json(answer["error"], MOST_SAID), file=self.path.name))
+        return answer | {"notes": from_json(answer["notes"], MOST_SAID)}
 
     @contextlib.contextmanager
     def _sentences(self) -> Iterator[None]:

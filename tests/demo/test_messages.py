@@ -186,6 +186,13 @@ def test_what_json_brings_that_is_no_message_stays_as_it_is():
         assert from_json(other) == other
 
 
+def test_a_foreign_message_grows_no_larger_than_it_may():
+    bomb = {"message": "{a}" * 1000, "values": {"a": {"message": "{b}" * 1000, "values": {"b": "x" * 10_000}}}}
+    assert len(from_json(bomb, 2000)) <= 2000
+    fine = as_json(Message("{file} has {n} parts.", n=3))
+    assert from_json(fine, 2000).by({}) == "{file} has 3 parts."
+
+
 # on the page
 
 
