@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .faces.tracking import Track
     from .render import Speaker
 
-GAINS = (1.0, 1.25, 1.5)  # beyond, teeth and shadows burn out
+GAINS = (1.0, 1.15, 1.3)  # beyond, shadows and the red under the lip burn out
 ENOUGH = 0.9  # of the speaker's own range
 SAMPLES = 16  # moments of the voice that are looked at
 MOVES = 0.02  # range of a lip gap, in box heights, under which a clip does not show its speaker speaking ...

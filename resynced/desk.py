@@ -397,7 +397,9 @@ class StudyDesk:
                 raise StudyError("Please watch to the end before you answer.")
             width = kept.get("width")
             if width is not None and float(width) < study.least_width_px and "cannot_play" not in said:
-                raise StudyError("This window is too narrow: make it {width} pixels wide or more.", width=study.least_width_px)
+                raise StudyError(
+                    "This window is too narrow: make it {width} pixels wide or more.", width=study.least_width_px
+                )
             if again:
                 last = self._last(connection, rater)
                 if last is None or last["id"] != ballot:
