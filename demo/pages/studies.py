@@ -119,7 +119,7 @@ def add(app: FastAPI, context: Context) -> None:
         from resynced.study_media import draft
 
         try:
-            numbers = {key: _number(key, given.get(key, "")) for key in COUNTS}
+            numbers = {key: _number(key, given.get(key, f"{default}")) for key, default in COUNTS.items()}
             words = {key: given.get(key, "").strip().replace("\r\n", "\n") for key in WORDS}
             words["title"] = words["title"] or words["name"]
             study = draft(studies.store, studies.data, given.get("set", ""), systems, **numbers, **words)

@@ -311,7 +311,7 @@ def test_options_by_their_names_of_before_are_the_same_system(caplog):
         "model": "wav2lip-gan-lab", "engine": "torch", "face": "largest", "detector": "mediapipe",
         "smoothing": "steady", "pad": 0.0, "softness": 0.04, "detail": True, "longer": "pingpong", "shorter": "cut",
         "start": 0.0, "end": None, "nudge": 0, "track": None, "background": 0.0, "quality": 20, "visible_label": True,
-        "watermark": True,
+        "watermark": True, "mouth_opening": None,
     }  # fmt: skip
     system = open_system("wav2lip-gan-lab:engine=torch,quality=20")
     assert system.options.crf == 20 and system.card["options"] == {"engine": "torch", "crf": 20}
