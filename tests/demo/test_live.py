@@ -11,7 +11,7 @@ from lipsync.media.reader import probe
 from tests.helpers.live_server import ROOT, serve
 
 pytestmark = pytest.mark.slow
-ASSETS = ROOT / "demo" / "assets"
+ASSETS = ROOT / "tests" / "data" / "page"
 
 
 @pytest.fixture(scope="module")
