@@ -2,7 +2,8 @@
 
 Each example is NAME.mp4, NAME.mp3 and NAME.jpg: a face, a voice, a thumbnail. Faces and voices are of the starter set:
 speakers of the GRID corpus (CC BY 4.0), re-encoded, cropped and put side by side here, with the voices of others.
-result.mp4 is the first of them, made by the default model through the whole pipeline, with all its labels.
+result.mp4 is the first of them, made by the default model through the whole pipeline, with all its labels; README.md
+shows six of its frames (docs/img/result.jpg).
 
 What the tests take for a face that moves little lies in tests/data/page: the public-domain portrait of an astronaut
 that scikit-image carries, and voices spoken by espeak-ng.
@@ -36,6 +37,7 @@ EXAMPLES = {
 CLOSE_UP = "closeup"  # is cropped around its face: sides of CLOSE_UP_FACES faces, enlarged to CLOSE_UP_PX
 CLOSE_UP_FACES, CLOSE_UP_PX = 1.35, 480
 THUMBNAIL_PX = 180  # high
+STRIP = np.s_[14:50:6, 40:, 70:290]  # frames and part of the picture in README.md
 SIDE_PX, SECONDS, FPS = 384, 5, 25
 VOICES = {
     "voice-one.mp3": (
@@ -62,7 +64,10 @@ def main() -> None:
     first = next(iter(EXAMPLES))
     result = ASSETS / "result.mp4"
     print(lipsync.sync(ASSETS / f"{first}.mp4", ASSETS / f"{first}.mp3", result, Options(crf=20)).words())
-    write_jpeg(result.with_suffix(".jpg"), read_frames(result)[0])
+    original, made = read_frames(ASSETS / f"{first}.mp4"), read_frames(result)
+    write_jpeg(result.with_suffix(".jpg"), made[0])
+    rows = [np.concatenate(list(frames[STRIP]), axis=1) for frames in (original, made)]
+    write_jpeg(ROOT / "docs" / "img" / "result.jpg", np.concatenate(rows))
     make_for_tests()
 
 

@@ -209,7 +209,6 @@ def test_a_result_folds_what_was_given(address, visit):
         expect(page.locator(f"#{step}-body")).to_be_hidden()
         assert page.locator(f"#step-{step}").bounding_box()["height"] < 60
     assert result["y"] < page.locator("#step-face").bounding_box()["y"]
-    shoot(page, "folded")
     page.click("#face-change")
     expect(page.locator(".frame .face")).to_be_visible()
     expect(page.locator("#face-change")).to_be_hidden()
