@@ -30,7 +30,8 @@ from .flow import Flow, View
 
 KEY = "tab_sync"
 ASSETS = Path(__file__).parent.parent / "assets"
-EXAMPLES = ("talking", "closeup", "two")  # NAME.mp4, NAME.mp3 and NAME.jpg of ASSETS; result.mp4 was made of the first
+# Of ASSETS: NAME.mp4, NAME.mp3 and NAME.jpg, and what the page calls each; result.mp4 was made of the first.
+EXAMPLES = {"talking": "example_talking", "closeup": "example_closeup", "two": "example_two"}
 SHOWCASE = (
     '<video src="examples/result.mp4" poster="examples/result.jpg" controls muted loop playsinline '
     'preload="auto" aria-labelledby="showcase-said"></video>'
@@ -57,10 +58,10 @@ def build(page: gr.Blocks, context: Context) -> None:
     def said(field: str) -> gr.HTML:
         return gr.HTML(js_on_load=static("mark.js"), elem_id=f"said-{field}", elem_classes="said")
 
-    def head(step: str) -> tuple[gr.HTML, gr.Button]:
+    def head(step: str, title: str) -> tuple[gr.HTML, gr.Button]:
         """A step's title; beside it, once the step is folded, what was given and a button to unfold it."""
         with gr.Row(elem_classes="head"):
-            gr.Markdown(text(f"step_{step}"), container=False)
+            gr.Markdown(text(title), container=False)
             line = gr.HTML(elem_id=f"{step}-line", elem_classes="line")
             change = gr.Button(text("change"), size="sm", elem_id=f"{step}-change")
         return line, change
@@ -81,7 +82,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     with gr.Row(elem_id="steps"):
         with gr.Column():
             with gr.Column(elem_classes="step", elem_id="step-face"):
-                face_line, face_change = head("face")
+                face_line, face_change = head("face", "step_face")
                 with gr.Column(elem_id="face-body"):
                     with gr.Column(elem_id="giving") as giving:
                         source = gr.File(
@@ -116,8 +117,8 @@ def build(page: gr.Blocks, context: Context) -> None:
                         gr.Markdown(text("examples"), elem_classes="small", container=False)
                         with gr.Row(elem_id="examples"):
                             examples = {
-                                name: gr.Button(text(f"example_{name}"), min_width=80, elem_id=f"example-{name}")
-                                for name in EXAMPLES
+                                name: gr.Button(text(title), min_width=80, elem_id=f"example-{name}")
+                                for name, title in EXAMPLES.items()
                             }
                         gr.Markdown(text("credit"), elem_classes="small", container=False)
                     said_face = said("face")
@@ -127,7 +128,7 @@ def build(page: gr.Blocks, context: Context) -> None:
                         second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
                         another = gr.Button(text("another"), size="sm", elem_id="another")
             with gr.Column(elem_classes="step", elem_id="step-voice"):
-                voice_line, voice_change = head("voice")
+                voice_line, voice_change = head("voice", "step_voice")
                 with gr.Column(elem_id="voice-body"):
                     voice = gr.Audio(
                         show_label=False, sources=["upload"], type="filepath", elem_id="voice", buttons=["download"]
@@ -415,7 +416,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     on(photo.input, take_given, [photo, job_id])
     for button, way in ((to_file, "file"), (to_camera, "camera"), (to_photo, "photo")):
         on(button.click, functools.partial(giving_by, way))
-    for button, name in [*((b, n) for n, b in examples.items()), (try_it, EXAMPLES[0])]:
+    for button, name in [*((b, n) for n, b in examples.items()), (try_it, next(iter(EXAMPLES)))]:
         on(on(button.click, example(name)).then, take_given, [example_path, job_id])
     on(record.click, functools.partial(recording, True))
     on(stay.click, functools.partial(recording, False))
