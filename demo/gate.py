@@ -48,6 +48,7 @@ ROUTES = {
         r"/gradio_api/file=.+",
         r"/operator/login",
         r"/pages/[\w.-]{1,60}",
+        r"/examples/[\w.-]{1,60}",
         rf"/rate/{STUDY}(/(next|end|sound/[\w-]{{1,64}}|video/[\w.-]{{20,500}}))?",
         rf"/studies(/{STUDY}(/(results|export))?)?",
         r"/leaderboard(\.json|\.csv|/clips\.csv)?",

@@ -109,7 +109,7 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
             f'aria-label="{name}" aria-pressed="{"true" if speaks else "false"}" title="{name}">'
             f"<b>{int(number) + 1}</b></button>"
         )
-    here, shots = len(shown["boxes"]), job.facts.get("shots", 1)
+    here, shots, voices = len(shown["boxes"]), job.facts.get("shots", 1), ""
     if not job.facts.get("faces"):
         said = t["faces_none"]
     elif not here:
@@ -117,8 +117,17 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
     else:
         said = t["faces_one"] if here == 1 else t["faces_many"].format(n=here)
         said += " " + t["faces_shots"].format(n=shots) if shots > 1 else ""
+        voices = f'<p class="note">{escape(t["faces_voices"])}</p>' if here > 1 else ""
     picture = f"jobs/{job.view}/preview.jpg?v={shown['version']}"
-    return f'<div class="frame"><img alt="" src="{picture}">{"".join(buttons)}</div><p class="note">{escape(said)}</p>'
+    frame = f'<div class="frame"><img alt="" src="{picture}">{"".join(buttons)}</div>'
+    return f'{frame}<p class="note">{escape(said)}</p>{voices}'
+
+
+def given(job: Job, step: str, t: Words) -> str:
+    """What a folded step was given, in one line: the file's name, and how long a video is; step: face | voice."""
+    name = escape(job.facts.get("source" if step == "face" else "voice", "").rpartition("/")[2])
+    seconds = job.facts.get("seconds", 0.0) if step == "face" else 0.0
+    return f"<p>{name}{' · ' + escape(t['seconds'].format(n=f'{seconds:.1f}')) if seconds else ''}</p>"
 
 
 def results(job: Job | None, t: Words) -> str:

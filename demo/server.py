@@ -33,7 +33,9 @@ MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktim
                ".mkv": "video/x-matroska", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png",
                ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp", ".avif": "image/avif"}  # fmt: skip
 SWEEP_EVERY_S = 60
-ICON = Path(__file__).parent / "static" / "icon.svg"
+HERE = Path(__file__).parent
+ICON = HERE / "static" / "icon.svg"
+EXAMPLES = {path.name for path in (HERE / "assets").iterdir() if path.suffix in MEDIA_TYPES}
 SLOTS = 500  # events of gradio that may be under way; each is short, or waits for a job of the capped queue
 SESSIONS = 300  # visitors whose page state gradio remembers
 IDLE_S = 20.0  # a connection that asks nothing for so long is closed
@@ -157,6 +159,14 @@ def build(settings: Settings) -> Gate:
             filename=saved if download else None,
             headers={"Cache-Control": "private, no-store"},
         )
+
+    @app.get("/examples/{name}")
+    def example_file(name: str) -> FileResponse:
+        """A file of assets/, for the first view."""
+        if name not in EXAMPLES:
+            raise HTTPException(404, "There is no such file, or it has been deleted.")
+        path = HERE / "assets" / name
+        return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], headers={"Cache-Control": "max-age=3600"})
 
     for own in PAGES:
         own.add(app, context)

@@ -37,7 +37,7 @@ def test_a_video_is_made_from_the_wheel_alone(wheel, tmp_path):
         command = [sys.executable, "-P", "-c", code, *map(str, given)]
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280, check=False)
 
-    face = tmp_path / "site" / "demo" / "assets" / "portrait.jpg"
+    face = tmp_path / "site" / "demo" / "assets" / "talking.mp4"
     main = (
         "import lipsync, sys; from lipsync.__main__ import main; print(lipsync.__file__); sys.exit(main(sys.argv[1:]))"
     )

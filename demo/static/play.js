@@ -1,6 +1,9 @@
 // Original and results start together; only the first result is heard. The original, often longer, ends with it.
 watch('value', () => {
-  if (element.querySelector('video')) element.scrollIntoView({behavior: 'smooth', block: 'nearest'});
+  if (!element.querySelector('video')) return;
+  element.scrollIntoView({behavior: 'smooth', block: 'nearest'});
+  // Where the button that had the focus is gone, the keyboard goes on here.
+  if (document.activeElement === document.body) element.querySelector('.both').focus({preventScroll: true});
 });
 element.addEventListener('click', (event) => {
   const share = event.target.closest('.share');

@@ -29,6 +29,7 @@ Texts = dict[str, str]
 # What stands beside each field once it was wrong, by the id of the field that is marked.
 FIELDS = {"face": "giving", "voice": "voice", "consent": "consent", "options": "part", "pick": "preview"}
 MENDED: View = {f"said_{name}": "" for name in FIELDS}
+STEPS = {"face": "face", "pick": "face", "voice": "voice"}  # the step that holds a field
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,20 @@ class Flow:
             "remove": gr.update(interactive=not making, value=t["delete_busy" if making else "delete"]),
             "cancel": gr.update(visible=making or busy and not measuring),
             "watch": f"{job.view} {job.task}" if busy else "",
+            "showcase": gr.update(visible=job is None),
         }
 
     def whole(self, job: Job | None, point: str, t: Texts) -> View:
-        """As `shown`, with the videos."""
-        return self.shown(job, point, t) | {"results": html.results(job, t), "sure": gr.update(visible=False)}
+        """As `shown`, with the videos; once there are any, face and voice are a line each."""
+        view = self.shown(job, point, t) | {"results": html.results(job, t), "sure": gr.update(visible=False)}
+        folded = job is not None and bool(job.facts.get("results"))
+        for step in ("face", "voice"):
+            view |= {f"{step}_line": html.given(job, step, t)} if folded else self.unfold(step)
+        return view
+
+    def unfold(self, step: str) -> View:
+        """All of a step (face | voice): it is folded as long as its line says something (static/around.css)."""
+        return {f"{step}_line": ""}
 
     def empty(self, t: Texts, sentence: str = "") -> View:
         """The page without a job, and a sentence (HTML) in its status."""
@@ -82,7 +92,8 @@ class Flow:
 
     def wrong(self, field: str, sentence: str) -> View:
         """A sentence beside the field that it is about (a key of FIELDS); what was said of others goes."""
-        return MENDED | {f"said_{field}": html.wrong(FIELDS[field], sentence)}
+        seen = self.unfold(STEPS[field]) if field in STEPS else {}
+        return seen | MENDED | {f"said_{field}": html.wrong(FIELDS[field], sentence)}
 
     def meets(self, job_id: str, heard: View, options: Options, t: Texts) -> View:
         """What will be done with the lengths of voice and video, once both are known."""

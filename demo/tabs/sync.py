@@ -30,6 +30,13 @@ from .flow import Flow, View
 
 KEY = "tab_sync"
 ASSETS = Path(__file__).parent.parent / "assets"
+# Of ASSETS: NAME.mp4, NAME.mp3 and NAME.jpg, and what the page calls each; result.mp4 was made of the first.
+EXAMPLES = {"talking": "example_talking", "closeup": "example_closeup", "two": "example_two"}
+SHOWCASE = (
+    '<video src="examples/result.mp4" poster="examples/result.jpg" controls muted loop playsinline '
+    'preload="auto" aria-labelledby="showcase-said"></video>'
+)
+SOURCE_PX = 170  # height of the field that takes a face
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 DEFAULT = Options()
 # Gradio asks a camera for the most it can give, which is slow to film and more than a video here may have.
@@ -51,123 +58,13 @@ def build(page: gr.Blocks, context: Context) -> None:
     def said(field: str) -> gr.HTML:
         return gr.HTML(js_on_load=static("mark.js"), elem_id=f"said-{field}", elem_classes="said")
 
-    with gr.Row():
-        with gr.Column(elem_classes="step"):
-            gr.Markdown(text("step_face"))
-            with gr.Column(elem_id="giving") as giving:
-                with gr.Tabs():
-                    with gr.Tab(text("video")):
-                        video = gr.Video(
-                            show_label=False,
-                            sources=["upload", "webcam"],
-                            include_audio=True,
-                            elem_id="video",
-                            webcam_options=CAMERA,
-                        )
-                    with gr.Tab(text("picture")):
-                        picture = gr.Image(
-                            show_label=False,
-                            sources=["upload", "webcam", "clipboard"],
-                            type="filepath",
-                            image_mode=None,
-                            elem_id="picture",
-                            webcam_options=CAMERA,
-                        )
-                        # Gradio would open it, in this process.
-                        picture.preprocess = lambda given: given and given.path  # pyrefly: ignore[bad-assignment]
-                with gr.Row(elem_classes="examples"):
-                    gr.Markdown(text("examples"), elem_classes="small", container=False)
-                    example_picture = gr.Button(
-                        text("example_picture"), size="sm", min_width=90, elem_id="example-picture"
-                    )
-                    example_video = gr.Button(text("example_video"), size="sm", min_width=90, elem_id="example-video")
-            said_face = said("face")
-            with gr.Column(visible=False, elem_id="given") as given:
-                preview = gr.HTML(js_on_load=static("pick.js"), elem_id="preview")
-                said_pick = said("pick")
-                second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
-                another = gr.Button(text("another"), size="sm", elem_id="another")
-        with gr.Column(elem_classes="step"):
-            gr.Markdown(text("step_voice"))
-            voice = gr.Audio(
-                show_label=False,
-                sources=["upload", "microphone"],
-                type="filepath",
-                editable=False,
-                elem_id="voice",
-                buttons=["download"],
-            )
-            said_voice = said("voice")
-            speak = words = language = kind = None
-            with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
-                if voices.can_speak():
-                    words = gr.Textbox(
-                        show_label=False,
-                        placeholder=text("words_hint"),
-                        lines=2,
-                        max_length=voices.MAX_LETTERS,
-                        elem_id="words",
-                    )
-                    with gr.Row():
-                        language = gr.Dropdown(list(voices.LANGUAGES.items()), label=text("language"), min_width=120)
-                        kind = gr.Dropdown([(text(k), k) for k in voices.KINDS], label=text("kind"), min_width=90)
-                    speak = gr.Button(text("speak"), size="md", elem_id="speak")
-                else:
-                    gr.Markdown(text("no_espeak"), elem_classes="small")
-                from_video = gr.UploadButton(
-                    text("voice_video"), file_types=["video"], size="sm", elem_id="voice-video"
-                )
-
-    with gr.Column(elem_classes="step"):
-        gr.Markdown(text("step_make"))
-        meeting = gr.HTML(js_on_load=static("change.js"), elem_id="meeting")
-        consent = gr.Checkbox(label=text("consent"), show_label=False, elem_id="consent")
-        said_consent = said("consent")
-        with gr.Accordion(text("options"), open=False, elem_id="options") as options_fold:
-            gr.Markdown(text("options_who"))
-            with gr.Row():
-                which = gr.Radio(
-                    [(text(k), k) for k in ("largest", "all", "picked")], value="largest", label=text("which")
-                )
-                model = gr.Dropdown(
-                    [(_model(m), m) for m in models], value=models[0] if models else None, label=text("model")
-                )
-                compare = gr.Dropdown(
-                    [(text("none"), ""), *((_model(m), m) for m in models[1:])],
-                    value="",
-                    label=text("compare"),
-                    visible=len(models) > 1,
-                    elem_id="compare",
-                )
-            gr.Markdown(text("options_length"))
-            with gr.Row():
-                if_audio_longer = gr.Dropdown(
-                    [(text(k), k) for k in IF_AUDIO_LONGER],
-                    value=DEFAULT.if_audio_longer,
-                    label=text("if_audio_longer"),
-                )
-                names = {"cut": "cut_video", "keep": "keep"}
-                if_audio_shorter = gr.Dropdown(
-                    [(text(names[k]), k) for k in IF_AUDIO_SHORTER],
-                    value=DEFAULT.if_audio_shorter,
-                    label=text("if_audio_shorter"),
-                )
-            with gr.Row():
-                with gr.Row(elem_id="part"):
-                    start = gr.Number(0, label=text("start"), step=0.1, min_width=120)
-                    end = gr.Number(0, label=text("end"), step=0.1, min_width=120)
-                background = gr.Slider(*bounds("background"), DEFAULT.background, step=0.05, label=text("background"))
-            gr.Markdown(text("options_expert"))
-            with gr.Row():
-                crf = gr.Dropdown([(text(k), v) for k, v in CRFS.items()], value=DEFAULT.crf, label=text("crf"))
-                engine = gr.Dropdown([(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine"))
-            with gr.Row():
-                pad = gr.Slider(*bounds("pad"), DEFAULT.pad, step=0.01, label=text("pad"))
-                feather = gr.Slider(*bounds("feather"), DEFAULT.feather, step=0.01, label=text("feather"))
-        said_options = said("options")
-        go = gr.Button(text("go"), variant="primary", elem_id="go")
-        status = gr.HTML(elem_id="status")
-        cancel = gr.Button(text("cancel"), size="sm", visible=False, elem_id="cancel")
+    def head(step: str, title: str) -> tuple[gr.HTML, gr.Button]:
+        """A step's title; beside it, once the step is folded, what was given and a button to unfold it."""
+        with gr.Row(elem_classes="head"):
+            gr.Markdown(text(title), container=False)
+            line = gr.HTML(elem_id=f"{step}-line", elem_classes="line")
+            change = gr.Button(text("change"), size="sm", elem_id=f"{step}-change")
+        return line, change
 
     results = gr.HTML(js_on_load=static("play.js"), elem_id="results")
     facts = gr.HTML(elem_id="facts")
@@ -181,6 +78,153 @@ def build(page: gr.Blocks, context: Context) -> None:
         gr.Markdown(text("delete_sure"), container=False)
         yes = gr.Button(text("delete_yes"), variant="stop", elem_id="delete-yes", size="md", min_width=90)
         no = gr.Button(text("delete_no"), elem_id="delete-no", size="md", min_width=90)
+
+    with gr.Row(elem_id="steps"):
+        with gr.Column():
+            with gr.Column(elem_classes="step", elem_id="step-face"):
+                face_line, face_change = head("face", "step_face")
+                with gr.Column(elem_id="face-body"):
+                    with gr.Column(elem_id="giving") as giving:
+                        source = gr.File(
+                            show_label=False, file_types=["video", "image"], elem_id="source", height=SOURCE_PX
+                        )
+                        # Gradio makes an empty file of each, and opens pictures, in this process.
+                        source.preprocess = lambda given: given and given.path  # pyrefly: ignore[bad-assignment]
+                        camera = gr.Video(
+                            show_label=False,
+                            sources=["webcam"],
+                            include_audio=True,
+                            elem_id="camera",
+                            webcam_options=CAMERA,
+                            visible=False,
+                        )
+                        photo = gr.Image(
+                            show_label=False,
+                            sources=["webcam"],
+                            type="filepath",
+                            image_mode=None,
+                            elem_id="photo",
+                            webcam_options=CAMERA,
+                            visible=False,
+                        )
+                        photo.preprocess = lambda given: given and given.path  # pyrefly: ignore[bad-assignment]
+                        with gr.Row(elem_classes="ways"):
+                            to_camera = gr.Button(text("record_video"), size="sm", min_width=90, elem_id="to-camera")
+                            to_photo = gr.Button(text("take_photo"), size="sm", min_width=90, elem_id="to-photo")
+                            to_file = gr.Button(
+                                text("upload_file"), size="sm", min_width=90, elem_id="to-file", visible=False
+                            )
+                        gr.Markdown(text("examples"), elem_classes="small", container=False)
+                        with gr.Row(elem_id="examples"):
+                            examples = {
+                                name: gr.Button(text(title), min_width=80, elem_id=f"example-{name}")
+                                for name, title in EXAMPLES.items()
+                            }
+                        gr.Markdown(text("credit"), elem_classes="small", container=False)
+                    said_face = said("face")
+                    with gr.Column(visible=False, elem_id="given") as given:
+                        preview = gr.HTML(js_on_load=static("pick.js"), elem_id="preview")
+                        said_pick = said("pick")
+                        second = gr.Slider(0, 1, 0, step=0.04, label=text("second"), visible=False, elem_id="second")
+                        another = gr.Button(text("another"), size="sm", elem_id="another")
+            with gr.Column(elem_classes="step", elem_id="step-voice"):
+                voice_line, voice_change = head("voice", "step_voice")
+                with gr.Column(elem_id="voice-body"):
+                    voice = gr.Audio(
+                        show_label=False, sources=["upload"], type="filepath", elem_id="voice", buttons=["download"]
+                    )
+                    recorder = gr.Audio(
+                        show_label=False, sources=["microphone"], type="filepath", elem_id="recorder", visible=False
+                    )
+                    with gr.Row(elem_classes="ways"):
+                        record = gr.Button(text("record_voice"), size="sm", min_width=90, elem_id="record")
+                        stay = gr.Button(
+                            text("upload_file"), size="sm", min_width=90, elem_id="to-voice-file", visible=False
+                        )
+                    said_voice = said("voice")
+                    speak = words = language = kind = None
+                    with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
+                        if voices.can_speak():
+                            words = gr.Textbox(
+                                show_label=False,
+                                placeholder=text("words_hint"),
+                                lines=2,
+                                max_length=voices.MAX_LETTERS,
+                                elem_id="words",
+                            )
+                            with gr.Row():
+                                language = gr.Dropdown(
+                                    list(voices.LANGUAGES.items()), label=text("language"), min_width=120
+                                )
+                                kind = gr.Dropdown(
+                                    [(text(k), k) for k in voices.KINDS], label=text("kind"), min_width=90
+                                )
+                            speak = gr.Button(text("speak"), size="md", elem_id="speak")
+                        else:
+                            gr.Markdown(text("no_espeak"), elem_classes="small")
+                        from_video = gr.UploadButton(
+                            text("voice_video"), file_types=["video"], size="sm", elem_id="voice-video"
+                        )
+        with gr.Column():
+            with gr.Column(elem_id="showcase") as showcase:
+                gr.HTML(SHOWCASE, js_on_load=static("showcase.js"))
+                gr.Markdown(text("showcase"), elem_id="showcase-said", elem_classes="small", container=False)
+                try_it = gr.Button(text("showcase_try"), size="sm", elem_id="showcase-try")
+            with gr.Column(elem_classes="step"):
+                gr.Markdown(text("step_make"))
+                meeting = gr.HTML(js_on_load=static("change.js"), elem_id="meeting")
+                consent = gr.Checkbox(label=text("consent"), show_label=False, elem_id="consent")
+                said_consent = said("consent")
+                with gr.Accordion(text("options"), open=False, elem_id="options") as options_fold:
+                    gr.Markdown(text("options_who"))
+                    with gr.Row():
+                        which = gr.Radio(
+                            [(text(k), k) for k in ("largest", "all", "picked")], value="largest", label=text("which")
+                        )
+                        model = gr.Dropdown(
+                            [(_model(m), m) for m in models], value=models[0] if models else None, label=text("model")
+                        )
+                        compare = gr.Dropdown(
+                            [(text("none"), ""), *((_model(m), m) for m in models[1:])],
+                            value="",
+                            label=text("compare"),
+                            visible=len(models) > 1,
+                            elem_id="compare",
+                        )
+                    gr.Markdown(text("options_length"))
+                    with gr.Row():
+                        if_audio_longer = gr.Dropdown(
+                            [(text(k), k) for k in IF_AUDIO_LONGER],
+                            value=DEFAULT.if_audio_longer,
+                            label=text("if_audio_longer"),
+                        )
+                        names = {"cut": "cut_video", "keep": "keep"}
+                        if_audio_shorter = gr.Dropdown(
+                            [(text(names[k]), k) for k in IF_AUDIO_SHORTER],
+                            value=DEFAULT.if_audio_shorter,
+                            label=text("if_audio_shorter"),
+                        )
+                    with gr.Row():
+                        with gr.Row(elem_id="part"):
+                            start = gr.Number(0, label=text("start"), step=0.1, min_width=120)
+                            end = gr.Number(0, label=text("end"), step=0.1, min_width=120)
+                        background = gr.Slider(
+                            *bounds("background"), DEFAULT.background, step=0.05, label=text("background")
+                        )
+                    gr.Markdown(text("options_expert"))
+                    with gr.Row():
+                        crf = gr.Dropdown([(text(k), v) for k, v in CRFS.items()], value=DEFAULT.crf, label=text("crf"))
+                        engine = gr.Dropdown(
+                            [(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine")
+                        )
+                    with gr.Row():
+                        pad = gr.Slider(*bounds("pad"), DEFAULT.pad, step=0.01, label=text("pad"))
+                        feather = gr.Slider(*bounds("feather"), DEFAULT.feather, step=0.01, label=text("feather"))
+                said_options = said("options")
+                go = gr.Button(text("go"), variant="primary", elem_id="go")
+                status = gr.HTML(elem_id="status")
+                cancel = gr.Button(text("cancel"), size="sm", visible=False, elem_id="cancel")
+
     mine = gr.HTML(js_on_load=static("mine.js"), elem_id="mine")
     watch = gr.HTML(js_on_load=static("watch.js"), elem_id="watch", visible="hidden")
 
@@ -201,7 +245,9 @@ def build(page: gr.Blocks, context: Context) -> None:
         "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
         "second": second, "status": status, "results": results, "facts": facts, "after": after, "go": go,
         "again": again, "remove": remove, "sure": sure, "mine": mine,
-        "cancel": cancel, "watch": watch, "video": video, "picture": picture, "voice": voice,
+        "cancel": cancel, "watch": watch, "source": source, "camera": camera, "photo": photo, "to_camera": to_camera,
+        "to_photo": to_photo, "to_file": to_file, "voice": voice, "recorder": recorder, "record": record, "stay": stay,
+        "showcase": showcase, "face_line": face_line, "voice_line": voice_line,
         "compare": compare, "end": end, "consent": consent, "example": example_path,
         "heard": heard, "meeting": meeting, "options_fold": options_fold, "said_face": said_face,
         "said_pick": said_pick, "said_voice": said_voice, "said_consent": said_consent, "said_options": said_options,
@@ -213,20 +259,31 @@ def build(page: gr.Blocks, context: Context) -> None:
     async def take(path: str | None, old: str, request: gr.Request) -> View:
         return await flow.take(path, old, _address(request), texts_for(request))
 
-    async def take_video(path: str | None, old: str, request: gr.Request) -> View:
-        return await take(path, old, request) | {"picture": None}
-
-    async def take_picture(path: str | None, old: str, request: gr.Request) -> View:
-        return await take(path, old, request) | {"video": None}
+    async def take_given(path: str | None, old: str, request: gr.Request) -> View:
+        return (await take(path, old, request) | giving_by("file")) if path else {}
 
     async def take_none(old: str, request: gr.Request) -> View:
-        return await take(None, old, request) | {"video": None, "picture": None}
+        return await take(None, old, request) | giving_by("file")
 
-    def example(kind: str, voice_name: str) -> Callable[[], View]:
+    def giving_by(way: str) -> View:
+        """One of the three ways to give a face is shown, and empty; the others are a button away."""
+        fields = {"file": "source", "camera": "camera", "photo": "photo"}
+        shown = {field: gr.update(visible=name == way, value=None) for name, field in fields.items()}
+        return shown | {f"to_{name}": gr.update(visible=name != way) for name in fields}
+
+    def recording(on: bool) -> View:
+        """The microphone in place of the voice's field, or the other way round."""
+        hidden, seen = gr.update(visible=False), gr.update(visible=True)
+        fields = {"recorder": gr.update(visible=on, value=None), "stay": seen if on else hidden}
+        return fields | {"voice": hidden if on else seen, "record": hidden if on else seen}
+
+    def take_recorded(path: str | None) -> View:
+        return recording(False) | {"voice": gr.update(visible=True, value=path)} if path else {}
+
+    def example(name: str) -> Callable[[], View]:
         def fill() -> View:
-            path = serve_copy(ASSETS / ("moving.mp4" if kind == "video" else "portrait.jpg"))
-            fields = {"video": None, "picture": None, kind: path}
-            return {**fields, "voice": serve_copy(ASSETS / voice_name), "example": path}
+            face, sound = (serve_copy(ASSETS / f"{name}.{ending}") for ending in ("mp4", "mp3"))
+            return recording(False) | {"voice": gr.update(visible=True, value=sound), "example": face}
 
         return fill
 
@@ -315,14 +372,14 @@ def build(page: gr.Blocks, context: Context) -> None:
     def others(name: str, second_model: str, request: gr.Request) -> View:
         return {"compare": _compared(models, name, second_model, texts_for(request))}
 
-    def delete_all(job: str, film: str | None, still: str | None, sound: str | None, request: gr.Request) -> View:
+    def delete_all(job: str, sound: str | None, request: gr.Request) -> View:
         found = jobs.get(job)
-        mine = [film, still, sound, *(found.facts.get("uploads", []) if found else [])]
+        mine = [sound, *(found.facts.get("uploads", []) if found else [])]
         delete([path for path in mine if path], jobs.named_by_others(job))
         jobs.delete(job)
         t = texts_for(request)
         sentence = html.sentence(t["deleted"].format(minutes=f"{context.settings.keep_minutes:g}"), "quiet")
-        return flow.empty(t, sentence) | {"video": None, "picture": None, "voice": None}
+        return flow.empty(t, sentence) | giving_by("file") | {"voice": None}
 
     def reopen(wanted: str, request: gr.Request) -> View:
         t, found = texts_for(request), jobs.get(wanted)
@@ -354,13 +411,18 @@ def build(page: gr.Blocks, context: Context) -> None:
     def on(event: Callable, handler: Callable, inputs: Any = None) -> Any:
         return event(named(handler), inputs, everything, **PRIVATE)
 
-    on(functools.partial(gr.on, [video.input, video.stop_recording]), take_video, [video, job_id])
-    on(picture.input, take_picture, [picture, job_id])
-    for button, kind_given, spoken in (
-        (example_video, "video", "voice-two.mp3"),
-        (example_picture, "picture", "voice-one.mp3"),
-    ):
-        on(on(button.click, example(kind_given, spoken)).then, take, [example_path, job_id])
+    on(source.upload, take_given, [source, job_id])
+    on(functools.partial(gr.on, [camera.input, camera.stop_recording]), take_given, [camera, job_id])
+    on(photo.input, take_given, [photo, job_id])
+    for button, way in ((to_file, "file"), (to_camera, "camera"), (to_photo, "photo")):
+        on(button.click, functools.partial(giving_by, way))
+    for button, name in [*((b, n) for n, b in examples.items()), (try_it, next(iter(EXAMPLES)))]:
+        on(on(button.click, example(name)).then, take_given, [example_path, job_id])
+    on(record.click, functools.partial(recording, True))
+    on(stay.click, functools.partial(recording, False))
+    on(functools.partial(gr.on, [recorder.input, recorder.stop_recording]), take_recorded, recorder)
+    on(face_change.click, functools.partial(flow.unfold, "face"))
+    on(voice_change.click, functools.partial(flow.unfold, "voice"))
     job_id.change(fn=None, inputs=job_id, js=static("link.js"), api_visibility="private")
     on(another.click, take_none, job_id)
     on(second.release, show_second, [second, job_id, which, face])
@@ -385,7 +447,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     cancel.click(jobs.cancel, job_id, None, **PRIVATE)
     on(remove.click, lambda: {"sure": gr.update(visible=True)})
     on(no.click, lambda: {"sure": gr.update(visible=False)})
-    on(yes.click, delete_all, [job_id, video, picture, voice])
+    on(yes.click, delete_all, [job_id, voice])
     on(on(watch.settled, settled, [job_id, which, face]).then, meet, [heard, *lengths])
     on(functools.partial(page.load, js=static("opened.js")), reopen, job_id)
 

@@ -34,7 +34,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay
 GRADIOS_OWN = re.compile("Method not implemented|Connection errored out|AbortError|BodyStreamBuffer")
 IMAGES = ROOT / "docs" / "img"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-ASSETS = ROOT / "demo" / "assets"
+ASSETS = ROOT / "tests" / "data" / "page"
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,22 @@ def film(path, seconds, pictures=None, side=256):
     return path
 
 
-def take_example(page, kind="video"):
-    page.click(f"#example-{kind}")
+def take_example(page, name="talking"):
+    page.click(f"#example-{name}")
     page.wait_for_selector(".frame .face")
+
+
+def heard(page):
+    """Wait until the voice is in its field."""
+    page.wait_for_selector("#voice canvas, #voice wave, #voice [data-testid=waveform-controls]", state="attached")
+
+
+def give(page, face, voice):
+    """Upload both, and wait until they are there."""
+    page.set_input_files("#source input[type=file]", face)
+    page.wait_for_selector(".frame .face")
+    page.set_input_files("#voice input[type=file]", voice)
+    heard(page)
 
 
 def make(page):
@@ -138,7 +151,7 @@ def test_the_first_view_is_calm(address, visit):
     expect(page.locator("h1")).to_have_text("Lip-sync")
     expect(page.locator("h2")).to_have_text(["1 · A video or photo", "2 · A voice", "3 · Your video"])
     expect(page.locator("#go")).to_have_text("Make the video")
-    for later in ("#cancel", "#after", "#given", "#status", "#results", "#facts"):
+    for later in ("#cancel", "#after", "#given", "#status", "#results", "#facts", "#face-change", "#recorder"):
         assert not page.locator(later).is_visible(), later
     expect(page.get_by_text("research use only")).to_be_visible()
     assert "page_" not in page.inner_text("body")
@@ -148,6 +161,65 @@ def test_the_first_view_is_calm(address, visit):
     phone.wait_for_timeout(500)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     shoot(phone, "page-phone")
+
+
+def test_a_result_plays_before_anything_is_pressed(address, visit):
+    for viewport in (DESKTOP, PHONE):
+        page = visit(address, viewport)
+        page.wait_for_function("document.querySelector('#showcase video').currentTime > 0.2")
+        video = page.locator("#showcase video")
+        assert video.evaluate("v => v.muted && v.loop && v.controls")
+        box = video.bounding_box()
+        assert box["y"] + box["height"] <= viewport["height"]
+        expect(page.locator("#showcase-said")).to_contain_text("GRID corpus (CC BY 4.0, changed)")
+    still = visit(address, reduced_motion="reduce")
+    still.wait_for_function("document.querySelector('#showcase video').readyState > 1")
+    assert still.evaluate("document.querySelector('#showcase video').paused")
+
+
+def test_one_click_on_an_example_fills_both_fields(address, visit):
+    page = visit(address)
+    for name, faces in (("talking", 1), ("closeup", 1), ("two", 2)):
+        background = page.evaluate(
+            f"getComputedStyle(document.querySelector('#example-{name}'), '::before').backgroundImage"
+        )
+        assert page.request.get(re.search(r'url\("(.*)"\)', background)[1]).status == 200
+        take_example(page, name)
+        expect(page.locator(".frame .face")).to_have_count(faces)
+        heard(page)
+        expect(page.locator("#showcase")).to_be_hidden()
+        assert page.locator("#results video").count() == 0  # nothing runs
+        assert not page.locator("#consent input").is_checked()
+        page.click("#another")
+        expect(page.locator("#showcase")).to_be_visible()
+    page.click("#showcase-try")
+    page.wait_for_selector(".frame .face")
+
+
+def test_a_result_folds_what_was_given(address, visit):
+    page = visit(address)
+    take_example(page)
+    heard(page)
+    make(page)
+    original, result = (page.locator("#results figure").nth(n).bounding_box() for n in (0, 1))
+    assert abs(original["y"] - result["y"]) < 2 and original["x"] < result["x"]
+    expect(page.locator("#face-line")).to_have_text("talking.mp4 · 3.0 s")
+    expect(page.locator("#voice-line")).to_have_text("talking.mp3")
+    for step in ("face", "voice"):
+        expect(page.locator(f"#{step}-body")).to_be_hidden()
+        assert page.locator(f"#step-{step}").bounding_box()["height"] < 60
+    assert result["y"] < page.locator("#step-face").bounding_box()["y"]
+    page.click("#face-change")
+    expect(page.locator(".frame .face")).to_be_visible()
+    expect(page.locator("#face-change")).to_be_hidden()
+    expect(page.locator("#voice-body")).to_be_hidden()
+    page.click("#voice-change")
+    expect(page.locator("#voice [data-testid=waveform-controls]")).to_be_visible()
+    phone = visit(page.url, PHONE)
+    shown(phone)
+    expect(phone.locator("#face-body")).to_be_hidden()
+    original, result = (phone.locator("#results figure").nth(n).bounding_box() for n in (0, 1))
+    assert result["y"] < original["y"] < phone.locator("#step-face").bounding_box()["y"]
 
 
 def test_korean(address, visit):
@@ -165,7 +237,7 @@ def test_from_face_to_deleted_files(address, visit, place):
     page.click("#go")
     expect(page.locator("#said-face")).to_contain_text("Upload a video or photo first")
     assert page.evaluate("document.activeElement.closest('#giving') !== null")
-    take_example(page)
+    give(page, ASSETS / "moving.mp4", ASSETS / "voice-two.mp3")
     expect(page.locator("#said-face .say")).to_have_count(0)
     expect(page.locator(".frame .face")).to_have_attribute("aria-pressed", "true")  # the largest, before any click
     expect(page.locator("#meeting")).to_contain_text("the video will play back and forth")
@@ -255,11 +327,11 @@ def test_from_face_to_deleted_files(address, visit, place):
 
 def test_an_upload_is_cancelled_and_made_after_all(address, visit, tmp_path):
     page = visit(address)
-    page.set_input_files("#video input[type=file]", film(tmp_path / "clip.mp4", 10))
+    page.set_input_files("#source input[type=file]", film(tmp_path / "clip.mp4", 10))
     expect(page.locator("#cancel")).to_be_visible()  # already while faces are looked for
     page.wait_for_selector(".frame .face")
     page.set_input_files("#voice input[type=file]", ASSETS / "voice-one.mp3")
-    page.wait_for_selector("#voice canvas, #voice wave, #voice [data-testid=waveform-controls]", state="attached")
+    heard(page)
     page.check("#consent input")
     page.click("#go")
     page.wait_for_selector("#status .bar")
@@ -285,11 +357,11 @@ def test_ten_seconds_play_within_fifteen(address, visit, tmp_path, capsys):
     clip, voice = make_clip(tmp_path / "clip.mp4", 250, size=(576, 768)), make_voice(tmp_path / "voice.wav", 10)
     page = visit(address)
     began = time.monotonic()
-    page.set_input_files("#video input[type=file]", clip)
+    page.set_input_files("#source input[type=file]", clip)
     page.wait_for_selector(".frame .face")
     faces = time.monotonic() - began
     page.set_input_files("#voice input[type=file]", voice)
-    page.wait_for_selector("#voice canvas, #voice wave, #voice [data-testid=waveform-controls]", state="attached")
+    heard(page)
     page.check("#consent input")
     began = time.monotonic()
     page.click("#go")
@@ -305,11 +377,11 @@ def test_two_faces_and_a_picture(address, visit, tmp_path):
     face = portrait()[:, 60:420]
     cv2.imwrite(str(tmp_path / "two.png"), np.concatenate([face, face[:, ::-1]], axis=1)[:, :, ::-1])
     page = visit(address)
-    page.get_by_role("tab", name="Picture").click()
-    page.set_input_files("#picture input[type=file]", tmp_path / "two.png")
+    page.set_input_files("#source input[type=file]", tmp_path / "two.png")
     page.wait_for_selector(".frame .face")
     expect(page.locator(".frame .face")).to_have_count(2)
     expect(page.locator("#preview")).to_contain_text("2 faces in this frame")
+    expect(page.locator("#preview")).to_contain_text("For a voice each there is the command line")
     page.click("#other-ways > button, #other-ways .label-wrap")
     page.fill("#words textarea", "One of us speaks.")
     page.click("#speak")
@@ -320,6 +392,7 @@ def test_two_faces_and_a_picture(address, visit, tmp_path):
     shoot(page, "two-faces")
     make(page)
     expect(page.locator("#facts")).to_contain_text("2 faces seen")
+    page.click("#face-change")
     page.click("#another")
     expect(page.locator("#giving")).to_be_visible()
     expect(page.locator("#mine li")).to_have_count(1)  # what was made is not lost
@@ -332,7 +405,7 @@ def test_two_models_side_by_side(visit, tmp_path):
     (tmp_path / "second-model.json").write_text(json.dumps(json.loads(shipped.read_text()) | {"name": "second-model"}))
     with serve(tmp_path / "work", WEIGHTS=str(tmp_path)) as address:
         page = visit(address)
-        take_example(page, "picture")
+        take_example(page)
         page.click("#options > button, #options .label-wrap")
         page.locator("#compare input").click()
         page.get_by_role("option", name="second-model").click()
@@ -348,11 +421,11 @@ def test_two_models_side_by_side(visit, tmp_path):
 def test_bad_files_get_a_sentence(address, visit, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 5000)
     page = visit(address)
-    page.set_input_files("#video input[type=file]", tmp_path / "broken.mp4")
+    page.set_input_files("#source input[type=file]", tmp_path / "broken.mp4")
     expect(page.locator("#preview [role=alert]")).to_contain_text("broken.mp4")
     page.click("#another")
     page.set_input_files(
-        "#video input[type=file]", film(tmp_path / "grey.mp4", 1, np.full((128, 128, 3), 90, np.uint8))
+        "#source input[type=file]", film(tmp_path / "grey.mp4", 1, np.full((128, 128, 3), 90, np.uint8))
     )
     expect(page.locator("#preview")).to_contain_text("No face was found")
 
@@ -366,27 +439,28 @@ def test_a_label_is_checked(address, visit, tmp_path):
 
 def test_webcam_and_microphone(address, visit):
     page = visit(address)
-    page.get_by_role("tab", name="Picture").click()
-    page.get_by_role("tabpanel").get_by_label("Capture from camera").last.click()
-    page.get_by_text("Click to Access Webcam").click()
-    page.wait_for_function("document.querySelector('#picture video')?.readyState > 1")
+    page.get_by_role("button", name="Take a photo").click()
+    page.locator("#photo").get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#photo video')?.readyState > 1")
     page.wait_for_timeout(500)
     page.get_by_label("capture photo", exact=True).click()
     expect(page.locator("#preview")).to_contain_text("No face was found")  # the browser's test picture has none
     page.click("#another")
-    page.get_by_role("tab", name="Video", exact=True).click()
-    page.locator("#video").get_by_label("Capture from camera").click()
-    page.locator("#video").get_by_text("Click to Access Webcam").click()
-    page.wait_for_function("document.querySelector('#video video')?.readyState > 1")
+    expect(page.locator("#source")).to_be_visible()
+    page.get_by_role("button", name="Record a video").click()
+    expect(page.locator("#source")).to_be_hidden()
+    page.locator("#camera").get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#camera video')?.readyState > 1")
     page.get_by_label("start recording").click()
     page.wait_for_timeout(4000)
     page.get_by_label("start recording").click()  # the same button ends it
     expect(page.locator("#preview")).to_contain_text("No face was found")
-    page.get_by_label("Record audio").click()
-    page.locator("#voice").get_by_text("Record", exact=True).click()
+    page.locator("#record").click()
+    page.locator("#recorder").get_by_text("Record", exact=True).click()
     page.wait_for_timeout(1500)
-    page.locator("#voice .stop-button").click()
-    page.wait_for_selector("#voice [data-testid=waveform-controls]", state="attached")
+    page.locator("#recorder .stop-button").click()
+    heard(page)
+    expect(page.locator("#recorder")).to_be_hidden()
 
 
 def test_a_restart_keeps_the_link(chromium, visit, tmp_path):

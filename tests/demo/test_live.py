@@ -11,7 +11,7 @@ from lipsync.media.reader import probe
 from tests.helpers.live_server import ROOT, serve
 
 pytestmark = pytest.mark.slow
-ASSETS = ROOT / "demo" / "assets"
+ASSETS = ROOT / "tests" / "data" / "page"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_the_documented_snippet_runs(address, folder, tmp_path):
     assert faces.startswith("1 {'0': [")
     assert re.match(r"\S+\.mp4 \d+ \d+ frames at 25 a second", sync)
     made = probe(Path(sync.split()[0]))
-    assert made.has_audio and made.codec == "h264" and made.frames > 100
+    assert made.has_audio and made.codec == "h264" and made.frames > 70
     assert "'labelled': True" in verify and "intact" in verify
     assert not list((folder / "jobs").iterdir())  # answered jobs leave nothing
 

@@ -308,7 +308,7 @@ def test_a_korean_visitor_reads_what_is_wrong_in_korean(server, tmp_path):
 @pytest.mark.slow
 def test_a_korean_visitor_reads_the_report_in_korean(server):
     flow = Flow(server.context)
-    portrait = ROOT / "demo" / "assets" / "portrait.jpg"
+    portrait = ROOT / "tests" / "data" / "page" / "portrait.jpg"
     job, _ = taken(flow, given("portrait.jpg", lambda path: path.write_bytes(portrait.read_bytes())))
     silence = given("voice.wav", lambda path: soundfile.write(path, np.zeros(24_000, np.float32), 16_000))
     flow.start(job.id, silence, Options(), None, "", i18n.KOREAN)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers.live_server import ROOT, free_port, serve
 
-ASSETS = ROOT / "demo" / "assets"
+ASSETS = ROOT / "tests" / "data" / "page"
 
 
 def start(**settings):
