@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # trainers use this module where PyAV is not
     from .detail import Detail
     from .media.reader import Frame
 
+REDDEST, MORE_RED = 99.8, 4  # percentile of the red chroma of a face that counts as its own; levels beyond
 FAR_OFF = 16.0  # grey levels: a difference of skin under another light is smaller
 
 
@@ -72,6 +73,25 @@ def match_colour(generated: np.ndarray, original: np.ndarray, mask: np.ndarray) 
     small = cv2.GaussianBlur(small, (0, 0), 2.4)
     carried = np.clip(small[..., :3] / (small[..., 3:] + 1e-3), -40, 40)
     return cv2.add(generated, cv2.resize(carried, (size, size), interpolation=cv2.INTER_CUBIC), dtype=cv2.CV_8U)
+
+
+def natural_red(generated: np.ndarray, references: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Keep a generated crop no redder than the speaker's own lips and skin; luma stays.
+
+    Networks answer doubt about a lowered lip with a red that nobody has.
+
+    generated   (S, S, 3) uint8 RGB; references (S, S, 3 R) uint8 RGB, of the same face; mask (S, S) float32 0..1
+    returns     (S, S, 3) uint8 RGB
+    """
+    own = references[mask > 0.5].reshape(1, -1, 3)
+    if not own.size:
+        return generated
+    reddest = np.percentile(cv2.cvtColor(own, cv2.COLOR_RGB2YCrCb)[..., 1], REDDEST) + MORE_RED
+    seen = cv2.cvtColor(generated, cv2.COLOR_RGB2YCrCb)
+    if seen[..., 1].max() <= reddest:
+        return generated
+    seen[..., 1] = np.minimum(seen[..., 1], max(reddest, 128))  # 128 is grey
+    return cv2.cvtColor(seen, cv2.COLOR_YCrCb2RGB)
 
 
 def place(frame: Frame, alignment: np.ndarray, mask: np.ndarray) -> tuple[tuple[int, int, int, int], np.ndarray] | None:

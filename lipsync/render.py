@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from .blending import crop_mask, match_colour, mouth_mask, paste, paste_poisson
+from .blending import crop_mask, match_colour, mouth_mask, natural_red, paste, paste_poisson
 from .detail import SIZE_PX, DetailTransfer
 from .engines import BATCH
 from .errors import InputError
@@ -199,7 +199,7 @@ def _blend_one(frame: Frame, mouth: Mouth, how: str, monitor: Monitor) -> None:
         return
     made, detail = mouth.made, None
     if how == "mask":
-        made = match_colour(made, mouth.crop, mouth.mask)
+        made = match_colour(natural_red(made, mouth.reference, mouth.mask), mouth.crop, mouth.mask)
     if mouth.detail is not None:
         with monitor.timed("detail"):
             made, detail = mouth.detail(made, mouth.crop, mouth.mask, frame, mouth.box, mouth.source)

@@ -4,11 +4,13 @@ from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 import lipsync
 from lipsync import opening
+from lipsync.blending import natural_red
 from lipsync.errors import InputError
 from lipsync.faces.detectors import LANDMARKS
 from lipsync.faces.landmarks import INNER_LIPS
@@ -122,3 +124,22 @@ def test_the_mesh_is_asked_and_closed(clip, voice, tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "fitting_gain", lambda *given: fitted.append(given[1]) or 1.25)
     opening.fit([SimpleNamespace(opening=1.0)], 2.0, Fraction(25))
     assert fitted == [50] and len(closed) == 1
+
+
+def test_lips_are_no_redder_than_the_speakers_own():
+    mask = np.zeros((96, 96), np.float32)
+    mask[48:90, 20:76] = 1
+    own = np.full((96, 96, 3), (200, 150, 130), np.uint8)  # skin
+    own[60:70, 30:66] = (180, 90, 95)  # lips
+    made = own.copy()
+    made[72:80, 30:66] = (230, 40, 40)  # a red that nobody has
+    made[62:66, 36:60] = (225, 222, 215)  # teeth
+    kept = natural_red(made, own, mask)
+    chroma = [cv2.cvtColor(p, cv2.COLOR_RGB2YCrCb)[..., 1].astype(int) for p in (own, made, kept)]
+    assert chroma[1].max() > chroma[0].max() + 30 and chroma[2].max() <= chroma[0].max() + 6
+    assert np.abs(kept[62:66, 36:60].astype(int) - made[62:66, 36:60]).max() <= 3  # teeth stay teeth
+    assert np.abs(kept[60:62, 30:66].astype(int) - made[60:62, 30:66]).max() <= 3  # lips too
+    luma = [cv2.cvtColor(p, cv2.COLOR_RGB2YCrCb)[..., 0].astype(int) for p in (made, kept)]
+    assert np.abs(luma[0] - luma[1]).max() <= 2
+    four = np.concatenate([own] * 4, axis=2)
+    np.testing.assert_array_equal(natural_red(made, four, mask), kept)
