@@ -362,7 +362,7 @@ def test_the_ablation_is_one_table_and_goes_on_where_it_stopped(data, tmp_path, 
     words = dict(
         faces=12,
         windows=128,
-        judge="syncnet-lab",
+        evaluator="syncnet-lab",
         expert="",
         generator=str(tmp_path / "start.safetensors"),
         settings=["width=1", "batch=2", "singles=2"],
