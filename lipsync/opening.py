@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 GAINS = (1.0, 1.15, 1.3)  # beyond, shadows and the red under the lip burn out
 ENOUGH = 0.9  # of the speaker's own range
 SAMPLES = 16  # moments of the voice that are looked at
-MOVES = 0.02  # range of a lip gap, in box heights, under which a clip does not show its speaker speaking ...
-TYPICAL = 0.03  # ... and what is aimed at then: people in speech have 0.02 to 0.05
+MOVES = 0.02  # range of a lip gap, in box heights, from which on somebody speaks: people in speech have 0.02 to 0.05
 LEAST_FRAMES = 12  # of a track: shorter ones are left alone
 
 
@@ -46,10 +45,10 @@ def gap_range(landmarks: np.ndarray, sides: np.ndarray) -> float:
 
 
 def aim(track: Track) -> float:
-    """The range to be reached: that of the track's own lips, or what people have where they hardly move."""
+    """The range to be reached, that of the track's own lips; 0 where they do not show their owner speaking."""
     seen = track.seen
     own = gap_range(track.landmarks[seen], np.array([height(b) for b in track.boxes[seen]])) if seen.any() else 0.0
-    return own if own >= MOVES else TYPICAL
+    return own if own >= MOVES else 0.0
 
 
 def fit(speakers: list[Speaker], seconds: float, fps: Fraction) -> None:
@@ -66,7 +65,8 @@ def fitting_gain(speaker: Speaker, frames: int, fps: Fraction, mesh: LandmarkMod
     frames  of the voice
     """
     track, model = speaker.track, speaker.model
-    if len(track.boxes) < LEAST_FRAMES and len(track.boxes) > 1 or not track.reference_frames:
+    wanted = ENOUGH * aim(track)
+    if not wanted or len(track.boxes) < LEAST_FRAMES or not track.reference_frames:
         return 1.0
     moments = np.unique(np.linspace(0, max(frames - 1, 0), SAMPLES).astype(int))
     # Pictures in turn, all moments of one together: the mesh follows what hardly moves without finding it anew.
@@ -79,7 +79,6 @@ def fitting_gain(speaker: Speaker, frames: int, fps: Fraction, mesh: LandmarkMod
     windows = np.concatenate([model.windows(speaker.features, int(m), 1, fps) for m in moments])
     made = model.generate(crops, references, windows)
     rest = model.generate(crops, references, model.silent_windows(len(moments)))
-    wanted = ENOUGH * aim(track)
     for gain in GAINS:
         found, before = [], None
         for r, place, crop, picture in zip(
