@@ -57,6 +57,7 @@ def build(settings: Settings) -> Gate:
 
     from . import api, benchmark
     from .context import Context
+    from .fields import give_paths
     from .gate import Gate
     from .i18n import I18N, by_header, text, worded
     from .jobs import FolderSweeper, JobQueue
@@ -68,6 +69,7 @@ def build(settings: Settings) -> Gate:
     from .theme import HEAD, THEME, static
     from .uploads import Uploads, check_room, serve
 
+    give_paths()
     keep_s, upload_bytes = settings.keep_minutes * 60, int(settings.max_megabytes * 1e6)
     jobs = JobQueue(
         work / "jobs",

@@ -88,8 +88,6 @@ def build(page: gr.Blocks, context: Context) -> None:
                         source = gr.File(
                             show_label=False, file_types=["video", "image"], elem_id="source", height=SOURCE_PX
                         )
-                        # Gradio makes an empty file of each, and opens pictures, in this process.
-                        source.preprocess = lambda given: given and given.path  # pyrefly: ignore[bad-assignment]
                         camera = gr.Video(
                             show_label=False,
                             sources=["webcam"],
@@ -107,7 +105,6 @@ def build(page: gr.Blocks, context: Context) -> None:
                             webcam_options=CAMERA,
                             visible=False,
                         )
-                        photo.preprocess = lambda given: given and given.path  # pyrefly: ignore[bad-assignment]
                         with gr.Row(elem_classes="ways"):
                             to_camera = gr.Button(text("record_video"), size="sm", min_width=90, elem_id="to-camera")
                             to_photo = gr.Button(text("take_photo"), size="sm", min_width=90, elem_id="to-photo")

@@ -11,10 +11,12 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
+from gradio.data_classes import FileData
 
-from demo import api, html, i18n, tasks, uploads
+from demo import api, fields, html, i18n, tasks, uploads
 from demo.context import Context
 from demo.jobs import Job, JobQueue
 from demo.server import build
@@ -771,3 +773,19 @@ def test_the_curve_dips_on_the_side_of_the_repair():
     old = {name.replace("evaluator", "judge"): value for name, value in row.items()}  # stored before the name changed
     assert re.sub("judge", "evaluator", html.fit(old, i18n.ENGLISH)) == page
     assert "LSE-D (syncnet-lab) 3.000" in page and "(sha256 01234567…)" in page and "syncnet_v2.model" in page
+
+
+@pytest.mark.parametrize("kind", [gr.File, gr.UploadButton, gr.Image])
+def test_a_field_gives_the_path_and_opens_nothing_also_when_it_was_made_anew(kind, tmp_path, monkeypatch):
+    for one in (gr.File, gr.UploadButton, gr.Image):
+        monkeypatch.setattr(one, "preprocess", one.preprocess)  # put back afterwards
+    fields.give_paths()
+    path = tmp_path / "no-picture.png"
+    path.write_bytes(b"nobody reads this")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with gr.Blocks():
+        first = kind()
+        again = kind(**first.constructor_args, visible=False)  # as gradio does for a change of looks
+    for one in (first, again):
+        assert one.preprocess(FileData(path=str(path))) == str(path) and one.preprocess(None) is None
+    assert [p.name for p in tmp_path.iterdir()] == ["no-picture.png"]

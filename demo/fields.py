@@ -1,0 +1,21 @@
+"""What gradio's fields for files give: the path that the gate let through, and nothing is opened or left on the way.
+
+Gradio's own make an empty file of each upload and open pictures, in the server's process. The classes are changed, not
+one field: gradio makes a field anew whenever its looks change in a session. (A subclass will not do: for each, gradio
+writes a file beside this one.)
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+
+def give_paths() -> None:
+    """From now on, in this process, fields for a file or a picture give its path, or None."""
+    for kind in (gr.File, gr.UploadButton, gr.Image):
+        kind.preprocess = _path  # pyrefly: ignore[bad-assignment]
+
+
+def _path(self: gr.components.Component, payload: FileData | None) -> str | None:
+    return payload.path if payload else None
