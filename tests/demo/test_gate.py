@@ -6,11 +6,10 @@ import os
 import shutil
 
 import pytest
-from fastapi.testclient import TestClient
 
 from demo import gate, tasks, uploads
-from demo.server import build, check_gradio
-from demo.settings import Settings
+from demo.server import check_gradio
+from tests.helpers.page_client import page_client
 
 FILE_KINDS = {"video", "image", "audio", "file", "uploadbutton"}
 SECRET = "the signing key of this installation"
@@ -27,14 +26,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(place):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
-    patch.setattr(tasks, "warm_up", lambda: None)
-    built = build(Settings(work=place, max_megabytes=1))
-    with TestClient(built, base_url="http://localhost") as client:
-        client.gate = built
+    with page_client(place) as client:
         yield client
-    patch.undo()
 
 
 @pytest.fixture

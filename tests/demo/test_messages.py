@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from demo import html, i18n, tasks, uploads
+from demo import html, i18n, uploads
 from demo.jobs import JobQueue
-from demo.server import build
-from demo.settings import Settings
 from demo.tabs.flow import Flow
 from lipsync.errors import InputError
 from lipsync.messages import FIELD, Message, as_json, from_json
 from lipsync.options import Options
+from tests.helpers.page_client import page_client
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("lipsync", "eval", "resynced", "demo")
@@ -239,16 +238,8 @@ def test_every_sentence_is_recognized():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from fastapi.testclient import TestClient
-
-    patch = pytest.MonkeyPatch()
-    patch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
-    patch.setattr(tasks, "warm_up", lambda: None)
-    built = build(Settings(work=tmp_path_factory.mktemp("page"), max_megabytes=1))
-    with TestClient(built, base_url="http://localhost", headers={"accept-language": "ko-KR,ko;q=0.9"}) as client:
-        client.context = built.context
+    with page_client(tmp_path_factory.mktemp("page"), **{"accept-language": "ko-KR,ko;q=0.9"}) as client:
         yield client
-    patch.undo()
 
 
 def test_refusals_are_in_the_visitors_language(server):
@@ -291,7 +282,7 @@ def taken(flow, path):
 
 
 def test_a_korean_visitor_reads_what_is_wrong_in_korean(server, tmp_path):
-    flow = Flow(server.context)
+    flow = Flow(server.gate.context)
     _, shown = taken(flow, given("notes.mp4", lambda path: path.write_text("These are words.\n" * 99)))
     assert "동영상, 사진, 소리 어느 것으로도 읽을 수 없습니다" in shown["preview"]
 
@@ -307,7 +298,7 @@ def test_a_korean_visitor_reads_what_is_wrong_in_korean(server, tmp_path):
 
 @pytest.mark.slow
 def test_a_korean_visitor_reads_the_report_in_korean(server):
-    flow = Flow(server.context)
+    flow = Flow(server.gate.context)
     portrait = ROOT / "tests" / "data" / "page" / "portrait.jpg"
     job, _ = taken(flow, given("portrait.jpg", lambda path: path.write_bytes(portrait.read_bytes())))
     silence = given("voice.wav", lambda path: soundfile.write(path, np.zeros(24_000, np.float32), 16_000))

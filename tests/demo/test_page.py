@@ -19,7 +19,6 @@ from gradio.data_classes import FileData
 from demo import api, fields, html, i18n, tasks, uploads
 from demo.context import Context
 from demo.jobs import Job, JobQueue
-from demo.server import build
 from demo.settings import Settings
 from demo.tabs import sync as sync_tab
 from demo.tabs.flow import Flow
@@ -37,6 +36,7 @@ from resynced.records import CATEGORIES
 from resynced.submissions import Card
 from resynced.systems import TIERS
 from tests.helpers.live_server import ROOT
+from tests.helpers.page_client import page_client
 
 
 @pytest.fixture
@@ -87,16 +87,8 @@ def faces(frames=50, spans=((0, 50),)):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from fastapi.testclient import TestClient
-
-    patch = pytest.MonkeyPatch()
-    patch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
-    patch.setattr(tasks, "warm_up", lambda: None)
-    built = build(Settings(work=tmp_path_factory.mktemp("page"), max_megabytes=1))
-    with TestClient(built, base_url="http://localhost") as client:
-        client.store = built.context.jobs
+    with page_client(tmp_path_factory.mktemp("page")) as client:
         yield client
-    patch.undo()
 
 
 def test_health_and_first_view(server):
@@ -107,11 +99,11 @@ def test_health_and_first_view(server):
 
 
 def test_only_the_link_leads_to_the_files(server):
-    job = server.store.create()
-    folder = server.store.folder(job.id)
+    job = server.gate.context.jobs.create()
+    folder = server.gate.context.jobs.folder(job.id)
     (folder / "result-1.mp4").write_bytes(b"0123456789")
     (folder / "left-over.mp4").write_bytes(b"x")
-    server.store.update(job.id, results=[{"file": "result-1.mp4"}])
+    server.gate.context.jobs.update(job.id, results=[{"file": "result-1.mp4"}])
 
     whole = server.get(f"/jobs/{job.view}/result-1.mp4")
     assert whole.content == b"0123456789" and whole.headers["content-type"] == "video/mp4"
@@ -119,11 +111,13 @@ def test_only_the_link_leads_to_the_files(server):
     assert "sandbox" in whole.headers["content-security-policy"]
     part = server.get(f"/jobs/{job.view}/result-1.mp4", headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content) == (206, b"234")
-    server.store.update(job.id, source="source/My clip.mov", results=[{"file": "result-1.mp4", "model": "lab"}])
+    server.gate.context.jobs.update(
+        job.id, source="source/My clip.mov", results=[{"file": "result-1.mp4", "model": "lab"}]
+    )
     saved = server.get(f"/jobs/{job.view}/result-1.mp4?download=1").headers["content-disposition"]
     assert "attachment" in saved and "My%20clip_lab.mp4" in saved
 
-    other = server.store.create()
+    other = server.gate.context.jobs.create()
     for wrong in (
         f"/jobs/{other.view}/result-1.mp4",
         f"/jobs/{job.view}/job.json",
@@ -140,22 +134,22 @@ def test_only_the_link_leads_to_the_files(server):
         assert server.get(wrong).status_code == 404, wrong
     by_path = server.get(f"/gradio_api/file={folder / 'result-1.mp4'}")
     assert by_path.status_code in (403, 404)
-    server.store.delete(job.id)
+    server.gate.context.jobs.delete(job.id)
     assert server.get(f"/jobs/{job.view}/result-1.mp4").status_code == 404
 
 
 def test_the_link_to_share_shows_the_result_and_nothing_else(server):
-    job = server.store.create()
-    folder = server.store.folder(job.id)
+    job = server.gate.context.jobs.create()
+    folder = server.gate.context.jobs.folder(job.id)
     source = uploaded("clip.mp4", video)
-    tasks.store_upload(server.store, job, "source", source)
+    tasks.store_upload(server.gate.context.jobs, job, "source", source)
     assert server.get(f"/watch/{job.shared}").status_code == 404  # nothing is finished yet
     video(folder / "result-1.mp4")
     assert tasks.poster(folder / "result-1.mp4") == "result-1.jpg"
     assert tasks.poster(source.with_name("none.mp4")) == ""
     one = {"file": "result-1.mp4", "poster": "result-1.jpg", "model": "m", "words": "", "report": {},
            "label": {"labelled": True, "words": "Labelled <b>."}}  # fmt: skip
-    server.store.update(job.id, results=[one])
+    server.gate.context.jobs.update(job.id, results=[one])
     page = server.get(f"/watch/{job.shared}", headers={"Accept-Language": "ko"})
     assert page.status_code == 200 and "립싱크 영상" in page.text and "Labelled &lt;b&gt;." in page.text
     assert f'content="http://localhost/watch/{job.shared}/preview.jpg"' in page.text and "og:title" in page.text
@@ -173,16 +167,16 @@ def test_the_link_to_share_shows_the_result_and_nothing_else(server):
         f"/jobs/{job.shared}/status",
     ):
         assert server.get(wrong).status_code == 404, wrong
-    ask = f"/mine?views={job.view},{'x' * 32},{server.store.create().view}"
+    ask = f"/mine?views={job.view},{'x' * 32},{server.gate.context.jobs.create().view}"
     assert server.get(ask).json() == [job.view] and server.get("/mine").json() == []
-    server.store.delete(job.id)
+    server.gate.context.jobs.delete(job.id)
     assert server.get(f"/watch/{job.shared}").status_code == 404 and server.get(ask).json() == []
 
 
 def test_a_page_is_never_served_from_an_upload(server):
-    job = server.store.create()
+    job = server.gate.context.jobs.create()
     page = uploaded("page.html", lambda path: path.write_text("<h1>"))
-    tasks.store_upload(server.store, job, "source", page)
+    tasks.store_upload(server.gate.context.jobs, job, "source", page)
     answer = server.get(f"/jobs/{job.view}/source")
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["x-content-type-options"] == "nosniff"
