@@ -75,6 +75,13 @@ def match_colour(generated: np.ndarray, original: np.ndarray, mask: np.ndarray) 
     return cv2.add(generated, cv2.resize(carried, (size, size), interpolation=cv2.INTER_CUBIC), dtype=cv2.CV_8U)
 
 
+def widened(made: np.ndarray, rest: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Pictures (B, S, S, 3) uint8 moved away from those made under silence: rest + gain (made - rest); gain (B,)."""
+    rest = rest.astype(np.float32)
+    moved = rest + np.asarray(gain, np.float32)[:, None, None, None] * (made - rest)
+    return np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+
+
 def natural_red(generated: np.ndarray, references: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Keep a generated crop no redder than the speaker's own lips and skin; luma stays.
 

@@ -9,20 +9,18 @@ speaker's own.
 from __future__ import annotations
 
 from contextlib import closing
-from fractions import Fraction
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 
-from .blending import match_colour, mouth_mask, paste
+from .audio import FEATURES
+from .blending import widened
 from .faces.base import LandmarkModel, height
 from .faces.detectors import LANDMARKS
-from .faces.landmarks import INNER_LIPS, LANDMARK_IDS
-from .geometry import crop_face
-
-if TYPE_CHECKING:
-    from .faces.tracking import Track
-    from .render import Speaker
+from .faces.landmarks import LANDMARK_IDS, lip_gap
+from .faces.tracking import Track
+from .progress import Monitor
+from .render import Speaker, blend_one, network_inputs
 
 GAINS = (1.0, 1.15, 1.3)  # beyond, shadows and the red under the lip burn out
 ENOUGH = 0.9  # of the speaker's own range
@@ -31,17 +29,9 @@ MOVES = 0.02  # range of a lip gap, in box heights, from which on somebody speak
 LEAST_FRAMES = 12  # of a track: shorter ones are left alone
 
 
-def widened(made: np.ndarray, rest: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """Pictures (B, S, S, 3) uint8 moved away from those made under silence: rest + gain (made - rest); gain (B,)."""
-    rest = rest.astype(np.float32)
-    moved = rest + np.asarray(gain, np.float32)[:, None, None, None] * (made - rest)
-    return np.clip(moved + 0.5, 0, 255).astype(np.uint8)
-
-
 def gap_range(landmarks: np.ndarray, sides: np.ndarray) -> float:
     """Range (10th to 90th percentile) of the lip gap of landmarks (T, K, 2), in face box heights (T,)."""
-    gaps = np.linalg.norm(np.diff(landmarks[:, INNER_LIPS], axis=1)[:, 0], axis=1) / sides
-    return float(np.subtract(*np.percentile(gaps, (90, 10))))
+    return float(np.subtract(*np.percentile(lip_gap(landmarks) / sides, (90, 10))))
 
 
 def aim(track: Track) -> float:
@@ -51,41 +41,38 @@ def aim(track: Track) -> float:
     return own if own >= MOVES else 0.0
 
 
-def fit(speakers: list[Speaker], seconds: float, fps: Fraction) -> None:
-    """Set the opening of each speaker of a voice of some seconds."""
-    mesh = LANDMARKS["mediapipe"]()
-    with closing(mesh):
+def fit(speakers: list[Speaker], monitor: Monitor) -> None:
+    """Set the opening of each speaker. Raises Cancelled."""
+    with closing(LANDMARKS["mediapipe"]()) as mesh:
         for speaker in speakers:
-            speaker.opening = fitting_gain(speaker, int(seconds * fps), fps, mesh)
+            monitor.check()
+            speaker.opening = fitting_gain(speaker, mesh)
 
 
-def fitting_gain(speaker: Speaker, frames: int, fps: Fraction, mesh: LandmarkModel) -> float:
-    """The gain of one speaker, one of GAINS.
-
-    frames  of the voice
-    """
+def fitting_gain(speaker: Speaker, mesh: LandmarkModel) -> float:
+    """The gain of one speaker, one of GAINS."""
     track, model = speaker.track, speaker.model
-    wanted = ENOUGH * aim(track)
-    if not wanted or len(track.boxes) < LEAST_FRAMES or not track.reference_frames:
+    wanted, pictures = ENOUGH * aim(track), track.reference_frames
+    if not wanted or len(track.boxes) < LEAST_FRAMES or not pictures:
         return 1.0
-    moments = np.unique(np.linspace(0, max(frames - 1, 0), SAMPLES).astype(int))
-    # Pictures in turn, all moments of one together: the mesh follows what hardly moves without finding it anew.
-    turns = np.sort(np.arange(len(moments)) % len(track.reference_frames))
-    moments = moments[np.argsort(np.arange(len(moments)) % len(track.reference_frames), kind="stable")]
-    shown = [track.reference_frames[k] for k in turns]
-    places = [model.rule.alignment(r.box, r.landmarks, 0.0) for r in shown]
-    crops = np.stack([crop_face(r.patch, p, model.size_px) for r, p in zip(shown, places, strict=True)])
-    references = np.stack([speaker.reference(c, r.frame) for c, r in zip(crops, shown, strict=True)])
-    windows = np.concatenate([model.windows(speaker.features, int(m), 1, fps) for m in moments])
+    # One of its own: the choice of references has a memory.
+    trial = Speaker(track, model, speaker.features, speaker.fps, replace(speaker.options, detail=False))
+    frames = int(speaker.features.shape[1] / FEATURES[model.audio.feature].rate * speaker.fps)  # of the voice
+    moments = np.unique(np.linspace(0, max(frames - 1, 0), SAMPLES).astype(int)).tolist()
+    # Picture by picture: the mesh follows what hardly moves without finding it anew.
+    turns = sorted((k % len(pictures), moment) for k, moment in enumerate(moments))
+    shown = [pictures[k] for k, _ in turns]
+    mouths = [
+        trial.cut(r.patch, r.box, r.landmarks, 0, r.frame, moment) for r, (_, moment) in zip(shown, turns, strict=True)
+    ]
+    crops, references, windows = network_inputs(mouths)
     made = model.generate(crops, references, windows)
-    rest = model.generate(crops, references, model.silent_windows(len(moments)))
+    rest = model.generate(crops, references, model.silent_windows(len(mouths)))
     for gain in GAINS:
         found, before = [], None
-        for r, place, crop, picture in zip(
-            shown, places, crops, widened(made, rest, np.full(len(made), gain)), strict=True
-        ):
-            patch, mask = r.patch.copy(), mouth_mask(r.landmarks, place, 0.04, model.size_px)
-            paste(patch, place, match_colour(picture, crop, mask), mask)
+        for r, mouth, mouth.made in zip(shown, mouths, widened(made, rest, np.full(len(made), gain)), strict=True):
+            patch = r.patch.copy()
+            blend_one(patch, mouth, model.blend, Monitor())
             if before is not r:
                 mesh.forget()
                 before = r

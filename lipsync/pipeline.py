@@ -107,7 +107,7 @@ def sync(
     heard = [Speaker(t, model, sounds[None if lent is None else lent[t.number]], info.fps, options) for t in chosen]
     if options.mouth_opening is None:
         with monitor.timed("opening"):
-            fit_openings(heard, seconds, info.fps)
+            fit_openings(heard, monitor)
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
         plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from .blending import crop_mask, match_colour, mouth_mask, natural_red, paste, paste_poisson
+from .blending import crop_mask, match_colour, mouth_mask, natural_red, paste, paste_poisson, widened
 from .detail import SIZE_PX, DetailTransfer
 from .engines import BATCH
 from .errors import InputError
@@ -26,7 +26,6 @@ from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoInfo, VideoWriter
 from .media.timeline import SOUND_RATE, Timeline
 from .models.base import LipSyncModel
-from .opening import widened
 from .options import Options
 from .progress import Monitor
 
@@ -68,8 +67,8 @@ class Speaker:
         self, track: Track, model: LipSyncModel, features: np.ndarray, fps: Fraction, options: Options
     ) -> None:
         self.track, self.model, self.features = track, model, features
-        self._fps, self._options = fps, options
-        self.reference = references_of(track, model, options.pad, fps)
+        self.fps, self.options = fps, options
+        self._reference = references_of(track, model, options.pad, fps)
         self.opening = 1.0 if options.mouth_opening is None else options.mouth_opening
         self._detail = None
         large = tuple(e for e in track.exemplars if e.luma.size)
@@ -77,16 +76,20 @@ class Speaker:
             self._detail = DetailTransfer(large, model.rule, options.pad, fps)
 
     def mouth(self, frame: Frame, at: int, source: int, spoken: int) -> Mouth:
-        """Cut what the network needs for frame `source` of the video and frame `spoken` of the voice."""
-        i, model, size = source - self.track.start, self.model, self.model.size_px
-        box, landmarks = self.track.boxes[i], self.track.landmarks[i]
-        alignment = model.rule.alignment(box, landmarks, self._options.pad)
+        """What the network needs for frame `source` of the video and frame `spoken` of the voice."""
+        i = source - self.track.start
+        return self.cut(frame, self.track.boxes[i], self.track.landmarks[i], at, source, spoken)
+
+    def cut(self, frame: Frame, box: np.ndarray, landmarks: np.ndarray, at: int, source: int, spoken: int) -> Mouth:
+        """The same of any picture of the speaker, whose box and landmarks are in its own pixels."""
+        model, size = self.model, self.model.size_px
+        alignment = model.rule.alignment(box, landmarks, self.options.pad)
         if model.blend == "replace":
-            mask = crop_mask(size, self._options.feather)
+            mask = crop_mask(size, self.options.feather)
         else:
-            mask = mouth_mask(landmarks, alignment, self._options.feather, size)
+            mask = mouth_mask(landmarks, alignment, self.options.feather, size)
         crop = crop_face(frame, alignment, size)
-        window, reference = model.windows(self.features, spoken, 1, self._fps)[0], self.reference(crop, source)
+        window, reference = model.windows(self.features, spoken, 1, self.fps)[0], self._reference(crop, source)
         return Mouth(at, source, box, alignment, mask, crop, reference, window, self._detail, self.opening)
 
 
@@ -156,9 +159,18 @@ def generate(batches: Iterator[Batch], model: LipSyncModel, monitor: Monitor) ->
         batches.close()
 
 
+def network_inputs(mouths: list[Mouth]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crops, references and windows, stacked, as `LipSyncModel.generate` takes them."""
+    return (
+        np.stack([m.crop for m in mouths]),
+        np.stack([m.reference for m in mouths]),
+        np.stack([m.window for m in mouths]),
+    )
+
+
 def _pictures(mouths: list[Mouth], model: LipSyncModel) -> np.ndarray:
     """What the network makes, (B, S, S, 3) uint8 RGB, opened as far as each mouth is to be."""
-    crops, references, windows = (np.stack([getattr(m, k) for m in mouths]) for k in ("crop", "reference", "window"))
+    crops, references, windows = network_inputs(mouths)
     made, gains = model.generate(crops, references, windows), np.array([m.opening for m in mouths])
     if (at := np.flatnonzero(gains != 1)).size:
         rest = model.generate(crops[at], references[at], model.silent_windows(len(at)))
@@ -182,7 +194,7 @@ def blend(
         for batch in batches:
             with monitor.timed("paste"):
                 for mouth in batch.mouths:
-                    _blend_one(batch.frames[mouth.at], mouth, how, monitor)
+                    blend_one(batch.frames[mouth.at], mouth, how, monitor)
                 for number, frame in enumerate(batch.frames, batch.first):
                     if stamp is not None:
                         stamp.apply(frame)
@@ -193,7 +205,8 @@ def blend(
         batches.close()
 
 
-def _blend_one(frame: Frame, mouth: Mouth, how: str, monitor: Monitor) -> None:
+def blend_one(frame: Frame, mouth: Mouth, how: str, monitor: Monitor) -> None:
+    """Put one made mouth into its frame."""
     if how == "poisson":
         paste_poisson(frame, mouth.alignment, mouth.made, mouth.mask)
         return

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lipsync.blending import crop_mask, mouth_mask, paste
-from lipsync.faces.landmarks import CORNERS, INNER_LIPS
+from lipsync.faces.landmarks import CORNERS, lip_gap
 from lipsync.faces.references import choose_reference, reference_cost, role_costs
 from lipsync.geometry import CropRule, box_alignment, crop_face, top_half
 from lipsync.models.base import LipSyncModel
@@ -72,8 +72,7 @@ def lip_widths(arrays: Arrays, i: int) -> np.ndarray:
 
 def lip_gaps(arrays: Arrays, i: int) -> np.ndarray:
     """(T,) height of the open mouth in box sides."""
-    lips = arrays.landmarks(i)[:, INNER_LIPS]
-    return np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1) / BOX_PX
+    return lip_gap(arrays.landmarks(i)) / BOX_PX
 
 
 def generate(

@@ -3,6 +3,8 @@
 Right and left are the person's own. Eye corners and the base of the nose do not move with speech.
 """
 
+import numpy as np
+
 COUNT = 468
 
 # In the mesh.
@@ -22,3 +24,9 @@ LANDMARK_IDS = _JAW + [2, 4] + MOUTH_CORNERS + [UPPER_LIP, LOWER_LIP] + EYES
 JAW, NOSE_BASE, NOSE_TIP, CORNERS, INNER_LIPS = slice(0, 19), 19, 20, slice(21, 23), slice(23, 25)
 EYE_CORNERS = slice(25, 29)
 STEADY = [25, 26, 27, 28, 19, 20]  # of those kept, what does not move with speech: eye corners, nose
+
+
+def lip_gap(landmarks: np.ndarray) -> np.ndarray:
+    """Height of the open mouth of kept landmarks (..., 29, 2): (...), in their unit."""
+    upper, lower = np.moveaxis(landmarks[..., INNER_LIPS, :], -2, 0)
+    return np.linalg.norm(upper - lower, axis=-1)

@@ -23,7 +23,7 @@ from ..geometry import box_alignment, crop_face, to_crop
 from ..media.reader import Frame
 from .base import LandmarkModel, height, shrink
 from .detectors import DETECTORS, LANDMARKS, MediapipeDetector, ShotFinder
-from .landmarks import CORNERS, EYES, INNER_LIPS, LANDMARK_IDS, LEFT_EYE, NOSE, NOSE_TIP, RIGHT_EYE
+from .landmarks import CORNERS, EYES, LANDMARK_IDS, LEFT_EYE, NOSE, NOSE_TIP, RIGHT_EYE, lip_gap
 
 FOLLOW_EVERY = 2  # frames from one look of the mesh to the next; boxes and points are interpolated
 DETECT_EVERY = 8  # frames between two looks for new faces
@@ -184,7 +184,7 @@ class _Open:
 
     def _remember(self, index: int, frame: Frame, box: np.ndarray, kept: np.ndarray, points: np.ndarray) -> None:
         side = height(box)
-        mouth_opening = float(np.linalg.norm(np.diff(kept[INNER_LIPS], axis=0))) / side
+        mouth_opening = float(lip_gap(kept)) / side
         offset = (kept[NOSE_TIP] - points[EYES].mean(0)) / side
         pose = (float(offset[0]), float(offset[1]))
         if self.exemplars is not None:

@@ -10,14 +10,18 @@ import pytest
 
 import lipsync
 from lipsync import opening
-from lipsync.blending import natural_red
-from lipsync.errors import InputError
+from lipsync.audio import MEL_RATE
+from lipsync.blending import natural_red, widened
+from lipsync.errors import Cancelled, InputError
 from lipsync.faces.detectors import LANDMARKS
 from lipsync.faces.landmarks import INNER_LIPS
 from lipsync.faces.tracking import ReferenceFrame, Track, find_faces
 from lipsync.geometry import CropRule
 from lipsync.media.reader import FrameReader, probe
+from lipsync.models.base import AudioWindow
 from lipsync.options import Options
+from lipsync.progress import Monitor
+from lipsync.render import Speaker
 from tests.conftest import portrait_frame
 
 
@@ -33,9 +37,9 @@ def test_a_gain_stretches_what_sound_changes_and_nothing_else():
     rng = np.random.default_rng(0)
     made, rest = rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
     made[1] = rest[1]
-    wide = opening.widened(made, rest, np.array([1.0, 1.5, 0.0]))
+    wide = widened(made, rest, np.array([1.0, 1.5, 0.0]))
     assert (wide[0] == made[0]).all() and (wide[1] == made[1]).all() and (wide[2] == rest[2]).all()
-    double = opening.widened(np.full((1, 4, 4, 3), 200, np.uint8), np.full((1, 4, 4, 3), 100, np.uint8), np.array([2]))
+    double = widened(np.full((1, 4, 4, 3), 200, np.uint8), np.full((1, 4, 4, 3), 100, np.uint8), np.array([2]))
     assert (double == 255).all()  # 300 is no grey level
 
 
@@ -50,13 +54,14 @@ def test_the_aim_is_the_speakers_own_range_where_they_speak():
 class Painter:
     """Stands for a model: a spot where the mouth is, as bright as the sound is loud, times a share."""
 
-    rule, size_px = CropRule(), 96
+    rule, size_px, roles, blend, audio = CropRule(), 96, ("closed",), "mask", AudioWindow("mel", 1)
 
     def __init__(self, share: float) -> None:
         self.share = share
 
     def windows(self, features, first, count, fps):
-        return features[:, first : first + count].T[:, :, None]
+        at = [int(k * MEL_RATE / fps) for k in range(first, first + count)]
+        return features[:, at].T[:, :, None]
 
     def silent_windows(self, count):
         return np.zeros((count, 1, 1), np.float32)
@@ -89,11 +94,9 @@ def test_the_least_gain_that_reaches_the_aim_is_taken(share, gain):
     landmarks = (found.landmarks[0] - found.boxes[0, :2]) * place + 48
     remembered = ReferenceFrame(0, face, box, 0.0, (0.0, 0.0), landmarks)
     track = track_with_gaps(np.linspace(0, 5, 101), reference_frames=(remembered,))
-    sound = np.linspace(0, 56, 200, dtype=np.float32)[None]
-    speaker = SimpleNamespace(
-        track=track, model=Painter(share), features=sound, reference=lambda crop, source: crop, opening=1.0
-    )
-    assert opening.fitting_gain(speaker, 200, Fraction(25), Ruler()) == gain
+    sound = np.linspace(0, 56, 8 * MEL_RATE, dtype=np.float32)[None]
+    speaker = Speaker(track, Painter(share), sound, Fraction(25), Options())
+    assert opening.fitting_gain(speaker, Ruler()) == gain
 
 
 def test_a_whole_video_opens_as_far_as_it_is_asked_to(clip, voice, tmp_path):
@@ -117,13 +120,17 @@ def test_an_opening_out_of_bounds_is_a_sentence():
         Options(mouth_opening=9)
 
 
-def test_the_mesh_is_asked_and_closed(clip, voice, tmp_path, monkeypatch):
+def test_every_speaker_is_fitted_and_the_mesh_closed(monkeypatch):
     closed = []
     monkeypatch.setattr(LANDMARKS["mediapipe"], "close", lambda self: closed.append(self))
     fitted = []
-    monkeypatch.setattr(opening, "fitting_gain", lambda *given: fitted.append(given[1]) or 1.25)
-    opening.fit([SimpleNamespace(opening=1.0)], 2.0, Fraction(25))
-    assert fitted == [50] and len(closed) == 1
+    monkeypatch.setattr(opening, "fitting_gain", lambda speaker, _: fitted.append(speaker) or 1.25)
+    speakers = [SimpleNamespace(opening=1.0), SimpleNamespace(opening=1.0)]
+    opening.fit(speakers, Monitor())
+    assert fitted == speakers and [s.opening for s in speakers] == [1.25, 1.25] and len(closed) == 1
+    with pytest.raises(Cancelled):
+        opening.fit(speakers, Monitor(cancelled=lambda: True))
+    assert len(closed) == 2
 
 
 def test_lips_are_no_redder_than_the_speakers_own():
