@@ -95,7 +95,7 @@ class Options:
     )
     mouth_opening: float | None = option(
         None,
-        "how far mouths open, times what the network makes; none: as far as the speaker's own",
+        "how far mouths open, times what the network makes; none: fitted to the speaker's own",
         "faces",
         bounds=(0.5, 2.0),
         refuse="The opening of the mouth must lie between {low:g} and {high:g} times the network's, not {value}.",
