@@ -6,7 +6,7 @@ import gradio as gr
 
 from .. import tasks
 from ..context import Context
-from ..i18n import texts_for
+from ..i18n import ENGLISH, texts_for
 
 
 def build(page: gr.Blocks, context: Context) -> None:
@@ -18,7 +18,9 @@ def build(page: gr.Blocks, context: Context) -> None:
         said = t["privacy"].format(minutes=f"{settings.keep_minutes:g}")
         said += " " + t["limits"].format(seconds=f"{settings.max_seconds:g}", megabytes=f"{settings.max_megabytes:g}")
         for name, card in tasks.models().items():
-            said += " " + t["licence"].format(model=name, licence=card.licence)
+            of_research = card.licence == ENGLISH["licence_research"]  # others are names, the same in every language
+            licence = t["licence_research"] if of_research else card.licence
+            said += " " + t["licence"].format(model=name, licence=licence)
         return said
 
     page.load(words, None, line, show_progress="hidden", api_visibility="private")
