@@ -73,8 +73,10 @@ def test_sound_has_the_loudness_of_ebu_r128_and_gold_comes_half_a_second_late(de
 def test_the_same_stamp_stands_on_all_of_them(derived):
     _, found = derived
     corners = [next(FrameReader(probe(path)))[-24:, -80:].astype(int) for path in found.values()]
-    assert all(np.abs(corner - corners[0]).mean() < 25 for corner in corners)
-    assert min(corner.max() - corner.min() for corner in corners) > 100  # light letters on dark
+    letters = corners[0].min(2) > 180
+    assert letters.sum() > 30
+    for corner in corners:  # the picture behind the letters differs, the letters do not
+        assert corner[letters].mean() - corner[~letters].mean() > 100
 
 
 def test_the_limiter_keeps_peaks_under_the_ceiling_and_quiet_sound_whole():
