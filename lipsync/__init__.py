@@ -13,6 +13,8 @@ __version__ = VERSION
 
 _HOMES = {
     "sync": "pipeline",
+    "segment": "segments",
+    "read_segments": "segments",
     "find": "pipeline",
     "preview": "pipeline",
     "Clip": "clip",
@@ -21,7 +23,7 @@ _HOMES = {
     "verify": "label.manifest",
     "LipsyncError": "errors",
 }
-__all__ = ["Clip", "LipsyncError", "Options", "Report", "find", "preview", "sync", "verify"]
+__all__ = ["Clip", "LipsyncError", "Options", "Report", "find", "preview", "read_segments", "segment", "sync", "verify"]
 
 if TYPE_CHECKING:
     from .clip import Clip
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from .options import Options
     from .pipeline import find, preview, sync
     from .report import Report
+    from .segments import read_segments, segment
 
 
 def __getattr__(name: str) -> Any:

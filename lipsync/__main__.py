@@ -2,6 +2,7 @@
 
     python -m lipsync sync clip.mp4 voice.wav --out result.mp4
     python -m lipsync sync clip.mp4 --voice 0=anna.wav --voice 1=ben.wav --out result.mp4
+    python -m lipsync sync clip.mp4 --segments parts.json --out result.mp4   several parts, voices and faces
     python -m lipsync sync clips/ voice.wav --out results/        a folder, or a CSV of video,voice[,out] rows
     python -m lipsync models | fetch NAME [--from PATH] | verify FILE
 
@@ -91,6 +92,9 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     groups["faces"].add_argument(
         "--voice", action="append", metavar="N=FILE", help="give face number N of its shot this voice; repeat it"
     )
+    groups["time and sound"].add_argument(
+        "--segments", type=Path, metavar="FILE.json", help="a list of parts with a voice, a time and a face each"
+    )
 
 
 def _narrow(bounds: tuple[float, float] | None) -> bool:
@@ -105,26 +109,35 @@ def _sync(args: argparse.Namespace) -> int:
     except InputError as error:
         parser.error(str(error))
     if args.preview is not None and not math.isfinite(args.preview):
-        args.parser.error(f"--preview wants a second of the video, as in 1.5, not {args.preview}")
+        parser.error(f"--preview wants a second of the video, as in 1.5, not {args.preview}")
     if args.preview is not None:
         return _preview(args, options)
-    if args.audio is None and not args.voice and args.video.suffix.lower() != ".csv":
-        args.parser.error("a voice is needed: a second file, or --voice N=FILE for each face")
-    if args.audio is not None and args.voice:
-        args.parser.error("give one voice, or --voice N=FILE for each face, not both")
+    ways = [args.audio is not None, bool(args.voice), args.segments is not None]
+    if not any(ways) and args.video.suffix.lower() != ".csv":
+        parser.error("a voice is needed: a second file, --voice N=FILE for each face, or --segments FILE.json")
+    if sum(ways) > 1:
+        parser.error("give one voice, --voice N=FILE for each face, or --segments FILE.json, not two of them")
     is_list = args.video.suffix.lower() == ".csv"
     if args.video.is_dir() or is_list:
-        if args.voice or (is_list and args.audio):
-            args.parser.error("a folder takes one voice, a second file; a CSV names its voices in its column voice")
+        if args.voice or args.segments or (is_list and args.audio):
+            parser.error("a folder takes one voice, a second file; a CSV names its voices in its column voice")
         from .batch import run_batch
 
         return run_batch(args.video, args.audio, args.out, args.report, options)
     from .pipeline import sync
+    from .segments import read_segments
 
-    voice = _voices(args) if args.voice else args.audio
+    voice, read = args.audio, [args.video]
+    if args.voice:
+        voice = _voices(args)
+        read += voice.values()
+    elif args.segments:
+        voice = read_segments(args.segments, options)
+        read += [args.segments, *(path for one in voice for path in one.voices.values())]
+    else:
+        read.append(voice)
     if args.report and (args.report.is_dir() or not args.report.parent.is_dir()):
         raise InputError(f"The report cannot be written to {args.report}: it must be a file in an existing folder.")
-    read = [args.video, *(voice.values() if args.voice else [voice])]
     refuse_overwriting([("result", args.out), *([("report", args.report)] if args.report else [])], read)
     with Bar(SYNC_STAGES) as show:
         report = sync(args.video, voice, args.out, options, progress=show)

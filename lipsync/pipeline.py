@@ -13,9 +13,9 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from .label.stamp import Stamp
 from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoWriter, read_sound, sound_notes
 from .media.reader import ahead as frames_ahead
-from .media.timeline import SOUND_RATE, Timeline, meeting, plan, sound
+from .media.timeline import SOUND_RATE, Spoken, meeting, plan, sound
 from .messages import Message
 from .models.base import LipSyncModel, open_model
 from .opening import fit as fit_openings
@@ -42,8 +42,9 @@ from .options import Options
 from .progress import Monitor, Progress
 from .render import Speaker, ahead, blend, crop, generate, read, write
 from .report import Report, seconds_span
+from .segments import Segment, refuse_overlaps
 
-Voice = str | os.PathLike | Mapping[int, str | os.PathLike]
+Voice = str | os.PathLike | Mapping[int, str | os.PathLike] | Sequence[Segment]
 
 
 def sync(
@@ -58,7 +59,8 @@ def sync(
     """Make the mouth of a video follow a voice; write a labelled H.264 + AAC file.
 
     video     any video or still image that PyAV reads; or the Clip that `find` gave, which saves the first pass
-    voice     any file with sound, or {track number: file} to give several faces a voice each
+    voice     any file with sound; {track number: file} to give several faces a voice each; or segments, parts of the
+              video with a voice each (lipsync.segments)
     out       the MP4 to write, NAME.mp4; nothing is left there if the work fails or is stopped
     progress  called with a Progress about ten times a second; cancelled: asked as often whether to stop
 
@@ -69,20 +71,21 @@ def sync(
     monitor = Monitor(progress, cancelled)
     monitor.step("load", 0, 1)
     with monitor.timed("load"):
-        clip, voices = Clip.open(video), _need_voices(voice)
-        target = _check_target(out, [clip.path, *voices.values()])
+        clip, segments = Clip.open(video), _segments(voice, options)
+        if clip.info.is_still and len(segments) > 1:
+            raise InputError("{file} is a picture, which has no segments: give it one voice.", file=clip.path.name)
+        files = [path for one in segments for path in one.voices.values()]
+        target = _check_target(out, [clip.path, *files])
         _check_signing()
-        waveforms, warnings = _read_voices(voices, options.track)
-        warnings[:0] = clip.info.notes
-        seconds = max(len(w) for w in waveforms.values()) / 16_000
-        if clip.info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
-            seconds, options = min(seconds, options.end), replace(options, end=None)
         model = open_model(options.model, options.engine)
+        parts, warnings = _hear(segments, clip, model)
+        warnings[:0] = clip.info.notes
         warnings += cache_warnings()
     needed = clip.info.frames
     if clip.faces is None:
-        timeline = plan(max(clip.info.frames, 1), clip.info.fps, seconds, options)
-        needed = clip.info.frames if timeline.first else min(int(timeline.indices.max()) + 1, clip.info.frames)
+        plans = [plan(max(clip.info.frames, 1), clip.info.fps, p.seconds, p.options) for p in parts]
+        if not any(p.first for p in plans):
+            needed = min(max(int(p.indices.max()) for p in plans) + 1, clip.info.frames)
         clip = _find(clip, needed, options, monitor)
     info, faces = clip.info, clip.faces
     # Frames that nothing needed were not looked at; a file that promised too many has no more than were found.
@@ -95,37 +98,42 @@ def sync(
             file=info.path.name,
         )
     warnings += faces.notes
-    timeline = plan(faces.frames, info.fps, seconds, options)
-    own_is_heard = options.background or timeline.first or timeline.stop < len(timeline.indices)
-    if info.has_audio and own_is_heard:
+    spoken = [Spoken(plan(faces.frames, info.fps, p.seconds, p.options), p.files, p.options) for p in parts]
+    frames = len(spoken[0].timeline.indices)
+    has_voice = np.zeros(frames, bool)
+    for one in spoken:
+        has_voice[one.timeline.first : one.timeline.stop] = True
+    if info.has_audio and (not has_voice.all() or any(p.options.background for p in parts)):
         warnings += [Message("{file}: {note}", file=info.path.name, note=note) for note in sound_notes(info.path)]
-    chosen = choose(faces, options.face, None if None in voices else list(voices), info.fps)
-    sounds = {k: model.audio_features(waveforms.pop(k)) for k in list(waveforms)}  # waveforms are the largest thing
-    lent = None if None in voices else speakers(faces, list(voices))
-    if options.face not in ("largest", "all") or lent is not None:
-        warnings += _other_shots(faces, chosen)
-    heard = [Speaker(t, model, sounds[None if lent is None else lent[t.number]], info.fps, options) for t in chosen]
-    if options.mouth_opening is None:
-        with monitor.timed("opening"):
-            fit_openings(heard, monitor)
+    chosen = [choose(faces, p.options.face, p.numbers, info.fps) for p in parts]
+    refuse_overlaps([(s.timeline, tracks) for s, tracks in zip(spoken, chosen, strict=True)], float(info.fps))
+    if len(parts) == 1 and (options.face not in ("largest", "all") or parts[0].numbers):
+        warnings += _other_shots(faces, chosen[0])
+    heard = [
+        Speaker(track, model, features, info.fps, part.options, one.timeline.first, one.timeline.stop)
+        for part, one, tracks in zip(parts, spoken, chosen, strict=True)
+        for track, features in part.lent(faces, tracks)
+    ]
+    with monitor.timed("opening"):
+        fit_openings([s for s in heard if s.options.mouth_opening is None], monitor)
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
         plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made
-        synced = _render(clip, heard, list(voices.values()), timeline, model, options, plain, monitor)
+        synced = _render(clip, heard, spoken, model, options, plain, monitor)
         monitor.step("label", 0, 1)
         with monitor.timed("label"):
             label.sign(
                 plain,
                 signed,
                 source=info.path,
-                voices=list(voices.values()),
+                voices=list(dict.fromkeys(files)),
                 model=options.model,
                 checkpoint_sha256=model.sha256,
             )
             signed.replace(target)
         monitor.step("label", 1, 1)
-    missed = ~synced
-    missed[: timeline.first] = missed[timeline.stop :] = False
+    alone = len(parts) == 1
+    moved = list({t.number: t for tracks in chosen for t in tracks}.values())
     if not synced.any():
         warnings.append(Message("The chosen face is not in the part that has the voice: no mouth was changed."))
     if info.width % 2 or info.height % 2:
@@ -138,7 +146,7 @@ def sync(
         )
     return Report(
         out=str(out),
-        frames=len(timeline.indices),
+        frames=frames,
         fps=float(info.fps),
         frames_synced=int(synced.sum()),
         frames_passed=int((~synced).sum()),
@@ -155,19 +163,18 @@ def sync(
         engine=model.engine,
         label="visible stamp, " * options.visible_label + "watermark, " * options.watermark + "signature",
         warnings=warnings,
-        missed_ranges=runs(missed),
-        voice_seconds=round(seconds, 3),
+        missed_ranges=runs(has_voice & ~synced),
+        voice_seconds=round(sum(p.seconds for p in parts), 3),
         video_seconds=round(video_s, 3),
-        meeting="" if info.is_still else meeting(seconds, video_s, options),
-        frames_bridged=int((synced & _bridged(chosen, faces.frames)[timeline.indices]).sum()),
+        meeting=meeting(parts[0].seconds, video_s, options) if alone and not info.is_still else "",
+        frames_bridged=int((synced & _bridged(moved, faces.frames)[spoken[0].timeline.indices]).sum()),
     )
 
 
 def _render(
     clip: Clip,
     heard: list[Speaker],
-    voices: list[Path],
-    timeline: Timeline,
+    spoken: list[Spoken],
     model: LipSyncModel,
     options: Options,
     out: Path,
@@ -177,17 +184,17 @@ def _render(
 
     Raises InputError where the video cannot be read again, Cancelled.
     """
-    info = clip.info
+    info, timeline = clip.info, spoken[0].timeline
     stamp = Stamp(info.width, info.height) if options.visible_label else None
     if stamp is not None:  # clear of all faces
         stamp.place(np.concatenate([t.boxes for t in clip.faces.tracks]))
     mark = Watermark(info.width, info.height) if options.watermark else None
     shots = np.searchsorted([stop for _, stop in clip.faces.shots], timeline.indices, "right").tolist()
-    voice = sound(timeline, info.fps, voices, info.path if info.has_audio else None, options)
+    voice = sound(spoken, info.fps, info.path if info.has_audio else None)
     size, tags = (info.width, info.height), label.tags(options.model)
     with closing(voice), VideoWriter(out, *size, info.fps, SOUND_RATE, crf=options.crf, tags=tags) as writer:
         frames = read(info, timeline, monitor)
-        batches = ahead(crop(frames, heard, timeline, monitor))
+        batches = ahead(crop(frames, heard, monitor))
         batches = ahead(generate(batches, model, monitor))
         batches = blend(batches, model.blend, stamp, mark, shots, monitor)
         with closing(batches):
@@ -249,27 +256,65 @@ def _find(clip: Clip, needed: int, options: Options, monitor: Monitor) -> Clip:
     return replace(clip, faces=replace(found, notes=notes))
 
 
-def _read_voices(
-    voices: Mapping[int | None, Path], track: int | None
-) -> tuple[dict[int | None, np.ndarray], list[str]]:
-    """The waveform of each voice, and sentences on what is odd. Raises InputError where there is no sound at all."""
-    waveforms, notes = {}, []
-    for key, path in voices.items():
-        waveforms[key], said = read_sound(path, track=track)
-        notes += [Message("{file}: {note}", file=path.name, note=note) for note in said]
-        if not len(waveforms[key]):
-            raise InputError("{file} holds no sound: a voice is needed.", file=path.name)
-        if is_silent(waveforms[key]):
-            notes.append(Message("The voice {file} is silent, so the mouth rests.", file=path.name))
-    return waveforms, notes
+@dataclass(frozen=True)
+class _Part:
+    """A segment that was heard.
+
+    sounds   what the model hears of each voice, by the number of its face (None: of all)
+    seconds  of the longest voice
+    """
+
+    options: Options
+    files: list[Path]
+    sounds: dict[int | None, np.ndarray]
+    seconds: float
+
+    @property
+    def numbers(self) -> list[int] | None:
+        """The faces that have a voice each."""
+        return [number for number in self.sounds if number is not None] or None
+
+    def lent(self, faces: FaceMap, tracks: list[Track]) -> list[tuple[Track, np.ndarray]]:
+        """Each chosen track with the sound of its voice."""
+        if self.numbers is None:
+            return [(track, self.sounds[None]) for track in tracks]
+        lender = speakers(faces, self.numbers)
+        return [(track, self.sounds[lender[track.number]]) for track in tracks]
 
 
-def _need_voices(voice: Voice) -> dict[int | None, Path]:
-    """Track number -> file; the one voice of all under None."""
-    files = dict(voice) if isinstance(voice, Mapping) else {None: voice}
-    if not files or any(file is None for file in files.values()):
+def _hear(segments: list[Segment], clip: Clip, model: LipSyncModel) -> tuple[list[_Part], list[str]]:
+    """The segments with what the model hears, and sentences on what is odd; no two waveforms are held at once. Raises
+    InputError where a voice has no sound at all."""
+    parts, notes = [], []
+    for one in segments:
+        options, sounds, seconds = one.options, {}, 0.0
+        for number, path in one.voices.items():
+            waveform, said = read_sound(path, track=options.track)
+            notes += [Message("{file}: {note}", file=path.name, note=note) for note in said]
+            if not len(waveform):
+                raise InputError("{file} holds no sound: a voice is needed.", file=path.name)
+            if is_silent(waveform):
+                notes.append(Message("The voice {file} is silent, so the mouth rests.", file=path.name))
+            seconds = max(seconds, len(waveform) / 16_000)
+            sounds[number] = model.audio_features(waveform)
+        if clip.info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
+            seconds, options = min(seconds, options.end), replace(options, end=None)
+        parts.append(_Part(options, list(one.voices.values()), sounds, seconds))
+    return parts, list(dict.fromkeys(notes))
+
+
+def _segments(voice: Voice, options: Options) -> list[Segment]:
+    """What was given as voice as segments; the one voice of all faces stands under None."""
+    if isinstance(voice, Sequence) and not isinstance(voice, str):
+        segments = list(voice)
+    else:
+        files = dict(voice) if isinstance(voice, Mapping) else {None: voice}
+        if any(file is None for file in files.values()):
+            files = {}
+        segments = [Segment({number: Path(file) for number, file in files.items()}, options)]
+    if not segments or not all(one.voices for one in segments):
         raise InputError("No voice was given: name one file, or one for each face.")
-    return {number: Path(file) for number, file in files.items()}
+    return segments
 
 
 def _check_target(out: Path, sources: list[Path]) -> Path:

@@ -6,6 +6,7 @@ side, and at most four batches of frames are in memory.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -61,12 +62,22 @@ class Batch:
 
 
 class Speaker:
-    """One chosen track with what its mouths need: reference crops and the sound of its voice."""
+    """One chosen track with what its mouths need: reference crops, the sound of its voice, and when it is heard.
+
+    first, stop  frames of the result in which it speaks: first .. stop - 1
+    """
 
     def __init__(
-        self, track: Track, model: LipSyncModel, features: np.ndarray, fps: Fraction, options: Options
+        self,
+        track: Track,
+        model: LipSyncModel,
+        features: np.ndarray,
+        fps: Fraction,
+        options: Options,
+        first: int = 0,
+        stop: int = sys.maxsize,
     ) -> None:
-        self.track, self.model, self.features = track, model, features
+        self.track, self.model, self.features, self.first, self.stop = track, model, features, first, stop
         self.fps, self.options = fps, options
         self._reference = references_of(track, model, options.pad, fps)
         self.opening = 1.0 if options.mouth_opening is None else options.mouth_opening
@@ -124,17 +135,15 @@ def read(info: VideoInfo, timeline: Timeline, monitor: Monitor) -> Iterator[tupl
             yield wanted, frame
 
 
-def crop(
-    frames: Iterator[tuple[int, Frame]], speakers: list[Speaker], timeline: Timeline, monitor: Monitor
-) -> Iterator[Batch]:
+def crop(frames: Iterator[tuple[int, Frame]], speakers: list[Speaker], monitor: Monitor) -> Iterator[Batch]:
     """Batches of frames with the crops of those mouths that are to move."""
     try:
         batch = Batch(0)
         for out, (source, frame) in enumerate(frames):
             with monitor.timed("crop"):
-                for speaker in speakers if timeline.first <= out < timeline.stop else []:
-                    if speaker.track.has(source):
-                        batch.mouths.append(speaker.mouth(frame, len(batch.frames), source, out - timeline.first))
+                for speaker in speakers:
+                    if speaker.first <= out < speaker.stop and speaker.track.has(source):
+                        batch.mouths.append(speaker.mouth(frame, len(batch.frames), source, out - speaker.first))
                 batch.frames.append(frame)
             size = int(np.clip(BATCH_BYTES // frame.nbytes, 4, BATCH))
             if len(batch.frames) >= size or len(batch.mouths) >= BATCH:

@@ -19,7 +19,7 @@ from pathlib import Path
 from lipsync.checkpoints import registry
 from lipsync.checkpoints.download import file_sha256
 from lipsync.media.reader import FrameReader, VideoInfo, VideoWriter, probe, read_sound
-from lipsync.media.timeline import SOUND_RATE, plan, sound
+from lipsync.media.timeline import SOUND_RATE, Spoken, plan, sound
 from lipsync.messages import Message
 from lipsync.options import OLD_NAMES, Options, current_options
 from lipsync.progress import Monitor
@@ -393,7 +393,7 @@ def _write(
     timeline = plan(frames, info.fps, seconds, options)
     shown, source, total = None, -1, len(timeline.indices)
     with (
-        closing(sound(timeline, info.fps, [voice], None, options)) as pieces,
+        closing(sound([Spoken(timeline, [voice], options)], info.fps, None)) as pieces,
         FrameReader(info, timeline.segments()) as reader,
         VideoWriter(out, info.width, info.height, info.fps, SOUND_RATE, crf=options.crf) as writer,
     ):

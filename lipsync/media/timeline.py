@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..options import Options
 from .reader import SoundReader
 
 SOUND_RATE = 48_000
+FADE = SOUND_RATE // 100  # 10 ms
 
 
 @dataclass(frozen=True)
@@ -170,41 +171,89 @@ class _Own:
         self._cursor.close()
 
 
-def sound(
-    timeline: Timeline, fps: Fraction, voices: list[Path], own: Path | None, options: Options
-) -> Iterator[np.ndarray]:
-    """The sound of the result in pieces of a second: (S, 2) float32, 48 kHz, exactly as long as its frames.
+@dataclass(frozen=True)
+class Spoken:
+    """Where some voices are heard in a result, all at once, and how.
 
-    The voices speak in the part, delayed by `audio_delay_frames`; the video's own sound (None: it has none) is heard
-    outside the part, and inside it at the level `background`. Where the video goes there and back, is held or is
-    repeated, its sound begins again.
+    timeline  frames first .. stop - 1 have them
+    options   audio_delay_frames, track and background of these frames
     """
 
-    def at(frame: int) -> int:
-        return round(frame * SOUND_RATE / fps)
+    timeline: Timeline
+    voices: Sequence[Path]
+    options: Options
 
-    total, begin, end = at(len(timeline.indices)), at(timeline.first), at(timeline.stop)
-    shift = begin + at(options.audio_delay_frames)
-    whole = timeline.first == 0 and timeline.stop == len(timeline.indices)
-    turn = at(int(timeline.indices.max()) + 1)
-    under = None if own is None or (whole and not options.background) else _Own(own, begin, turn)
-    over = [AudioCursor(path, -min(shift - begin, 0), options.track) for path in voices]
-    starts = max(shift, begin)
-    cursors = [*over, under] if under is not None else over
-    fade = SOUND_RATE // 100  # 10 ms, so that no edge clicks
+
+class _Voices:
+    """The voices of one `Spoken`, opened when they begin and closed when they end.
+
+    begin, end  of its part, samples of the result
+    """
+
+    def __init__(self, spoken: Spoken, fps: Fraction, whole: bool) -> None:
+        self._spoken, self._whole = spoken, whole
+        delay = _samples(spoken.options.audio_delay_frames, fps)
+        self.begin, self.end = (_samples(k, fps) for k in (spoken.timeline.first, spoken.timeline.stop))
+        self._starts, self._skip = self.begin + max(delay, 0), max(-delay, 0)
+        self._cursors: list[AudioCursor] | None = None
+
+    def inside(self, t: np.ndarray) -> np.ndarray:
+        """(S,) 0..1 of samples t: how far they lie in the part, soft at its edges, so that none clicks."""
+        if self._whole:
+            return np.ones(len(t))
+        return np.clip(np.minimum(t - self.begin, self.end - t) / FADE + 0.5, 0, 1)
+
+    def read(self, t: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """(S, 2) float32, what is heard at samples t, which follow those of the last call."""
+        piece = np.zeros((len(t), 2), np.float32)
+        lead = min(max(self._starts - int(t[0]), 0), len(t))
+        if lead == len(t) or t[0] > self.end + FADE:
+            self.close()
+            return piece
+        if self._cursors is None:
+            track = self._spoken.options.track
+            self._cursors = [AudioCursor(path, self._skip, track) for path in self._spoken.voices]
+        for cursor in self._cursors:
+            piece[lead:] += cursor.read(len(t) - lead) * inside[lead:, None].astype(np.float32)
+        return piece
+
+    def close(self) -> None:
+        for cursor in self._cursors or []:
+            cursor.close()
+
+
+def sound(spoken: Sequence[Spoken], fps: Fraction, own: Path | None) -> Iterator[np.ndarray]:
+    """The sound of the result in pieces of a second: (S, 2) float32, 48 kHz, exactly as long as its frames.
+
+    spoken  whose timelines show the same frames
+    The voices speak in their parts, delayed by `audio_delay_frames`; the video's own sound (None: it has none) is heard
+    outside them, and inside at the level `background`. Where the video goes there and back, is held or is repeated, its
+    sound begins again.
+    """
+    frames = spoken[0].timeline.indices
+    total = _samples(len(frames), fps)
+    first_part = spoken[0].timeline
+    whole = len(spoken) == 1 and first_part.first == 0 and first_part.stop == len(frames)
+    over = [_Voices(one, fps, whole) for one in spoken]
+    turn = _samples(int(frames.max()) + 1, fps)
+    under = None
+    if own is not None and (not whole or spoken[0].options.background):
+        under = _Own(own, min(v.begin for v in over), turn)
     try:
         for first in range(0, total, SOUND_RATE):
-            count = min(SOUND_RATE, total - first)
-            t = np.arange(first, first + count)
-            piece = np.zeros((count, 2), np.float32)
-            inside = np.clip(np.minimum(t - begin, end - t) / fade + 0.5, 0, 1) if not whole else np.ones(count)
+            t = np.arange(first, min(first + SOUND_RATE, total))
+            piece, level = np.zeros((len(t), 2), np.float32), np.ones(len(t))
+            for one, voices in zip(spoken, over, strict=True):
+                inside = voices.inside(t)
+                level *= 1 - inside * (1 - one.options.background)
+                piece += voices.read(t, inside)
             if under is not None:
-                piece += under.read(count) * (1 - inside * (1 - options.background)).astype(np.float32)[:, None]
-            lead = min(max(starts - first, 0), count)
-            for cursor in over:
-                if lead < count:
-                    piece[lead:] += cursor.read(count - lead) * inside[lead:, None].astype(np.float32)
+                piece += under.read(len(t)) * level.astype(np.float32)[:, None]
             yield np.clip(piece, -1, 1)
     finally:
-        for cursor in cursors:
-            cursor.close()
+        for source in [*over, *([under] if under is not None else [])]:
+            source.close()
+
+
+def _samples(frames: int, fps: Fraction) -> int:
+    return round(frames * SOUND_RATE / fps)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lipsync.errors import InputError
 from lipsync.media import timeline
-from lipsync.media.timeline import SOUND_RATE, Timeline, meeting, plan, sound
+from lipsync.media.timeline import SOUND_RATE, Spoken, Timeline, meeting, plan, sound
 from lipsync.options import IF_AUDIO_LONGER, IF_AUDIO_SHORTER, Options
 from tests.helpers.media_maker import click_times, clicks
 
@@ -108,7 +108,7 @@ def test_skipping_keeps_no_more_than_a_piece(monkeypatch):
 
 
 def laid(path, voice, timeline, options):
-    return np.concatenate(list(sound(timeline, FPS, [voice], path, options)))[:, 0]
+    return np.concatenate(list(sound([Spoken(timeline, [voice], options)], FPS, path)))[:, 0]
 
 
 def test_the_own_sound_begins_again_with_the_video(tmp_path):
