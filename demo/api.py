@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lipsync.errors import InputError, LipsyncError
 from lipsync.options import Options, current_options
+from lipsync.segments import segment
 
 from . import tasks
 from .context import Context
@@ -26,9 +27,16 @@ def build(page: gr.Blocks, context: Context) -> None:
     jobs, settings = context.jobs, context.settings
 
     async def sync(
-        video: str, voice: str, consent: bool, options: dict | None, request: gr.Request
+        video: str,
+        voice: str | None,
+        consent: bool,
+        options: dict | None = None,
+        voices: list[str] | None = None,
+        request: gr.Request | None = None,
     ) -> tuple[str, dict]:
-        """A video or image and a voice to a labelled video: (file, report). Options as in lipsync.Options."""
+        """A video or image and a voice to a labelled video: (file, report). Options as in lipsync.Options; those with
+        `segments` say which part each of `voices` has."""
+        options, parts = divided(options, voices)
         chosen = checked(options)
         _given(video, "video")
         if consent is not True:
@@ -37,9 +45,9 @@ def build(page: gr.Blocks, context: Context) -> None:
             raise gr.Error(
                 f"There is no model {chosen.model!r} here: {', '.join(tasks.models())}.", print_exception=False
             )
-        return await _through(_make, request, video, voice, chosen)
+        return await _through(_make, request, video, voice, chosen, own_parts(parts, voices, chosen))
 
-    async def faces(video: str, second: float, request: gr.Request) -> tuple[str, dict]:
+    async def faces(video: str, second: float = 0, request: gr.Request | None = None) -> tuple[str, dict]:
         """The faces of a video: (frame at that second as a picture, what was found)."""
         _given(video, "video")
         return await _through(_look, request, video, second or 0)
@@ -51,9 +59,9 @@ def build(page: gr.Blocks, context: Context) -> None:
         except LipsyncError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    async def _through(do: Any, request: gr.Request, *given: Any) -> Any:
+    async def _through(do: Any, request: gr.Request | None, *given: Any) -> Any:
         """Run one request as a job of its own, gone when it is answered or given up."""
-        job, address = None, request.client.host if request.client else ""
+        job, address = None, request.client.host if request and request.client else ""
         try:
             job = jobs.create()
             return await do(job, address, *given)
@@ -63,8 +71,12 @@ def build(page: gr.Blocks, context: Context) -> None:
             if job is not None:
                 jobs.delete(job.id)
 
-    async def _make(job: Job, address: str, video: str, voice: str, options: Options) -> tuple[str, dict]:
+    async def _make(
+        job: Job, address: str, video: str, voice: str | None, options: Options, parts: list[tuple[str, dict]]
+    ) -> tuple[str, dict]:
         await asyncio.to_thread(tasks.store_upload, jobs, job, "source", video)
+        for path, own in parts:
+            await asyncio.to_thread(tasks.keep_part, jobs, job, path, own)
         await _finished(job, address, "sync", tasks.make(jobs, settings, options, given=voice))
         made = job.facts["results"][0]
         return serve_copy(jobs.folder(job.id) / made["file"]), made["report"] | {
@@ -91,9 +103,11 @@ def build(page: gr.Blocks, context: Context) -> None:
     with gr.Column(visible=False):
         video, voice, file = gr.File(label="video"), gr.File(label="voice"), gr.File(label="file")
         consent, options, second = gr.Checkbox(label="consent"), gr.JSON(label="options"), gr.Number(0, label="second")
-        out, frame, found, report, said = gr.File(), gr.File(), gr.JSON(), gr.JSON(), gr.JSON()
+        voices = gr.File(label="voices", file_count="multiple")
+        out, report = gr.File(label="result"), gr.JSON(label="report")
+        frame, found, said = gr.File(label="frame"), gr.JSON(label="found"), gr.JSON(label="verdict")
         button = gr.Button()
-        button.click(sync, [video, voice, consent, options], [out, report], api_name="sync")
+        button.click(sync, [video, voice, consent, options, voices], [out, report], api_name="sync")
         button.click(faces, [video, second], [frame, found], api_name="faces")
         button.click(verify, file, said, api_name="verify")
 
@@ -102,6 +116,39 @@ def _given(path: str | None, what: str) -> str:
     if not path:
         raise gr.Error(f"No {what} was given.", print_exception=False)
     return path
+
+
+def divided(options: dict | None, voices: list[str] | None) -> tuple[dict | None, list[dict]]:
+    """The options of a whole call, and those of its segments. Raises gr.Error, one sentence."""
+    if not isinstance(options, dict) or "segments" not in options:
+        if voices:
+            raise gr.Error(
+                'Say what part each of the voices has: {"segments": [{"voice": 0, "start": 0, "end": 2.5}]}.',
+                print_exception=False,
+            )
+        return options, []
+    parts = options["segments"]
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise gr.Error('Segments are a list, like [{"voice": 0, "start": 0, "end": 2.5}].', print_exception=False)
+    return {name: value for name, value in options.items() if name != "segments"}, parts
+
+
+def own_parts(parts: list[dict], voices: list[str] | None, common: Options) -> list[tuple[str, dict]]:
+    """The file of each segment and its own options. Raises gr.Error, one sentence."""
+    found, voices = [], voices or []
+    for number, part in enumerate(parts):
+        own, which = {name: value for name, value in part.items() if name != "voice"}, part.get("voice")
+        if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(voices):
+            raise gr.Error(
+                f"Segment {number} names a voice by its number: 0 to {len(voices) - 1} of the {len(voices)} given.",
+                print_exception=False,
+            )
+        try:
+            segment(voices[which], common, **own)
+        except (LipsyncError, TypeError) as error:
+            raise gr.Error(f"Segment {number}: {error}", print_exception=False) from error
+        found.append((voices[which], own))
+    return found
 
 
 def checked(options: dict | None) -> Options:

@@ -8,14 +8,16 @@ writes a file beside this one.)
 from __future__ import annotations
 
 import gradio as gr
-from gradio.data_classes import FileData
+from gradio.data_classes import FileData, ListFiles
 
 
 def give_paths() -> None:
-    """From now on, in this process, fields for a file or a picture give its path, or None."""
+    """From now on, in this process, fields for a file or a picture give its path, or None; those for files a list."""
     for kind in (gr.File, gr.UploadButton, gr.Image):
         kind.preprocess = _path  # pyrefly: ignore[bad-assignment]
 
 
-def _path(self: gr.components.Component, payload: FileData | None) -> str | None:
+def _path(self: gr.components.Component, payload: FileData | ListFiles | None) -> str | list[str] | None:
+    if isinstance(payload, ListFiles):
+        return [file.path for file in payload]
     return payload.path if payload else None

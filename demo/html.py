@@ -123,9 +123,34 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
     return f'{frame}<p class="note">{escape(said)}</p>{voices}'
 
 
+def parts(job: Job | None, t: Words) -> str:
+    """The voices that were kept beside the one in the field: whose each is and when it speaks, with a button to remove
+    it."""
+    kept = job.facts.get("parts", []) if job else []
+    rows = []
+    for part in kept:
+        own, name = part["options"], job.facts.get(part["key"], "").rpartition("/")[2]
+        start, end = own.get("start") or 0, own.get("end")
+        who = ", ".join(t["face_number"].format(n=n + 1) for n in part["numbers"])
+        who = who or t.get(own.get("face", "largest"), t["picked"])
+        if end:
+            when = t["part_span"].format(start=f"{start:g}", end=f"{end:g}")
+        else:
+            when = t["part_from"].format(start=f"{start:g}") if start else t["part_whole"]
+        said = escape(f"{who} · {when} · {name}")
+        remove = escape(t["part_remove"])
+        rows.append(
+            f'<li><span>{said}</span> <button type="button" data-part="{part["key"]}" aria-label="{remove}: {said}">'
+            f"{remove}</button></li>"
+        )
+    return f'<ul class="parts" aria-label="{escape(t["parts"])}">{"".join(rows)}</ul>' if rows else ""
+
+
 def given(job: Job, step: str, t: Words) -> str:
-    """What a folded step was given, in one line: the file's name, and how long a video is; step: face | voice."""
-    name = escape(job.facts.get("source" if step == "face" else "voice", "").rpartition("/")[2])
+    """What a folded step was given, in one line: the files' names, and how long a video is; step: face | voice."""
+    kept = [part["key"] for part in job.facts.get("parts", [])] if step == "voice" else []
+    kinds = ["source" if step == "face" else "voice", *kept]
+    name = escape(", ".join(filter(None, (job.facts.get(kind, "").rpartition("/")[2] for kind in kinds))))
     seconds = job.facts.get("seconds", 0.0) if step == "face" else 0.0
     return f"<p>{name}{' · ' + escape(t['seconds'].format(n=f'{seconds:.1f}')) if seconds else ''}</p>"
 

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -26,8 +26,9 @@ from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
 from lipsync.messages import Message
 from lipsync.models import MODELS
 from lipsync.options import Options
-from lipsync.pipeline import find, preview, sync
+from lipsync.pipeline import Voice, find, preview, sync
 from lipsync.progress import Monitor, Progress
+from lipsync.segments import OWN, segment
 
 from .jobs import Job, JobQueue
 from .settings import Settings
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
 _BUILDING = threading.Lock()  # `cache` by itself lets two threads build an evaluator each
 LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
+MOST_PARTS = 12  # voices of one video
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
 
@@ -76,6 +78,50 @@ def input_file(jobs: JobQueue, job: Job, kind: str) -> Path | None:
     """The file that `store_upload` put away; None where there is none."""
     path = jobs.folder(job.id) / job.facts.get(kind, "")
     return path if path.is_file() else None
+
+
+def keep_part(jobs: JobQueue, job: Job, given: str | Path, own: Mapping[str, Any], seconds: float = 0.0) -> None:
+    """Keep a voice with the options of its part (lipsync.segments.OWN) for the next video of a job.
+
+    seconds  of the voice, for the page
+    Raises InputError.
+    """
+    parts = job.facts.get("parts", [])
+    if len(parts) >= MOST_PARTS:
+        raise InputError("A video takes {most} voices here at most.", most=MOST_PARTS)
+    own = {name: value for name, value in own.items() if name in OWN}
+    key = f"part-{secrets.token_hex(4)}"
+    store_upload(jobs, job, key, given)
+    picked = job.facts.get("picked", {})
+    numbers = picked.get("numbers", []) if picked.get("point") == own.get("face") else []
+    part = {"key": key, "options": own, "numbers": numbers, "seconds": seconds}
+    uploads = sorted({*job.facts.get("uploads", []), str(given)})
+    jobs.update(job.id, parts=[*parts, part], uploads=uploads)
+
+
+def drop_part(jobs: JobQueue, job: Job, key: str) -> None:
+    """Forget one of a job's voices."""
+    if key in (part["key"] for part in job.facts.get("parts", [])):
+        jobs.update(job.id, parts=[part for part in job.facts["parts"] if part["key"] != key])
+        shutil.rmtree(jobs.folder(job.id) / key, ignore_errors=True)
+
+
+def _voices(jobs: JobQueue, job: Job, options: Options, given: str | Path | None, settings: Settings) -> Voice:
+    """The voice of a job's next video, or its parts; `given` is a voice that is new.
+
+    Raises InputError where one is gone, or over the limits.
+    """
+    parts = [
+        segment(check_voice(_need(jobs, job, part["key"]), settings).path, options, **part["options"])
+        for part in job.facts.get("parts", [])
+    ]
+    if given or not parts:
+        voice = store_upload(jobs, job, "voice", given) if given else _need(jobs, job, "voice")
+        check_voice(voice, settings)
+        if not parts:
+            return voice
+        parts.append(segment(voice, options, **{name: getattr(options, name) for name in OWN}))
+    return parts
 
 
 def _need(jobs: JobQueue, job: Job, kind: str) -> Path:
@@ -280,12 +326,14 @@ def make(
     second_model: str | None = None,
     given: str | Path | None = None,
 ) -> Callable[..., None]:
-    """Work that makes a job's video, with one model or with two; `given` is the voice, where it is a new one."""
+    """Work that makes a job's video, with one model or with two. Voices kept as parts speak too.
+
+    given  the voice, where it is a new one
+    """
     options = replace(options, visible_label=settings.visible_label, watermark=settings.watermark)
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        voice = store_upload(jobs, job, "voice", given) if given else _need(jobs, job, "voice")
-        check_voice(voice, settings)
+        voice = _voices(jobs, job, options, given, settings)
         known = jobs.memory.get(job.id)
         if known is None:  # a request of the API, or after a restart
             second = job.facts.get("preview", {}).get("second")

@@ -34,7 +34,7 @@ from .label.stamp import Stamp
 from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoWriter, read_sound, sound_notes
 from .media.reader import ahead as frames_ahead
-from .media.timeline import SOUND_RATE, Spoken, meeting, plan, sound
+from .media.timeline import SOUND_RATE, Spoken, Timeline, meeting, plan, plan_picture, sound
 from .messages import Message
 from .models.base import LipSyncModel, open_model
 from .opening import fit as fit_openings
@@ -72,8 +72,6 @@ def sync(
     monitor.step("load", 0, 1)
     with monitor.timed("load"):
         clip, segments = Clip.open(video), _segments(voice, options)
-        if clip.info.is_still and len(segments) > 1:
-            raise InputError("{file} is a picture, which has no segments: give it one voice.", file=clip.path.name)
         files = [path for one in segments for path in one.voices.values()]
         target = _check_target(out, [clip.path, *files])
         _check_signing()
@@ -83,7 +81,7 @@ def sync(
         warnings += cache_warnings()
     needed = clip.info.frames
     if clip.faces is None:
-        plans = [plan(max(clip.info.frames, 1), clip.info.fps, p.seconds, p.options) for p in parts]
+        plans = _timelines(parts, clip, max(clip.info.frames, 1))
         if not any(p.first for p in plans):
             needed = min(max(int(p.indices.max()) for p in plans) + 1, clip.info.frames)
         clip = _find(clip, needed, options, monitor)
@@ -98,7 +96,8 @@ def sync(
             file=info.path.name,
         )
     warnings += faces.notes
-    spoken = [Spoken(plan(faces.frames, info.fps, p.seconds, p.options), p.files, p.options) for p in parts]
+    timelines = _timelines(parts, clip, faces.frames)
+    spoken = [Spoken(line, p.files, p.options) for line, p in zip(timelines, parts, strict=True)]
     frames = len(spoken[0].timeline.indices)
     has_voice = np.zeros(frames, bool)
     for one in spoken:
@@ -298,9 +297,17 @@ def _hear(segments: list[Segment], clip: Clip, model: LipSyncModel) -> tuple[lis
             seconds = max(seconds, len(waveform) / 16_000)
             sounds[number] = model.audio_features(waveform)
         if clip.info.is_still and options.end is not None:  # a picture has no end of its own: the voice's is meant
-            seconds, options = min(seconds, options.end), replace(options, end=None)
+            seconds, options = min(seconds, options.end - options.start), replace(options, end=None)
         parts.append(_Part(options, list(one.voices.values()), sounds, seconds))
     return parts, list(dict.fromkeys(notes))
+
+
+def _timelines(parts: list[_Part], clip: Clip, frames: int) -> list[Timeline]:
+    """Where each part has its voice, over that many frames of the video; all show the same frames."""
+    info = clip.info
+    if info.is_still and len(parts) > 1:
+        return plan_picture(info.fps, [(p.options.start, p.options.start + p.seconds) for p in parts])
+    return [plan(frames, info.fps, p.seconds, p.options) for p in parts]
 
 
 def _segments(voice: Voice, options: Options) -> list[Segment]:

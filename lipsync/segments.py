@@ -114,9 +114,8 @@ def refuse_overlaps(parts: Sequence[tuple[Timeline, Sequence[Track]]], fps: floa
             both = mine & {t.number for t in others if t.start < stop and first < t.stop}
             if first < stop and both:
                 raise InputError(
-                    "Two segments move face {face} at the same time, from {start:.2f} to {end:.2f} s: give one of them "
+                    "Two segments move one face at the same time, from {start:.2f} to {end:.2f} s: give one of them "
                     "another face or another time.",
-                    face=min(both),
                     start=first / fps,
                     end=stop / fps,
                 )

@@ -68,6 +68,8 @@ class Flow:
             "cancel": gr.update(visible=making or busy and not measuring),
             "watch": f"{job.view} {job.task}" if busy else "",
             "showcase": gr.update(visible=job is None),
+            "parts": html.parts(job, t),
+            "add": gr.update(visible=bool(facts.get("preview"))),
         }
 
     def whole(self, job: Job | None, point: str, t: Texts) -> View:
@@ -99,9 +101,30 @@ class Flow:
         """What will be done with the lengths of voice and video, once both are known."""
         job = self.context.jobs.get(job_id)
         voice_s, video_s = heard.get("seconds", 0.0), job.facts.get("seconds", 0.0) if job else 0.0
-        if not voice_s or not video_s:
+        if not voice_s or not video_s or job.facts.get("parts"):  # beside others a voice ends with its part
             return {"meeting": ""}
         return {"meeting": html.meets(voice_s, video_s, meeting(voice_s, video_s, options), t)}
+
+    def keep(self, job_id: str, voice: str, seconds: float, options: Options, t: Texts) -> View:
+        """Keep a voice for its face and part; the fields are free for the next one."""
+        job = self.context.jobs.get(job_id)
+        try:
+            tasks.keep_part(self.context.jobs, job, voice, asdict(options), seconds)
+        except LipsyncError as error:
+            return self.wrong("voice", worded(error.message, t))
+        fresh = {name: AFRESH[name] for name in ("face", "which", "start", "end", "audio_delay_frames")}
+        if len(job.facts.get("preview", {}).get("boxes", ())) > 1:  # whose the next one is, is asked
+            fresh |= {"face": "", "which": "picked"}
+        shown = {"parts": html.parts(job, t), "preview": html.preview(job, fresh["which"], t)}
+        return shown | fresh | MENDED | {"voice": None, "heard": {}, "meeting": ""}
+
+    def drop(self, job_id: str, key: str, t: Texts) -> View:
+        """Forget one of the voices that were kept."""
+        job = self.context.jobs.get(job_id)
+        if job is None:
+            return {}
+        tasks.drop_part(self.context.jobs, job, key)
+        return {"parts": html.parts(job, t)}
 
     def progress(self, view: str, t: Texts) -> dict[str, Any] | None:
         """How the job of a view stands, for static/watch.js; None where there is none."""

@@ -139,6 +139,8 @@ def build(page: gr.Blocks, context: Context) -> None:
                             text("upload_file"), size="sm", min_width=90, elem_id="to-voice-file", visible=False
                         )
                     said_voice = said("voice")
+                    kept = gr.HTML(js_on_load=static("parts.js"), elem_id="parts")
+                    add = gr.Button(text("part_add"), size="sm", elem_id="add-voice", visible=False)
                     speak = words = language = kind = None
                     with gr.Accordion(text("other_ways"), open=False, elem_id="other-ways"):
                         if voices.can_speak():
@@ -244,7 +246,7 @@ def build(page: gr.Blocks, context: Context) -> None:
         "again": again, "remove": remove, "sure": sure, "mine": mine,
         "cancel": cancel, "watch": watch, "source": source, "camera": camera, "photo": photo, "to_camera": to_camera,
         "to_photo": to_photo, "to_file": to_file, "voice": voice, "recorder": recorder, "record": record, "stay": stay,
-        "showcase": showcase, "face_line": face_line, "voice_line": voice_line,
+        "showcase": showcase, "parts": kept, "add": add, "face_line": face_line, "voice_line": voice_line,
         "compare": compare, "end": end, "consent": consent, "example": example_path,
         "heard": heard, "meeting": meeting, "options_fold": options_fold, "said_face": said_face,
         "said_pick": said_pick, "said_voice": said_voice, "said_consent": said_consent, "said_options": said_options,
@@ -332,20 +334,58 @@ def build(page: gr.Blocks, context: Context) -> None:
         found = jobs.get(job)
         if found is None:
             return flow.wrong("face", t["need_source"])
-        if not sound and not found.facts.get("voice"):
+        if not sound and not found.facts.get("voice") and not found.facts.get("parts"):
             return flow.wrong("voice", t["need_voice"])
+        options = checked(sound, known, choice, point, until, values, t)
+        if isinstance(options, dict):
+            return options
+        if not agreed:
+            return flow.wrong("consent", t["need_consent"])
+        return flow.start(job, sound, options, second_model or None, _address(request), t)
+
+    def keep(
+        job: str,
+        sound: str | None,
+        known: View,
+        choice: str,
+        point: str,
+        until: float | None,
+        request: gr.Request,
+        *values: Any,
+    ) -> View:
+        """The voice in the field is kept for its face and part, and another one can be given."""
+        t = texts_for(request)
+        if jobs.get(job) is None:
+            return flow.wrong("face", t["need_source"])
+        if not sound:
+            return flow.wrong("voice", t["need_voice"])
+        options = checked(sound, known, choice, point, until, values, t)
+        if isinstance(options, dict):
+            return options
+        return flow.keep(job, sound, known.get("seconds", 0.0), options, t)
+
+    def checked(
+        sound: str | None,
+        known: View,
+        choice: str,
+        point: str,
+        until: float | None,
+        values: Sequence[Any],
+        t: dict[str, str],
+    ) -> Options | View:
+        """The options of the fields, or what is wrong with one of them."""
         if sound and known.get("path") == sound and known.get("error"):
             return flow.wrong("voice", known["error"])
         if choice == "picked" and "@" not in point:
             return flow.wrong("pick", t["need_pick"])
         try:
-            options = asked(point if choice == "picked" else choice, until, values)
+            return asked(point if choice == "picked" else choice, until, values)
         except (LipsyncError, TypeError) as error:
             sentence = worded(error.message, t) if isinstance(error, LipsyncError) else t["need_numbers"]
             return flow.wrong("options", sentence) | {"options_fold": gr.update(open=True)}
-        if not agreed:
-            return flow.wrong("consent", t["need_consent"])
-        return flow.start(job, sound, options, second_model or None, _address(request), t)
+
+    def drop(event: gr.EventData, job: str, request: gr.Request) -> View:
+        return flow.drop(job, str(event.part), texts_for(request))
 
     async def hear(sound: str | None, job: str, until: float | None, request: gr.Request, *values: Any) -> View:
         """A voice was given or taken away: it is checked at once, as the face is."""
@@ -441,6 +481,8 @@ def build(page: gr.Blocks, context: Context) -> None:
     on(model.change, others, [model, compare])
     asking = [job_id, voice, heard, consent, which, face, compare, end, *controls.values()]
     on(functools.partial(gr.on, [go.click, again.click]), make, asking)
+    on(add.click, keep, [job_id, voice, heard, which, face, end, *controls.values()])
+    on(kept.pick, drop, job_id)
     cancel.click(jobs.cancel, job_id, None, **PRIVATE)
     on(remove.click, lambda: {"sure": gr.update(visible=True)})
     on(no.click, lambda: {"sure": gr.update(visible=False)})

@@ -78,6 +78,16 @@ def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Optio
     return Timeline(indices.astype(np.int64), a, stop)
 
 
+def plan_picture(fps: Fraction, spans: Sequence[tuple[float, float]]) -> list[Timeline]:
+    """Timelines of a picture that some voices share, each from one second to another; it stands until the last ends."""
+    edges = []
+    for start, stop in spans:
+        first = round(start * fps)
+        edges.append((first, max(math.ceil(round(stop * fps, 3)), first + 1)))
+    frames = np.zeros(max(stop for _, stop in edges), np.int64)
+    return [Timeline(frames, first, stop) for first, stop in edges]
+
+
 MEETINGS = {
     "pingpong": Message("the video plays back and forth"),
     "loop": Message("the video is repeated"),

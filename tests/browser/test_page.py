@@ -382,7 +382,7 @@ def test_two_faces_and_a_picture(address, visit, tmp_path):
     page.wait_for_selector(".frame .face")
     expect(page.locator(".frame .face")).to_have_count(2)
     expect(page.locator("#preview")).to_contain_text("2 faces in this frame")
-    expect(page.locator("#preview")).to_contain_text("For a voice each there is the command line")
+    expect(page.locator("#preview")).to_contain_text("Each of them can have a voice of its own")
     page.click("#other-ways > button, #other-ways .label-wrap")
     page.fill("#words textarea", "One of us speaks.")
     page.click("#speak")
@@ -477,3 +477,42 @@ def test_a_restart_keeps_the_link(chromium, visit, tmp_path):
         page.wait_for_selector("#results video")
         make(page)  # faces are looked for once more
         page.close()
+
+
+def test_each_face_gets_a_voice_of_its_own(address, visit, tmp_path):
+    """Two kept voices and one in the field, one of them taken away again; the list outlives a reload."""
+    page = visit(address)
+    take_example(page, "two")
+    heard(page)
+    faces = page.locator(".frame .face")
+    expect(faces).to_have_count(2)
+    faces.nth(0).click()
+    expect(faces.nth(0)).to_have_attribute("aria-pressed", "true")
+    page.click("#add-voice")
+    expect(page.locator("#parts li")).to_have_count(1)
+    expect(page.locator("#parts li")).to_contain_text("two.mp3")
+    expect(page.locator("#voice input[type=file]")).to_be_attached()  # free for the next one
+    expect(page.locator(".face.picked")).to_have_count(0)
+    page.click("#add-voice")  # without a voice
+    expect(page.locator("#said-voice")).to_contain_text("Give a voice first")
+    voice = make_voice(tmp_path / "second.wav", 1.5)
+    page.set_input_files("#voice input[type=file]", voice)
+    heard(page)
+    page.click("#add-voice")  # without a face
+    expect(page.locator("#said-pick")).to_contain_text("Click the face that should speak")
+    faces.nth(0).click()
+    page.click("#add-voice")
+    expect(page.locator("#parts li")).to_have_count(2)
+    page.locator("#parts li", has_text="second.wav").get_by_role("button").click()
+    expect(page.locator("#parts li")).to_have_count(1)
+    page.set_input_files("#voice input[type=file]", voice)
+    heard(page)
+    faces.nth(1).click()
+    make(page)
+    expect(page.locator("#voice-line")).to_contain_text("two.mp3")
+    expect(page.locator("#voice-line")).to_contain_text("second.wav")
+    shoot(page, "two-voices-desktop")
+    page.reload()
+    page.wait_for_selector("#results video")
+    page.click("#voice-change")
+    expect(page.locator("#parts li")).to_have_count(1)

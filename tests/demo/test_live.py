@@ -40,9 +40,10 @@ def test_the_documented_snippet_runs(address, folder, tmp_path):
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    faces, sync, verify = [line for line in ran.stdout.splitlines() if line and not line.startswith("Loaded")]
+    faces, sync, parts, verify = [line for line in ran.stdout.splitlines() if line and not line.startswith("Loaded")]
     assert faces.startswith("1 {'0': [")
     assert re.match(r"\S+\.mp4 \d+ \d+ frames at 25 a second", sync)
+    assert re.match(r"\d+ \d+$", parts) and 20 < int(parts.split()[1]) < int(parts.split()[0])
     made = probe(Path(sync.split()[0]))
     assert made.has_audio and made.codec == "h264" and made.frames > 70
     assert "'labelled': True" in verify and "intact" in verify
@@ -61,9 +62,19 @@ def test_errors_are_the_pages_sentences(client):
         ((face, voice, True, {"detector": "s3fd"}), "no option 'detector'"),
         ((face, voice, True, {"model": "../x"}), "no model '../x'"),
         ((face, voice, True, {"face": "7"}), "no face number 7"),
+        ((face, None, True, None, [voice]), "what part each of the voices has"),
+        ((face, None, True, {"segments": 3}, [voice]), "Segments are a list"),
+        ((face, None, True, {"segments": [{"voice": 1}]}, [voice]), "Segment 0 names a voice by its number: 0 to 0"),
+        (
+            (face, None, True, {"segments": [{"voice": 0, "crf": 3}]}, [voice]),
+            "Segment 0: A segment has no option 'crf'",
+        ),
+        ((face, None, True, {"segments": [{"voice": 0}, {"voice": 0}]}, [voice]), "move one face at the same time"),
     ):
         with pytest.raises(AppError, match=re.escape(said)):
             client.predict(*call, api_name="/sync")
+    with pytest.raises(AppError, match="holds no sound"):  # options may be left out
+        client.predict(face, face, True, api_name="/sync")
     for name, nothing in (("/sync", (None, voice, True, None)), ("/faces", (None, 0)), ("/verify", (None,))):
         with pytest.raises(AppError, match="No (video|file) was given"):
             client.predict(*nothing, api_name=name)

@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -87,9 +88,22 @@ def test_levels_and_delays_are_each_parts_own(tmp_path):
     assert level(1.1, 1.4) < 0.01 and level(2.05, 2.15) == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.slow
+def test_two_faces_of_a_picture_speak_in_turn(tmp_path, voice):
+    """The picture stands until the last voice ends; a part's end cuts its voice."""
+    picture = np.hstack([portrait_frame(10, 10), portrait_frame(10, 14)])
+    cv2.imwrite(str(tmp_path / "two.png"), picture[..., ::-1])
+    clip = lipsync.find(tmp_path / "two.png")
+    left, right = (str(t.number) for t in sorted(clip.faces.tracks, key=lambda t: t.boxes[0][0]))
+    parts = [segment(voice, face=left, end=0.8), segment(voice, face=right, start=1.0)]
+    report = lipsync.sync(clip, parts, tmp_path / "out.mp4")
+    assert (report.frames, report.frames_synced, report.missed_ranges) == (65, 20 + 40, [])
+    assert probe(tmp_path / "out.mp4").duration_s == pytest.approx(2.6, abs=0.04)
+
+
 def test_two_parts_may_not_move_one_face_at_once(clip, voice, tmp_path):
     parts = [segment(voice, start=0, end=1), segment(voice, start=0.5)]
-    with pytest.raises(InputError, match="move face 0 at the same time, from 0.48 to 1.00 s"):
+    with pytest.raises(InputError, match="move one face at the same time, from 0.48 to 1.00 s"):
         lipsync.sync(clip, parts, tmp_path / "out.mp4")
     with pytest.raises(InputError, match="lies outside the video"):
         lipsync.sync(clip, [segment(voice, start=9)], tmp_path / "out.mp4")
