@@ -92,8 +92,10 @@ def keep_part(jobs: JobQueue, job: Job, given: str | Path, own: Mapping[str, Any
     own = {name: value for name, value in own.items() if name in OWN}
     key = f"part-{secrets.token_hex(4)}"
     store_upload(jobs, job, key, given)
-    picked = job.facts.get("picked", {})
-    numbers = picked.get("numbers", []) if picked.get("point") == own.get("face") else []
+    face, picked = own.get("face", "largest"), job.facts.get("picked", {})
+    numbers = picked.get("numbers", []) if picked.get("point") == face else []
+    if face == "largest" and job.facts.get("shots") == 1:
+        numbers = job.facts.get("preview", {}).get("largest", [])
     part = {"key": key, "options": own, "numbers": numbers, "seconds": seconds}
     uploads = sorted({*job.facts.get("uploads", []), str(given)})
     jobs.update(job.id, parts=[*parts, part], uploads=uploads)
