@@ -40,7 +40,7 @@ def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[st
         said += f" · {progress.done} / {progress.total}"
     if progress.seconds_left is not None and progress.seconds_left >= 1:
         said += " · " + t["left"].format(n=round(progress.seconds_left))
-    return said, min(progress.done / max(progress.total, 1), 1.0)
+    return said, min(progress.done / max(progress.total, 1), 1.0) if progress.share is None else progress.share
 
 
 def wrong(field: str, said: str) -> str:

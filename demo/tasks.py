@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
 _BUILDING = threading.Lock()  # `cache` by itself lets two threads build an evaluator each
 LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
+# What each stage of making a video has of its time, from and to: clips of 3 and 20 s, faces known (docs/speed.md).
+SHARES = {"load": (0.0, 0.05), "sync": (0.05, 0.97), "label": (0.97, 1.0)}
 MOST_PARTS = 12  # voices of one video
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
@@ -343,10 +345,12 @@ def make(
         _need(jobs, job, "source")  # it may have been deleted since
         old, results = job.facts.get("results", []), []
         try:
-            for model in [options.model, *([second_model] if second_model else [])]:
+            models = [options.model, *([second_model] if second_model else [])]
+            for turn, model in enumerate(models):
                 out = jobs.folder(job.id) / f"result-{secrets.token_hex(4)}.mp4"
                 chosen = replace(options, model=model)
-                report = sync(known, voice, out, chosen, progress=progress, cancelled=cancelled)
+                shown = whole(progress, turn, len(models))
+                report = sync(known, voice, out, chosen, progress=shown, cancelled=cancelled)
                 report = replace(report, warnings=[*job.facts.get("notes", []), *report.warnings])
                 results.append(
                     {
@@ -369,6 +373,17 @@ def make(
         jobs.update(job.id, results=results)
 
     return work
+
+
+def whole(progress: Callable[[Progress], None], turn: int, turns: int) -> Callable[[Progress], None]:
+    """Progress of one of some videos as a share of all of them, so that one bar runs once."""
+
+    def told(step: Progress) -> None:
+        begin, end = SHARES.get(step.stage, (0.0, 0.0))
+        share = begin + (end - begin) * min(step.done / max(step.total, 1), 1.0)
+        progress(replace(step, share=(turn + share) / turns))
+
+    return told
 
 
 def saved_name(job: Job, file: str) -> str:

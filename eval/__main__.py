@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lipsync.console import Bar, guarded, plain_signs
+from lipsync.console import Bar, Parser, guarded, plain_signs
 from lipsync.files import refuse_overwriting
 from lipsync.progress import Monitor
 from lipsync.renamed import add_old_flag
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m eval", description="Score lip-sync.")
+    parser = Parser(prog="python -m eval", description="Score lip-sync.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     score = commands.add_parser("score", help="a row of scores for each video")

@@ -13,9 +13,10 @@ Exit codes: 0 done, 1 a file, a checkpoint or a label is not as it should be, 2 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
-from .console import SYNC_STAGES, Bar, guarded, plain_signs
+from .console import SYNC_STAGES, Bar, Parser, guarded, plain_signs
 from .errors import InputError
 from .files import refuse_overwriting
 from .options import LATEST_S, OLD_NAMES, Options
@@ -39,12 +40,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lipsync", description="Make a mouth follow a voice.")
+    parser = Parser(prog="python -m lipsync", description="Make a mouth follow a voice.")
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(stopped="Stopped; nothing was left behind.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _sync_arguments(commands.add_parser("sync", help="sync a video to a voice"))
     models = commands.add_parser("models", help="list the checkpoints: licence, origin, whether they are here")
+    _as_json(models)
     models.set_defaults(run=_models)
     fetch = commands.add_parser("fetch", help="download a published checkpoint, or take a file that you have")
     fetch.add_argument("name", help="a name from `models`")
@@ -53,8 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     fetch.set_defaults(run=_fetch, stopped="Stopped; what was downloaded so far is kept for the next try.")
     verify = commands.add_parser("verify", help="read the label of a video: 0 labelled and intact, 1 anything else")
     verify.add_argument("file", type=Path)
+    _as_json(verify)
     verify.set_defaults(run=_verify)
     return parser
+
+
+def _as_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="standard output holds JSON, nothing else")
 
 
 def _sync_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +72,7 @@ def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", type=Path, nargs="?", help="the voice: any file with sound")
     parser.add_argument("--out", type=Path, required=True, help="the MP4 to write; for a batch, a folder")
     parser.add_argument("--report", type=Path, help="write what was done as JSON; for a batch, a folder")
+    _as_json(parser)
     parser.add_argument(
         "--preview", type=float, metavar="SECOND", help="write that frame, faces numbered, as PNG to --out"
     )
@@ -121,6 +129,8 @@ def _sync(args: argparse.Namespace) -> int:
     if args.video.is_dir() or is_list:
         if args.voice or args.segments or (is_list and args.audio):
             parser.error("a folder takes one voice, a second file; a CSV names its voices in its column voice")
+        if args.json:
+            parser.error("--json is for one video; a batch writes a report each with --report FOLDER")
         from .batch import run_batch
 
         return run_batch(args.video, args.audio, args.out, args.report, options)
@@ -143,7 +153,7 @@ def _sync(args: argparse.Namespace) -> int:
         report = sync(args.video, voice, args.out, options, progress=show)
     if args.report:
         report.save(args.report)
-    print(report.words())
+    print(json.dumps(asdict(report), indent=1) if args.json else report.words())
     return 0
 
 
@@ -169,12 +179,27 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
     with Bar(SYNC_STAGES) as show:
         clip = find(args.video, options, progress=show)
     frame, faces = preview(clip, args.preview), clip.faces
+    length = float(faces.frames / faces.fps)
+    if not 0 <= args.preview < length and not args.json:
+        print(f"{args.video.name} has no {args.preview:g} s, it is {length:.2f} s long: its nearest frame is shown.")
     if not cv2.imwrite(str(args.out), frame[..., ::-1]):
         raise unfit
-    for track in faces.tracks:
-        begin, end = float(track.start / faces.fps), float(track.stop / faces.fps)
-        print(f"face {track.number}: {begin:.2f} to {end:.2f} s, shot {track.shot}, {track.size_px:.0f} px high")
-    if not faces.tracks:
+    rows = [
+        {
+            "face": track.number,
+            "start": round(float(track.start / faces.fps), 3),
+            "end": round(float(track.stop / faces.fps), 3),
+            "shot": track.shot,
+            "size_px": round(track.size_px),
+        }
+        for track in faces.tracks
+    ]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        print("face {face}: {start:.2f} to {end:.2f} s, shot {shot}, {size_px} px high".format(**row))
+    if not rows:
         print("no face was found")
     return 0
 
@@ -183,6 +208,9 @@ def _models(args: argparse.Namespace) -> int:
     from .checkpoints.registry import table
 
     rows = table()
+    if args.json:
+        print(json.dumps(rows, indent=1, default=str))
+        return 0
     shown = Table(*(key.replace("_", " ") for key in rows[0]), box=None, padding=(0, 2, 0, 0))
     for row in rows:
         shown.add_row(*(str(value) for value in row.values()))
@@ -208,7 +236,10 @@ def _verify(args: argparse.Namespace) -> int:
     from .label.manifest import describe, verify
 
     verdict = verify(args.file)
-    print(describe(verdict))
+    if args.json:
+        print(json.dumps(asdict(verdict) | {"words": describe(verdict)}, indent=1, default=str))
+    else:
+        print(describe(verdict))
     return verdict.exit_code
 
 

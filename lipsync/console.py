@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -22,6 +24,14 @@ SYNC_STAGES = {
     "sync": "Making the mouth",
     "label": "Signing",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, and those of its commands, that says what is wrong in one line and where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with exit code 2."""
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}. Help: {self.prog} --help\n")
 
 
 def sentence(error: LipsyncError | OSError) -> str:

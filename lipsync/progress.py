@@ -15,12 +15,16 @@ from .errors import Cancelled
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of progress: which stage, how many frames of it are done, of how many; seconds left by our guess."""
+    """One step of progress: which stage, how many frames of it are done, of how many; seconds left by our guess.
+
+    share  of the whole job that is done, 0..1, where a job has several stages and knows them
+    """
 
     stage: str
     done: int
     total: int
     seconds_left: float | None = None
+    share: float | None = None
 
 
 def rss_mb() -> float:

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lipsync.console import Bar, guarded, plain_signs
+from lipsync.console import Bar, Parser, guarded, plain_signs
 from lipsync.progress import Monitor
 from lipsync.renamed import add_old_flag
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m resynced", description="The ReSyncED benchmark.")
+    parser = Parser(prog="python -m resynced", description="The ReSyncED benchmark.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="make and score a set's pairs by systems, as far as that is not done")

@@ -518,6 +518,18 @@ def test_status_sentences():
 # typed words, and the API's options
 
 
+def test_one_bar_runs_once_over_all_that_a_video_takes():
+    told = []
+    for turn in range(2):
+        show = tasks.whole(told.append, turn, 2)
+        for stage, total in (("load", 1), ("sync", 4), ("label", 1)):
+            for done in range(total + 1):
+                show(Progress(stage, done, total))
+    shares = [step.share for step in told]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert html.state(Job("x" * 32, 0, 0, "running", "sync"), 0, told[3], {"sync_running": "Now"})[1] == shares[3]
+
+
 def test_typed_words_become_a_voice(tmp_path):
     from lipsync.media.reader import probe
 

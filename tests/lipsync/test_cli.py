@@ -67,6 +67,23 @@ def test_wrong_usage_is_2(args, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(args)
     assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and re.search(r"\. Help: python -m lipsync( sync)? --help$", said.strip())
+
+
+def test_json_is_all_that_is_printed(clip, voice, tmp_path, capsys):
+    out = tmp_path / "out.mp4"
+    assert main(["sync", str(clip), str(voice), "--out", str(out), "--end", "0.4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames_synced"] == 10
+    assert main(["verify", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["status"] == "labelled and intact" and found["words"]
+    assert main(["sync", str(clip), "--preview", "99", "--out", str(tmp_path / "x.png"), "--json"]) == 0
+    assert [row["face"] for row in json.loads(capsys.readouterr().out)] == [0]
+    assert main(["sync", str(clip), "--preview", "99", "--out", str(tmp_path / "x.png")]) == 0
+    assert "has no 99 s, it is 2.00 s long" in capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    assert "wav2lip-gan-lab" in [row["name"] for row in json.loads(capsys.readouterr().out)]
 
 
 def test_a_value_out_of_range_says_the_range(capsys):

@@ -37,13 +37,13 @@ def truth(spec, sample):
 def test_every_engine_agrees_within_40_db(name, spec, sample, truth):
     engine = candidates()[name](spec)
     out = engine.run(sample)["picture"]
-    assert out.shape == (32, 3, 96, 96) and out.dtype == np.float32
+    assert out.shape == (engines.BATCH, 3, 96, 96) and out.dtype == np.float32
     assert -10 * np.log10(np.mean((out - truth) ** 2) + 1e-12) > 40
     # Any number of faces gives what the full batch gave.
     few = engine.run({k: v[:5] for k, v in sample.items()})["picture"]
     np.testing.assert_allclose(few, out[:5], atol=0.02)
     both = engine.run({k: np.concatenate([v, v[:3]]) for k, v in sample.items()})["picture"]
-    np.testing.assert_allclose(both[32:], out[:3], atol=0.02)
+    np.testing.assert_allclose(both[engines.BATCH :], out[:3], atol=0.02)
 
 
 @pytest.mark.slow
