@@ -12,6 +12,7 @@ from .i18n import worded
 from .jobs import Job
 
 Words = dict[str, str]  # sentences of one language by key
+SOFT_PX = 300  # height of a face above which made mouths are clearly softer than the clip (docs/detail.md)
 
 
 def status(job: Job | None, ahead: int, progress: Progress | None, t: Words) -> str:
@@ -110,6 +111,7 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
             f"<b>{int(number) + 1}</b></button>"
         )
     here, shots, voices = len(shown["boxes"]), job.facts.get("shots", 1), ""
+    tall = max((y1 - y0 for n, (_, y0, _, y1) in shown["boxes"].items() if int(n) in speaking), default=0)
     if not job.facts.get("faces"):
         said = t["faces_none"]
     elif not here:
@@ -120,6 +122,8 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
         voices = f'<p class="note">{escape(t["faces_voices"])}</p>' if here > 1 else ""
     picture = f"jobs/{job.view}/preview.jpg?v={shown['version']}"
     frame = f'<div class="frame"><img alt="" src="{picture}">{"".join(buttons)}</div>'
+    if tall > SOFT_PX:
+        voices += f'<p class="note">{escape(t["face_large"].format(n=round(tall)))}</p>'
     return f'{frame}<p class="note">{escape(said)}</p>{voices}'
 
 

@@ -40,6 +40,7 @@ _BUILDING = threading.Lock()  # `cache` by itself lets two threads build an eval
 LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
 # What each stage of making a video has of its time, from and to: clips of 3 and 20 s, faces known (docs/speed.md).
 SHARES = {"load": (0.0, 0.05), "sync": (0.05, 0.97), "label": (0.97, 1.0)}
+LEAST_VOICE_S = 0.5
 MOST_PARTS = 12  # voices of one video
 MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_height are made smaller
 
@@ -193,7 +194,15 @@ def check_voice(path: Path, settings: Settings) -> VideoInfo:
     if not info.has_audio:
         raise InputError("{file} holds no sound: a voice is needed.", file=path.name)
     _check_length(path, info.duration_s, settings)
-    return replace(info, duration_s=_heard(path, settings))
+    seconds = _heard(path, settings)
+    if seconds < LEAST_VOICE_S:
+        raise InputError(
+            "{file} is {seconds:.2f} s long: a voice has {least:g} s at least.",
+            file=path.name,
+            seconds=seconds,
+            least=LEAST_VOICE_S,
+        )
+    return replace(info, duration_s=seconds)
 
 
 def _heard(path: Path, settings: Settings) -> float:

@@ -406,6 +406,14 @@ def build(page: gr.Blocks, context: Context) -> None:
             return {"meeting": ""}
         return flow.meets(job, known, options, texts_for(request))
 
+    def count_changed(second_model: str, until: float | None, request: gr.Request, *values: Any) -> View:
+        """The fold of the options says how many are not as they were."""
+        usual = {name: control.value for name, control in controls.items()}
+        changed = sum(value != usual[name] for name, value in zip(OPTIONS, values, strict=True) if value is not None)
+        changed += bool(second_model) + bool(until)
+        t = texts_for(request)
+        return {"options_fold": gr.update(label=t["options_changed"].format(n=changed) if changed else t["options"])}
+
     def others(name: str, second_model: str, request: gr.Request) -> View:
         return {"compare": _compared(models, name, second_model, texts_for(request))}
 
@@ -462,7 +470,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     on(voice_change.click, functools.partial(flow.unfold, "voice"))
     job_id.change(fn=None, inputs=job_id, js=static("link.js"), api_visibility="private")
     on(another.click, take_none, job_id)
-    on(second.release, show_second, [second, job_id, which, face])
+    on(functools.partial(second.input, trigger_mode="always_last"), show_second, [second, job_id, which, face])
     on(preview.pick, pick, job_id)
     on(which.input, unpick, [which, job_id, face])
     if speak is not None:
@@ -479,6 +487,8 @@ def build(page: gr.Blocks, context: Context) -> None:
     on(consent.change, lambda: {"said_consent": ""})
     on(functools.partial(gr.on, [start.input, end.input]), lambda: {"said_options": ""})
     on(model.change, others, [model, compare])
+    counted = [compare, end, *(c for name, c in controls.items() if name != "audio_delay_frames")]
+    on(functools.partial(gr.on, [c.change for c in counted]), count_changed, [compare, end, *controls.values()])
     asking = [job_id, voice, heard, consent, which, face, compare, end, *controls.values()]
     on(functools.partial(gr.on, [go.click, again.click]), make, asking)
     on(add.click, keep, [job_id, voice, heard, which, face, end, *controls.values()])

@@ -35,6 +35,7 @@ from resynced.published import NOTES, STATUS
 from resynced.records import CATEGORIES
 from resynced.submissions import Card
 from resynced.systems import TIERS
+from tests.conftest import make_voice
 from tests.helpers.live_server import ROOT
 from tests.helpers.page_client import page_client
 
@@ -208,6 +209,8 @@ def test_limits_are_sentences(tmp_path):
         tasks.check_source(path, Settings(max_megabytes=2))
     with pytest.raises(InputError, match="holds no sound"):
         tasks.check_voice(video(tmp_path / "mute.mp4"), Settings())
+    with pytest.raises(InputError, match=r"short.wav is 0.10 s long: a voice has 0.5 s at least"):
+        tasks.check_voice(make_voice(tmp_path / "short.wav", 0.1), Settings())
     path.write_bytes(b"not a film at all")
     with pytest.raises(InputError, match="clip.mp4"):
         tasks.check_source(path, Settings())
@@ -355,6 +358,9 @@ def test_who_will_speak_is_marked_and_counted_from_one(store):
     assert pressed("") == pressed("largest") == ["false", "true"] and pressed("all") == ["true", "true"]
     page = html.preview(job, "", i18n.ENGLISH)
     assert "<b>1</b>" in page and 'aria-label="Face 2"' in page and "<b>0</b>" not in page
+    assert "will look softer" not in page
+    store.update(job.id, preview=shown | {"height": 960, "boxes": {"0": [0, 0, 99, 99], "1": [90, 200, 500, 620]}})
+    assert "This face is 420 px high" in html.preview(job, "", i18n.ENGLISH)
 
 
 def test_a_clip_without_a_face_turns_the_button_off(flow, store):
