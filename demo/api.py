@@ -1,14 +1,21 @@
-"""API of the page: three named endpoints for gradio_client, documented in docs/api.md; programs are told in English."""
+"""API of the page: four named endpoints for gradio_client, documented in docs/api.md; programs are told in English."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
+from lipsync.checkpoints import registry
 from lipsync.errors import InputError, LipsyncError
 from lipsync.options import Options, current_options
 from lipsync.segments import segment
@@ -16,28 +23,45 @@ from lipsync.segments import segment
 from . import tasks
 from .context import Context
 from .jobs import Job
-from .uploads import serve_copy, uploaded
+from .uploads import address_of, serve_copy, uploaded
 
 POLL_S = 0.1
+REMEMBERED = 256  # videos by their content, as long as their files are there
 OURS = ("detector", "visible_label", "watermark")  # the operator's, not the visitor's
 
 
 def build(page: gr.Blocks, context: Context) -> None:
     """Name the endpoints."""
     jobs, settings = context.jobs, context.settings
+    made: OrderedDict[str, tuple[str, dict]] = OrderedDict()  # by `content_key`: the file last served, its report
+    making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def sync(
+        video: str, voice: str, consent: bool, options: dict | None = None, request: gr.Request | None = None
+    ) -> tuple[str | None, dict]:
+        """A video or image and a voice to a labelled video: (file, report). Options as in lipsync.Options; with a
+        `callback` among them the answer comes at once, and the report goes there."""
+        return await _sync(request, video, consent, options, lambda chosen: (voice, []))
+
+    async def segments(
         video: str,
-        voice: str | None,
+        voices: list[str],
         consent: bool,
+        segments: list | None = None,
         options: dict | None = None,
-        voices: list[str] | None = None,
         request: gr.Request | None = None,
-    ) -> tuple[str, dict]:
-        """A video or image and a voice to a labelled video: (file, report). Options as in lipsync.Options; those with
-        `segments` say which part each of `voices` has."""
-        options, parts = divided(options, voices)
-        chosen = checked(options)
+    ) -> tuple[str | None, dict]:
+        """As `sync`, with several voices: segments say which part and face each has."""
+        return await _sync(request, video, consent, options, lambda chosen: (None, own_parts(segments, voices, chosen)))
+
+    async def _sync(
+        request: gr.Request | None,
+        video: str,
+        consent: bool,
+        options: dict | None,
+        voices: Callable[[Options], tuple[str | None, list[tuple[str, dict]]]],
+    ) -> tuple[str | None, dict]:
+        callback, chosen = checked(options)
         _given(video, "video")
         if consent is not True:
             raise gr.Error("Say consent=True: that you may use this face and this voice.", print_exception=False)
@@ -45,7 +69,29 @@ def build(page: gr.Blocks, context: Context) -> None:
             raise gr.Error(
                 f"There is no model {chosen.model!r} here: {', '.join(tasks.models())}.", print_exception=False
             )
-        return await _through(_make, request, video, voice, chosen, own_parts(parts, voices, chosen))
+        voice, parts = voices(chosen)
+        if not callback:
+            return await _through(_make, request, video, voice, chosen, parts)
+        job = None
+
+        async def told() -> dict[str, Any]:
+            try:
+                path, report = await _make(job, _address(request), video, voice, chosen, parts)
+                return {"job": job.view, "state": "done", "video": address_of(path), "report": report}
+            except LipsyncError as error:
+                return {"job": job.view, "state": "failed", "error": str(error)}
+            finally:
+                jobs.delete(job.id)
+
+        try:
+            context.callbacks.check(callback)
+            job = jobs.create()
+            context.callbacks.begin(callback, told)
+        except LipsyncError as error:
+            if job is not None:
+                jobs.delete(job.id)
+            raise gr.Error(str(error), print_exception=False) from error
+        return None, {"job": job.view, "state": "waiting"}
 
     async def faces(video: str, second: float = 0, request: gr.Request | None = None) -> tuple[str, dict]:
         """The faces of a video: (frame at that second as a picture, what was found)."""
@@ -61,10 +107,10 @@ def build(page: gr.Blocks, context: Context) -> None:
 
     async def _through(do: Any, request: gr.Request | None, *given: Any) -> Any:
         """Run one request as a job of its own, gone when it is answered or given up."""
-        job, address = None, request.client.host if request and request.client else ""
+        job = None
         try:
             job = jobs.create()
-            return await do(job, address, *given)
+            return await do(job, _address(request), *given)
         except LipsyncError as error:
             raise gr.Error(str(error), print_exception=False) from error
         finally:
@@ -74,15 +120,23 @@ def build(page: gr.Blocks, context: Context) -> None:
     async def _make(
         job: Job, address: str, video: str, voice: str | None, options: Options, parts: list[tuple[str, dict]]
     ) -> tuple[str, dict]:
-        await asyncio.to_thread(tasks.store_upload, jobs, job, "source", video)
-        for path, own in parts:
-            await asyncio.to_thread(tasks.keep_part, jobs, job, path, own)
-        await _finished(job, address, "sync", tasks.make(jobs, settings, options, given=voice))
-        made = job.facts["results"][0]
-        return serve_copy(jobs.folder(job.id) / made["file"]), made["report"] | {
-            "words": made["words"],
-            "label": made["label"],
-        }
+        """The video of a call and its report; what was asked before, of the same files, is not made again."""
+        key = await asyncio.to_thread(content_key, video, voice, options, parts)
+        async with making.setdefault(key, asyncio.Lock()):
+            path, report = made.get(key, ("", {}))
+            if path and Path(path).is_file():
+                return serve_copy(Path(path)), report | {"made_before": True}
+            await asyncio.to_thread(tasks.store_upload, jobs, job, "source", video)
+            for path, own in parts:
+                await asyncio.to_thread(tasks.keep_part, jobs, job, path, own)
+            await _finished(job, address, "sync", tasks.make(jobs, settings, options, given=voice))
+            one = job.facts["results"][0]
+            path = serve_copy(jobs.folder(job.id) / one["file"])
+            report = one["report"] | {"words": one["words"], "label": one["label"]}
+            made[key] = path, report
+            while len(made) > REMEMBERED:
+                made.popitem(last=False)
+            return path, report | {"made_before": False}
 
     async def _look(job: Job, address: str, video: str, second: float) -> tuple[str, dict]:
         await asyncio.to_thread(tasks.store_upload, jobs, job, "source", video)
@@ -102,14 +156,32 @@ def build(page: gr.Blocks, context: Context) -> None:
 
     with gr.Column(visible=False):
         video, voice, file = gr.File(label="video"), gr.File(label="voice"), gr.File(label="file")
+        voices, parts = gr.File(label="voices", file_count="multiple"), gr.JSON(label="segments")
         consent, options, second = gr.Checkbox(label="consent"), gr.JSON(label="options"), gr.Number(0, label="second")
-        voices = gr.File(label="voices", file_count="multiple")
         out, report = gr.File(label="result"), gr.JSON(label="report")
         frame, found, said = gr.File(label="frame"), gr.JSON(label="found"), gr.JSON(label="verdict")
         button = gr.Button()
-        button.click(sync, [video, voice, consent, options, voices], [out, report], api_name="sync")
+        button.click(sync, [video, voice, consent, options], [out, report], api_name="sync")
+        button.click(segments, [video, voices, consent, parts, options], [out, report], api_name="segments")
         button.click(faces, [video, second], [frame, found], api_name="faces")
         button.click(verify, file, said, api_name="verify")
+
+
+def content_key(video: str, voice: str | None, options: Options, parts: list[tuple[str, dict]]) -> str:
+    """What decides a video: the content of its files, the options and the model. Raises InputError, ModelError."""
+    files = []
+    for path in filter(None, [video, voice, *(path for path, _ in parts)]):
+        try:
+            with uploaded(path).open("rb") as file:
+                files.append([Path(path).name, hashlib.file_digest(file, "sha256").hexdigest()])
+        except OSError as error:
+            raise InputError("{file} is no longer here; give it once more.", file=Path(path).name) from error
+    said = [files, bool(voice), asdict(options), [own for _, own in parts], registry.sha256(options.model)]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _address(request: gr.Request | None) -> str:
+    return request.client.host if request and request.client else ""
 
 
 def _given(path: str | None, what: str) -> str:
@@ -118,24 +190,11 @@ def _given(path: str | None, what: str) -> str:
     return path
 
 
-def divided(options: dict | None, voices: list[str] | None) -> tuple[dict | None, list[dict]]:
-    """The options of a whole call, and those of its segments. Raises gr.Error, one sentence."""
-    if not isinstance(options, dict) or "segments" not in options:
-        if voices:
-            raise gr.Error(
-                'Say what part each of the voices has: {"segments": [{"voice": 0, "start": 0, "end": 2.5}]}.',
-                print_exception=False,
-            )
-        return options, []
-    parts = options["segments"]
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-        raise gr.Error('Segments are a list, like [{"voice": 0, "start": 0, "end": 2.5}].', print_exception=False)
-    return {name: value for name, value in options.items() if name != "segments"}, parts
-
-
-def own_parts(parts: list[dict], voices: list[str] | None, common: Options) -> list[tuple[str, dict]]:
+def own_parts(parts: list | None, voices: list[str] | None, common: Options) -> list[tuple[str, dict]]:
     """The file of each segment and its own options. Raises gr.Error, one sentence."""
     found, voices = [], voices or []
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise gr.Error('Segments are a list, like [{"voice": 0, "start": 0, "end": 2.5}].', print_exception=False)
     for number, part in enumerate(parts):
         own, which = {name: value for name, value in part.items() if name != "voice"}, part.get("voice")
         if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(voices):
@@ -151,17 +210,20 @@ def own_parts(parts: list[dict], voices: list[str] | None, common: Options) -> l
     return found
 
 
-def checked(options: dict | None) -> Options:
-    """Options from a caller's JSON. Raises gr.Error, one sentence."""
+def checked(options: dict | None) -> tuple[str, Options]:
+    """The callback ("": none) and the options of a caller's JSON. Raises gr.Error, one sentence."""
     if not isinstance(options, dict | None):
         raise gr.Error('Options are a JSON object, like {"face": "all"}, or null.', print_exception=False)
     options = current_options(options or {})
+    callback = options.pop("callback", "") or ""
+    if not isinstance(callback, str):
+        raise gr.Error('The callback is an address, like "https://example.org/made".', print_exception=False)
     open_to_all = [f.name for f in fields(Options) if f.name not in OURS]
     unknown = sorted(set(options) - set(open_to_all))
     if unknown:
         raise gr.Error(f"There is no option {unknown[0]!r}: {', '.join(open_to_all)}.", print_exception=False)
     try:
-        return TypeAdapter(Options).validate_python(asdict(Options()) | options)
+        return callback, TypeAdapter(Options).validate_python(asdict(Options()) | options)
     except ValidationError as error:
         first = error.errors()[0]
         raise gr.Error(f"The option {first['loc'][0]} is wrong: {first['msg']}.", print_exception=False) from error

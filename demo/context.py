@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lipsync.messages import Message
 
+from .callbacks import Callbacks
 from .jobs import JobQueue
 from .lanes import Lane
 from .operator import Operator
@@ -27,6 +28,11 @@ class Context:
     operator: Operator = field(default_factory=Operator)
     labels: Lane = field(default_factory=lambda: Lane(Message("having labels checked"), at_once=1))
     voices: Lane = field(default_factory=lambda: Lane(Message("making voices")))
+
+    @cached_property
+    def callbacks(self) -> Callbacks:
+        """Who may be told that a video is made."""
+        return Callbacks(self.settings.callback_host_names, self.settings.callback_secret.get_secret_value())
 
     @cached_property
     def store(self) -> Store:

@@ -29,7 +29,7 @@ from .uploads import ALIAS, unaliased, uploaded
 BODY_BYTES = 1_000_000  # of any request that carries no file
 DEEPEST = 20  # levels of a JSON body
 BODY_S = 30.0  # a body that brings nothing for so long is given up
-NAMED = "sync|faces|verify"  # endpoints of docs/api.md
+NAMED = "sync|segments|faces|verify"  # endpoints of docs/api.md
 STUDY = "[a-z0-9][a-z0-9-]{0,62}"
 ROUTES = {
     "GET": [

@@ -1,8 +1,9 @@
 """Operator's settings, from the environment: LIPSYNC_PORT=8080 LIPSYNC_MAX_SECONDS=20 python app.py"""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lipsync.errors import InputError
@@ -33,17 +34,35 @@ class Settings(BaseSettings):
     watermark: bool = True  # the invisible mark in the picture
     operator_password: SecretStr = SecretStr("")  # of who starts benchmarks and opens studies; empty: nobody can
 
-    @field_validator("operator_password")
+    callback_hosts: str = ""  # hosts, with or without port, that the API may call back; empty: none
+    callback_secret: SecretStr = SecretStr("")  # by which callbacks are signed
+
+    @field_validator("operator_password", "callback_secret")
     @classmethod
     def _long_enough(cls, given: SecretStr) -> SecretStr:
         if 0 < len(given.get_secret_value()) < FEWEST_LETTERS:
             raise ValueError(f"it has fewer than {FEWEST_LETTERS} letters")
         return given
 
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.callback_hosts.strip() and not self.callback_secret.get_secret_value():
+            raise ValueError("callbacks are signed: give LIPSYNC_CALLBACK_SECRET too")
+        return self
+
     @property
     def host_names(self) -> set[str]:
         """The names in `hosts`."""
-        return {name.strip().lower() for name in self.hosts.split(",") if name.strip()}
+        return _names(self.hosts)
+
+    @property
+    def callback_host_names(self) -> set[str]:
+        """The names in `callback_hosts`."""
+        return _names(self.callback_hosts)
+
+
+def _names(listed: str) -> set[str]:
+    return {name.strip().lower() for name in listed.split(",") if name.strip()}
 
 
 def read_settings() -> Settings:
@@ -52,7 +71,7 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"LIPSYNC_{first['loc'][0]}".upper()
-        value = "…" if name.endswith("PASSWORD") else str(first["input"])[:80]
+        name = f"LIPSYNC_{(first['loc'] or ('callback_hosts',))[0]}".upper()
+        value = "…" if name.endswith(("PASSWORD", "SECRET")) or not first["loc"] else str(first["input"])[:80]
         said = first["msg"].removeprefix("Value error, ").lower()
         raise InputError("{name}={value} cannot be used: {said}.", name=name, value=value, said=said) from None

@@ -77,6 +77,11 @@ def answer(request: Request, status: int, template: str, **values: object) -> Re
     return PlainTextResponse(worded(Message(template, **values), t), status)
 
 
+def address_of(path: str | Path) -> str:
+    """Where this server serves a file of gradio's folder, as a path that begins with /."""
+    return f"/gradio_api/file={ALIAS}/{Path(path).resolve().relative_to(gradio_folder().resolve()).as_posix()}"
+
+
 def serve(request: Request, path: str) -> Response:
     """GET /gradio_api/file=PATH, in place of gradio's own: a file of the upload folder, named under ALIAS."""
     try:

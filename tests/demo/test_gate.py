@@ -99,7 +99,7 @@ def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server
                     assert "key.pem" not in answer.text and str(place) not in answer.text
                     tried += 1
     assert tried > 500  # the walk really met the page's fields and the API's
-    for name in ("sync", "faces", "verify"):
+    for name in ("sync", "segments", "faces", "verify"):
         for path in outside(place):
             answer = server.post(
                 f"/gradio_api/call/{name}", json={"data": [{"path": path}, {"path": path}, True, None]}

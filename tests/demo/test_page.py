@@ -191,7 +191,7 @@ def test_a_too_large_upload_is_refused(server):
 
 def test_the_named_endpoints_and_no_others(server):
     named = server.get("/gradio_api/info").json()["named_endpoints"]
-    assert sorted(named) == ["/faces", "/sync", "/verify"]
+    assert sorted(named) == ["/faces", "/segments", "/sync", "/verify"]
 
 
 # limits and inputs
@@ -562,9 +562,9 @@ def test_words_that_cannot_be_spoken(tmp_path, words, language, said):
 def test_api_options_are_checked():
     import gradio as gr
 
-    assert api.checked(None) == Options()
-    assert api.checked({"face": "all", "pad": 0.1, "end": 2}) == Options(face="all", pad=0.1, end=2.0)
-    assert api.checked({"quality": 26, "nudge": 2}) == Options(crf=26, audio_delay_frames=2)  # names of before
+    assert api.checked(None) == ("", Options())
+    assert api.checked({"face": "all", "pad": 0.1, "end": 2}) == ("", Options(face="all", pad=0.1, end=2.0))
+    assert api.checked({"quality": 26, "nudge": 2}) == ("", Options(crf=26, audio_delay_frames=2))  # names of before
     for wrong, said in (
         ({"visible_label": False}, "no option 'visible_label'"),
         ({"detector": "s3fd"}, "no option"),
@@ -572,6 +572,7 @@ def test_api_options_are_checked():
         ({"pad": 3}, "padding must lie"),
         ({"if_audio_longer": "x"}, "longer voice"),
         ({"longer": "x"}, "longer voice"),
+        ({"callback": 3}, "callback is an address"),
     ):
         with pytest.raises(gr.Error, match=said):
             api.checked(wrong)
