@@ -140,24 +140,29 @@ def test_the_reference_cannot_be_the_answer(data, warp):
     teach, tune = pools("wav2lip", data)
     config = GeneratorConfig(width=1, batch=1, singles=0, expert="", silence=0.0, warp=warp)
     task = GeneratorTask(config, teach, tune)
-    numbers = np.arange(26, dtype=np.uint8)
-    for part in teach.parts:  # each frame's colour is its own number, so that a picture says where it comes from
-        part["frames"] = np.broadcast_to(
-            np.tile(numbers * 9, len(teach.clips))[:, None, None, None], part["frames"].shape
-        )
+    for part in teach.parts:  # a picture's colour is the number of its frame and clip
+        count = len(part["frames"])
+        colours = np.zeros((count, 1, 1, 3), np.uint8)
+        colours[..., 2] = 9 * (np.arange(count) % 26)[:, None, None]
+        colours[..., 1] = 9 * (np.arange(count) // 26)[:, None, None]
+        part["frames"] = np.broadcast_to(colours, part["frames"].shape)
     from train.tasks import wav2lip as generator
 
-    plain = generator.draw_augmentation
+    plain, others = generator.draw_augmentation, 0
     generator.draw_augmentation = lambda *a, **k: generator_plain()
     try:
         for step in range(20):
             batch = task.batch(np.random.default_rng(step), step)
-            times, references = batch["target"][:, 0, 0, 0].astype(int) // 9, batch["reference"][:, ::3, 0, 0] // 9
+            times, clips = (batch["target"][:, k, 0, 0].astype(int) // 9 for k in (0, 1))
+            references, theirs = (batch["reference"][:, k::3, 0, 0].astype(int) // 9 for k in (0, 1))
             assert references.shape[1] == (4 if warp else 1)
-            away = np.abs(times[:, None] - references).min()
-            assert away > FAR
+            away = np.abs(times[:, None] - references)
+            same = clips[:, None] == theirs
+            assert (away[same] > FAR).all()
+            others += int((~same).sum())
     finally:
         generator.draw_augmentation = plain
+    assert (others > 0) == warp  # a warping one also sees other clips of the speaker
 
 
 def generator_plain():

@@ -43,6 +43,7 @@ FRAMES = 5
 FAR = 6  # frames between the window and its reference
 CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
 MISSING = 0.05  # share of windows in which a warping generator has one picture for all roles
+OTHER_CLIPS = 3  # of the speaker, in which a warping generator's references are looked for too
 FINE_TUNED = 0.1  # rate of an expert that goes on learning, against the generator's
 OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
 
@@ -65,6 +66,7 @@ class GeneratorConfig(Config):
     warp: bool = False  # moves the pixels of four references (lipsync.networks.warp) instead of painting alone
     folds: float = 0.06  # warp: weight of the L1 between neighbouring displacements
     mixing: float = 0.002  # warp: weight of the entropy of the choice between references: mixed ones are blurred
+    paint: float = 0.0  # warp: weight of the share of own colours at the mouth, which references show truer
     lips: float = 0.0  # weight of the L1 between the expert's maps of the made and of the true lips
     edges: float = 1.0  # weight of the L1 between gradients of the picture, against blur
     quality: float = 0.0  # weight of the quality discriminator; 0 is Wav2Lip, 0.07 the published GAN
@@ -159,7 +161,9 @@ class GeneratorTask(Task):
         pictures = self.teach.frames(i)
         parts["target"].append(np.stack([_network(augment(pictures[t], rng)) for t in times]))
         # At inference a reference is not cut from the very same place.
-        seen = [_network(augment.moved(rng.normal(0, 0.8, 2))(pictures[k], rng)) for k in references]
+        seen = [
+            _network(augment.moved(rng.normal(0, 0.8, 2))(self.teach.frames(clip)[k], rng)) for clip, k in references
+        ]
         parts["reference"].append(np.stack([np.concatenate(seen)] * frames))
         heard = augment_mel(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
         mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
@@ -174,16 +178,29 @@ class GeneratorTask(Task):
         parts["sounds"].append(np.stack([mel_window(plain, column(clip, int(t))) for t in picked]))
         parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
 
-    def _references(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> list[int]:
-        """Those of the frames `far` that the generator sees beside frame `frame` of clip i."""
+    def _references(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Clips and frames that the generator sees beside frame `frame` of clip i: of the frames `far`.
+
+        A warping one is shown frames of other clips of the speaker too, in half of the draws: a clip of a second has no
+        open mouth to move, a video that is to be dubbed has.
+        """
         if not self.config.warp:
-            return [self._reference(i, frame, far, rng)]
+            return [(i, self._reference(i, frame, far, rng))]
         if rng.random() < MISSING:  # a still, a clip too short: one picture for all roles
-            return [self._reference(i, frame, far, rng)] * REFERENCES
-        apart = np.abs(self._upper(i)[far].astype(np.float32) - self._upper(i)[frame]).mean((1, 2, 3))
-        return [
-            int(far[cost.argmin()]) for cost in role_costs(apart, self._gap(i)[far], lip_widths(self.teach, i)[far])
+            return [(i, self._reference(i, frame, far, rng))] * REFERENCES
+        places = [(i, far)]
+        others = [k for k in self.teach.speakers[self.teach.clips[i].speaker] if k != i]
+        if others and rng.random() < 0.5:
+            picked = rng.choice(others, min(OTHER_CLIPS, len(others)), replace=False).tolist()
+            places += [(k, np.arange(self.teach.clips[k].frames)) for k in picked]
+        apart = [
+            np.abs(self._upper(k)[at].astype(np.float32) - self._upper(i)[frame]).mean((1, 2, 3)) for k, at in places
         ]
+        gaps = [self._gap(k)[at] for k, at in places]
+        widths = [lip_widths(self.teach, k)[at] for k, at in places]
+        all_places = [(k, int(t)) for k, at in places for t in at]
+        costs = role_costs(*(np.concatenate(x) for x in (apart, gaps, widths)))
+        return [all_places[int(cost.argmin())] for cost in costs]
 
     def _reference(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> int:
         """One of the frames `far`: as the engine chooses (40 %), the widest mouth (25 %: a portrait may only ever
@@ -225,9 +242,10 @@ class GeneratorTask(Task):
         loss = l1 + c.edges * edge
         numbers = {"l1": float(l1.detach()), "edge": float(edge.detach())}
         if c.warp:
-            folds, mixing, own = flow_penalties(self.networks["generator"].maps)
-            loss = loss + c.folds * folds + c.mixing * mixing
-            numbers |= {"folds": float(folds.detach()), "mixing": float(mixing.detach()), "painted": own}
+            folds, mixing, painted = flow_penalties(self.networks["generator"].maps, mouth_weight(batch["mouth"], 1.0))
+            loss = loss + c.folds * folds + c.mixing * mixing + c.paint * painted
+            penalties = {"folds": folds, "mixing": mixing, "painted": painted}
+            numbers |= {name: float(value.detach()) for name, value in penalties.items()}
         share = c.sync * min(1.0, max(0.0, (loop.step - c.sync_from) / max(c.sync_over, 1)))
         if self.expert is not None and (share > 0 or c.lips):
             self.expert.to(made.device)
@@ -320,13 +338,17 @@ class GeneratorTask(Task):
         return figures | {"choice": figures["psnr"] + 10 * figures.get("sync_accuracy", 0.0) + 5 * sharp}
 
 
-def flow_penalties(maps: Tensor) -> tuple[Tensor, Tensor, float]:
+def flow_penalties(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of a warping generator's maps (B, 16, 96, 96): mean L1 between neighbouring displacements, mean entropy of the
-    choice between references in the lower half, and the share of pixels that are painted, not moved."""
+    choice between references in the lower half, and the share of the mouth that is painted, not moved.
+
+    weight  (B, 1, 96, 96), `mouth_weight` with 1 for more
+    """
     flow, weights = maps[:, 3 : 3 + 2 * REFERENCES], maps[:, 3 + 2 * REFERENCES :, 48:]
     folds = 2 * (flow.diff(dim=2).abs().mean() + flow.diff(dim=3).abs().mean())
     mixing = -(weights * (weights + 1e-6).log()).sum(1).mean()
-    return folds, mixing, float(weights[:, -1].mean().detach())
+    mouth = weight[:, 0, 48:] - 1
+    return folds, mixing, (weights[:, -1] * mouth).sum() / mouth.sum()
 
 
 def _network(picture: np.ndarray) -> np.ndarray:
