@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -22,9 +24,10 @@ from lipsync.segments import segment
 
 from . import tasks
 from .context import Context
-from .jobs import Job
+from .jobs import BROKEN, Job
 from .uploads import address_of, serve_copy, uploaded
 
+_log = logging.getLogger(__name__)
 POLL_S = 0.1
 REMEMBERED = 256  # videos by their content, as long as their files are there
 OURS = ("detector", "visible_label", "watermark")  # the operator's, not the visitor's
@@ -80,6 +83,9 @@ def build(page: gr.Blocks, context: Context) -> None:
                 return {"job": job.view, "state": "done", "video": address_of(path), "report": report}
             except LipsyncError as error:
                 return {"job": job.view, "state": "failed", "error": str(error)}
+            except Exception:
+                _log.exception("a call with a callback broke")
+                return {"job": job.view, "state": "failed", "error": str(BROKEN)}
             finally:
                 jobs.delete(job.id)
 
@@ -124,12 +130,17 @@ def build(page: gr.Blocks, context: Context) -> None:
         key = await asyncio.to_thread(content_key, video, voice, options, parts)
         async with making.setdefault(key, asyncio.Lock()):
             path, report = made.get(key, ("", {}))
-            if path and Path(path).is_file():
-                return serve_copy(Path(path)), report | {"made_before": True}
+            with contextlib.suppress(OSError):  # its file may be gone
+                if path:
+                    return serve_copy(Path(path)), report | {"made_before": True}
             await asyncio.to_thread(tasks.store_upload, jobs, job, "source", video)
+            if voice:  # at once: a job may wait for longer than an upload stays
+                await asyncio.to_thread(tasks.store_upload, jobs, job, "voice", voice)
             for path, own in parts:
                 await asyncio.to_thread(tasks.keep_part, jobs, job, path, own)
-            await _finished(job, address, "sync", tasks.make(jobs, settings, options, given=voice))
+            await _finished(
+                job, address, "sync", tasks.make(jobs, settings, options, given=voice, kept=job.facts.get("parts", []))
+            )
             one = job.facts["results"][0]
             path = serve_copy(jobs.folder(job.id) / one["file"])
             report = one["report"] | {"words": one["words"], "label": one["label"]}
@@ -169,14 +180,21 @@ def build(page: gr.Blocks, context: Context) -> None:
 
 def content_key(video: str, voice: str | None, options: Options, parts: list[tuple[str, dict]]) -> str:
     """What decides a video: the content of its files, the options and the model. Raises InputError, ModelError."""
-    files = []
-    for path in filter(None, [video, voice, *(path for path, _ in parts)]):
+    given = [path for path in [video, voice, *(path for path, _ in parts)] if path]
+    sums = {}
+    for path in dict.fromkeys(given):
         try:
             with uploaded(path).open("rb") as file:
-                files.append([Path(path).name, hashlib.file_digest(file, "sha256").hexdigest()])
+                sums[path] = [Path(path).name, hashlib.file_digest(file, "sha256").hexdigest()]
         except OSError as error:
             raise InputError("{file} is no longer here; give it once more.", file=Path(path).name) from error
-    said = [files, bool(voice), asdict(options), [own for _, own in parts], registry.sha256(options.model)]
+    said = [
+        [sums[path] for path in given],
+        bool(voice),
+        asdict(options),
+        [own for _, own in parts],
+        registry.sha256(options.model),
+    ]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -195,6 +213,10 @@ def own_parts(parts: list | None, voices: list[str] | None, common: Options) -> 
     found, voices = [], voices or []
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise gr.Error('Segments are a list, like [{"voice": 0, "start": 0, "end": 2.5}].', print_exception=False)
+    if len(parts) > tasks.MOST_PARTS:
+        raise gr.Error(f"A video takes {tasks.MOST_PARTS} segments here at most.", print_exception=False)
+    if not voices:
+        raise gr.Error("No voices were given.", print_exception=False)
     for number, part in enumerate(parts):
         own, which = {name: value for name, value in part.items() if name != "voice"}, part.get("voice")
         if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(voices):
@@ -204,9 +226,9 @@ def own_parts(parts: list | None, voices: list[str] | None, common: Options) -> 
             )
         try:
             segment(voices[which], common, **own)
-        except (LipsyncError, TypeError) as error:
+        except LipsyncError as error:
             raise gr.Error(f"Segment {number}: {error}", print_exception=False) from error
-        found.append((voices[which], own))
+        found.append((voices[which], current_options(own)))
     return found
 
 

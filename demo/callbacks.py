@@ -1,7 +1,8 @@
 """Callbacks of the API: a signed POST once a video is made, to hosts that the operator allows, and to no others.
 
 Signed as Standard Webhooks (standardwebhooks.com) describes it: `webhook-signature` is "v1," and the base64 of
-HMAC-SHA256 over "ID.TIMESTAMP.BODY" with the operator's secret.
+HMAC-SHA256 over "ID.TIMESTAMP.BODY". A secret that begins with whsec_ is the base64 of the key, as that standard's
+libraries take it; any other is the key itself.
 """
 
 from __future__ import annotations
@@ -29,11 +30,16 @@ MOST = 64  # callbacks whose work is not done
 LONGEST = 2000  # letters of an address
 
 
+def key_of(secret: str) -> bytes:
+    """The key of a secret. Raises ValueError where what follows whsec_ is no base64."""
+    return base64.b64decode(secret[6:], validate=True) if secret.startswith("whsec_") else secret.encode()
+
+
 class Callbacks:
     """Who may be called, and calling them."""
 
     def __init__(self, hosts: set[str] | None = None, secret: str = "") -> None:
-        self._hosts, self._secret = hosts or set(), secret.encode()
+        self._hosts, self._key = hosts or set(), key_of(secret)
         self._running: set[asyncio.Task] = set()
 
     def check(self, address: str) -> None:
@@ -42,12 +48,14 @@ class Callbacks:
             raise InputError("This server calls nobody back: its operator allows no host.")
         try:
             parts = urlsplit(address if len(address) <= LONGEST else "")
-            named, port = (parts.hostname or "").lower(), parts.port
+            named = (parts.hostname or "").lower()
+            port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
         except ValueError:
             raise InputError("The callback is no address: it begins with https:// and a host.") from None
         if parts.scheme not in ("https", "http") or not named or parts.username or parts.password:
             raise InputError("The callback is no address: it begins with https:// and a host.")
-        if not {named, f"{named}:{port}"} & self._hosts:
+        host = f"[{named}]" if ":" in named else named
+        if not {host, f"{host}:{port}"} & self._hosts:
             raise InputError("The callback's host {host} is none that the operator of this server allows.", host=named)
 
     def begin(self, address: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
@@ -82,7 +90,7 @@ class Callbacks:
     def headers(self, name: str, body: bytes, now: float | None = None) -> dict[str, str]:
         """The headers of a message, its signature among them."""
         stamp = str(int(time.time() if now is None else now))
-        digest = hmac.new(self._secret, b".".join([name.encode(), stamp.encode(), body]), hashlib.sha256).digest()
+        digest = hmac.new(self._key, b".".join([name.encode(), stamp.encode(), body]), hashlib.sha256).digest()
         return {
             "content-type": "application/json",
             "webhook-id": name,

@@ -57,6 +57,11 @@ def meets(voice_s: float, video_s: float, key: str, t: Words) -> str:
     return f'<p class="meets">{escape(said)} <button type="button">{escape(t["change"])}</button></p>'
 
 
+def note(said: str) -> str:
+    """A sentence where the meeting of voice and video is said."""
+    return f'<p class="meets">{escape(said)}</p>'
+
+
 def sentence(said: str, kind: str = "bad") -> str:
     """One line on its own: bad | warn | good | quiet."""
     return _line(said, kind=kind)

@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lipsync.errors import InputError
 
+from .callbacks import key_of
+
 FEWEST_LETTERS = 12  # of a password
 
 
@@ -48,6 +50,10 @@ class Settings(BaseSettings):
     def _signed(self) -> Self:
         if self.callback_hosts.strip() and not self.callback_secret.get_secret_value():
             raise ValueError("callbacks are signed: give LIPSYNC_CALLBACK_SECRET too")
+        try:
+            key_of(self.callback_secret.get_secret_value())
+        except ValueError:
+            raise ValueError("what follows whsec_ in LIPSYNC_CALLBACK_SECRET is no base64") from None
         return self
 
     @property

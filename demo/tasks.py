@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -102,6 +102,8 @@ def keep_part(jobs: JobQueue, job: Job, given: str | Path, own: Mapping[str, Any
     part = {"key": key, "options": own, "numbers": numbers, "seconds": seconds}
     uploads = sorted({*job.facts.get("uploads", []), str(given)})
     jobs.update(job.id, parts=[*parts, part], uploads=uploads)
+    if job.facts["given"].get("voice") == str(given):  # of a video of before: it is no second voice
+        jobs.update(job.id, voice="", given={k: v for k, v in job.facts["given"].items() if k != "voice"})
 
 
 def drop_part(jobs: JobQueue, job: Job, key: str) -> None:
@@ -111,22 +113,30 @@ def drop_part(jobs: JobQueue, job: Job, key: str) -> None:
         shutil.rmtree(jobs.folder(job.id) / key, ignore_errors=True)
 
 
-def _voices(jobs: JobQueue, job: Job, options: Options, given: str | Path | None, settings: Settings) -> Voice:
-    """The voice of a job's next video, or its parts; `given` is a voice that is new.
+def _voices(
+    jobs: JobQueue, job: Job, options: Options, given: str | Path | None, kept: Sequence[dict], settings: Settings
+) -> tuple[Voice, float]:
+    """The voice of a job's next video, or its segments, and the second at which the last one ends.
 
+    given  a voice that is new; kept: the parts of `keep_part`
     Raises InputError where one is gone, or over the limits.
     """
-    parts = [
-        segment(check_voice(_need(jobs, job, part["key"]), settings).path, options, **part["options"])
-        for part in job.facts.get("parts", [])
-    ]
+    parts, ends = [], []
+
+    def speaks(path: Path, own: Mapping[str, Any]) -> None:
+        seconds = check_voice(path, settings).duration_s
+        parts.append(segment(path, options, **own))
+        start, end = parts[-1].options.start, parts[-1].options.end
+        ends.append(start + seconds if end is None else min(start + seconds, end))
+
+    for part in kept:
+        speaks(_need(jobs, job, part["key"]), part["options"])
     if given or not parts:
         voice = store_upload(jobs, job, "voice", given) if given else _need(jobs, job, "voice")
-        check_voice(voice, settings)
-        if not parts:
-            return voice
-        parts.append(segment(voice, options, **{name: getattr(options, name) for name in OWN}))
-    return parts
+        speaks(voice, {name: getattr(options, name) for name in OWN})
+        if not kept:
+            return voice, ends[0]
+    return parts, max(ends)
 
 
 def _need(jobs: JobQueue, job: Job, kind: str) -> Path:
@@ -338,19 +348,27 @@ def make(
     options: Options,
     second_model: str | None = None,
     given: str | Path | None = None,
+    kept: Sequence[dict] = (),
 ) -> Callable[..., None]:
-    """Work that makes a job's video, with one model or with two. Voices kept as parts speak too.
+    """Work that makes a job's video, with one model or with two.
 
     given  the voice, where it is a new one
+    kept   the job's `parts` as they are now, which speak too
     """
     options = replace(options, visible_label=settings.visible_label, watermark=settings.watermark)
 
     def work(job: Job, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
-        voice = _voices(jobs, job, options, given, settings)
+        voice, last_s = _voices(jobs, job, options, given, kept, settings)
         known = jobs.memory.get(job.id)
         if known is None:  # a request of the API, or after a restart
             second = job.facts.get("preview", {}).get("second")
             known = _look(jobs, job, settings, second, options, progress, cancelled)
+        if kept and known.info.is_still and last_s > settings.max_seconds:
+            raise InputError(
+                "The last voice ends at {seconds:.0f} s; a picture can be shown for {most} s.",
+                seconds=last_s,
+                most=f"{settings.max_seconds:g}",
+            )
         _need(jobs, job, "source")  # it may have been deleted since
         old, results = job.facts.get("results", []), []
         try:

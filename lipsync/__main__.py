@@ -180,7 +180,7 @@ def _preview(args: argparse.Namespace, options: Options) -> int:
         clip = find(args.video, options, progress=show)
     frame, faces = preview(clip, args.preview), clip.faces
     length = float(faces.frames / faces.fps)
-    if not 0 <= args.preview < length and not args.json:
+    if not 0 <= args.preview < length and not clip.info.is_still and not args.json:
         print(f"{args.video.name} has no {args.preview:g} s, it is {length:.2f} s long: its nearest frame is shown.")
     if not cv2.imwrite(str(args.out), frame[..., ::-1]):
         raise unfit

@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -71,7 +72,7 @@ def sync(
     monitor = Monitor(progress, cancelled)
     monitor.step("load", 0, 1)
     with monitor.timed("load"):
-        clip, segments = Clip.open(video), _segments(voice, options)
+        clip, segments, listed = Clip.open(video), _segments(voice, options), _is_list(voice)
         files = [path for one in segments for path in one.voices.values()]
         target = _check_target(out, [clip.path, *files])
         _check_signing()
@@ -81,7 +82,7 @@ def sync(
         warnings += cache_warnings()
     needed = clip.info.frames
     if clip.faces is None:
-        plans = _timelines(parts, clip, max(clip.info.frames, 1))
+        plans = _timelines(parts, clip, max(clip.info.frames, 1), listed)
         if not any(p.first for p in plans):
             needed = min(max(int(p.indices.max()) for p in plans) + 1, clip.info.frames)
         clip = _find(clip, needed, options, monitor)
@@ -96,7 +97,7 @@ def sync(
             file=info.path.name,
         )
     warnings += faces.notes
-    timelines = _timelines(parts, clip, faces.frames)
+    timelines = _timelines(parts, clip, faces.frames, listed)
     spoken = [Spoken(line, p.files, p.options) for line, p in zip(timelines, parts, strict=True)]
     frames = len(spoken[0].timeline.indices)
     has_voice = np.zeros(frames, bool)
@@ -106,7 +107,7 @@ def sync(
         warnings += [Message("{file}: {note}", file=info.path.name, note=note) for note in sound_notes(info.path)]
     chosen = [choose(faces, p.options.face, p.numbers, info.fps) for p in parts]
     refuse_overlaps([(s.timeline, tracks) for s, tracks in zip(spoken, chosen, strict=True)], float(info.fps))
-    if len(parts) == 1 and (options.face not in ("largest", "all") or parts[0].numbers):
+    if len(parts) == 1 and (parts[0].options.face not in ("largest", "all") or parts[0].numbers):
         warnings += _other_shots(faces, chosen[0])
     heard = [
         Speaker(track, model, features, info.fps, part.options, one.timeline.first, one.timeline.stop)
@@ -131,7 +132,6 @@ def sync(
             )
             signed.replace(target)
         monitor.step("label", 1, 1)
-    alone = len(parts) == 1
     moved = list({t.number: t for tracks in chosen for t in tracks}.values())
     if not synced.any():
         warnings.append(Message("The chosen face is not in the part that has the voice: no mouth was changed."))
@@ -165,7 +165,7 @@ def sync(
         missed_ranges=runs(has_voice & ~synced),
         voice_seconds=round(sum(p.seconds for p in parts), 3),
         video_seconds=round(video_s, 3),
-        meeting=meeting(parts[0].seconds, video_s, options) if alone and not info.is_still else "",
+        meeting=meeting(parts[0].seconds, video_s, parts[0].options) if len(parts) == 1 and not info.is_still else "",
         frames_bridged=int((synced & _bridged(moved, faces.frames)[spoken[0].timeline.indices]).sum()),
     )
 
@@ -302,17 +302,24 @@ def _hear(segments: list[Segment], clip: Clip, model: LipSyncModel) -> tuple[lis
     return parts, list(dict.fromkeys(notes))
 
 
-def _timelines(parts: list[_Part], clip: Clip, frames: int) -> list[Timeline]:
-    """Where each part has its voice, over that many frames of the video; all show the same frames."""
+def _timelines(parts: list[_Part], clip: Clip, frames: int, listed: bool) -> list[Timeline]:
+    """Where each part has its voice, over that many frames of the video; all show the same frames.
+
+    listed  they were given as segments
+    """
     info = clip.info
-    if info.is_still and len(parts) > 1:
+    if info.is_still and listed:
         return plan_picture(info.fps, [(p.options.start, p.options.start + p.seconds) for p in parts])
     return [plan(frames, info.fps, p.seconds, p.options) for p in parts]
 
 
+def _is_list(voice: Voice) -> TypeGuard[Sequence[Segment]]:
+    return isinstance(voice, Sequence) and not isinstance(voice, str)
+
+
 def _segments(voice: Voice, options: Options) -> list[Segment]:
     """What was given as voice as segments; the one voice of all faces stands under None."""
-    if isinstance(voice, Sequence) and not isinstance(voice, str):
+    if _is_list(voice):
         segments = list(voice)
     else:
         files = dict(voice) if isinstance(voice, Mapping) else {None: voice}

@@ -35,7 +35,7 @@ class Segment:
     options: Options
 
 
-def segment(voice: str | os.PathLike, common: Options | None = None, **own: Any) -> Segment:
+def segment(voice: str | os.PathLike, common: Options | None = None, /, **own: Any) -> Segment:
     """A segment of a video: segment("anna.wav", start=0, end=2.5, face="0").
 
     common  options of the whole result
@@ -111,8 +111,8 @@ def refuse_overlaps(parts: Sequence[tuple[Timeline, Sequence[Track]]], fps: floa
         mine = {t.number for t in tracks}
         for earlier, others in parts[:k]:
             first, stop = max(later.first, earlier.first), min(later.stop, earlier.stop)
-            both = mine & {t.number for t in others if t.start < stop and first < t.stop}
-            if first < stop and both:
+            shown = later.indices[first:stop]
+            if len(shown) and mine & {t.number for t in others if t.start <= shown.max() and shown.min() < t.stop}:
                 raise InputError(
                     "Two segments move one face at the same time, from {start:.2f} to {end:.2f} s: give one of them "
                     "another face or another time.",

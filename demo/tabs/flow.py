@@ -101,7 +101,9 @@ class Flow:
         """What will be done with the lengths of voice and video, once both are known."""
         job = self.context.jobs.get(job_id)
         voice_s, video_s = heard.get("seconds", 0.0), job.facts.get("seconds", 0.0) if job else 0.0
-        if not voice_s or not video_s or job.facts.get("parts"):  # beside others a voice ends with its part
+        if job is not None and job.facts.get("parts"):  # beside others a voice ends with its part
+            return {"meeting": html.note(t["meet_parts"])}
+        if not voice_s or not video_s:
             return {"meeting": ""}
         return {"meeting": html.meets(voice_s, video_s, meeting(voice_s, video_s, options), t)}
 
@@ -116,15 +118,17 @@ class Flow:
         if len(job.facts.get("preview", {}).get("boxes", ())) > 1:  # whose the next one is, is asked
             fresh |= {"face": "", "which": "picked"}
         shown = {"parts": html.parts(job, t), "preview": html.preview(job, fresh["which"], t)}
-        return shown | fresh | MENDED | {"voice": None, "heard": {}, "meeting": ""}
+        return shown | fresh | MENDED | {"voice": None, "heard": {}, "meeting": html.note(t["meet_parts"])}
 
     def drop(self, job_id: str, key: str, t: Texts) -> View:
         """Forget one of the voices that were kept."""
         job = self.context.jobs.get(job_id)
         if job is None:
             return {}
+        if job.busy and job.task == "sync":  # it is being read
+            return self.wrong("voice", t["part_busy"])
         tasks.drop_part(self.context.jobs, job, key)
-        return {"parts": html.parts(job, t)}
+        return {"parts": html.parts(job, t), "said_voice": ""}
 
     def progress(self, view: str, t: Texts) -> dict[str, Any] | None:
         """How the job of a view stands, for static/watch.js; None where there is none."""
@@ -160,8 +164,9 @@ class Flow:
         if job.facts.get("results"):
             jobs.cancel(job_id)
         else:
-            # not the voice: it is in its field still, for the next face
-            delete([job.facts["given"]["source"]], jobs.named_by_others(job.id))
+            # not the voice in its field, which is there for the next face
+            gone = [path for kind, path in job.facts["given"].items() if kind != "voice"]
+            delete(gone, jobs.named_by_others(job.id))
             jobs.delete(job_id)
 
     async def take(self, path: str | None, old: str, address: str, t: Texts) -> View:
@@ -212,7 +217,10 @@ class Flow:
         asked = {"options": asdict(options), "compare": second_model or ""}  # for a page that opens the link
         try:
             jobs.update(job_id, uploads=sorted(uploads), **asked)
-            work = tasks.make(jobs, self.context.settings, options, second_model, voice)
+            if voice:  # at once: a job may wait for longer than an upload stays
+                tasks.store_upload(jobs, job, "voice", voice)
+            kept = job.facts.get("parts", [])
+            work = tasks.make(jobs, self.context.settings, options, second_model, voice, kept)
             jobs.submit(job_id, "sync", work, address)
         except LipsyncError as error:
             return self.said(worded(error.message, t))

@@ -16,6 +16,7 @@ from ..options import Options
 from .reader import SoundReader
 
 SOUND_RATE = 48_000
+LONGEST_PICTURE_S = 4 * 3600
 FADE = SOUND_RATE // 100  # 10 ms
 
 
@@ -79,7 +80,16 @@ def plan(source_frames: int, fps: Fraction, voice_seconds: float, options: Optio
 
 
 def plan_picture(fps: Fraction, spans: Sequence[tuple[float, float]]) -> list[Timeline]:
-    """Timelines of a picture that some voices share, each from one second to another; it stands until the last ends."""
+    """Timelines of a picture that some voices share, each from one second to another; it stands until the last ends.
+
+    Raises InputError where that is later than LONGEST_PICTURE_S.
+    """
+    if (last := max(stop for _, stop in spans)) > LONGEST_PICTURE_S:
+        raise InputError(
+            "The last voice ends at {seconds:.0f} s; a picture can be shown for {most} s.",
+            seconds=last,
+            most=LONGEST_PICTURE_S,
+        )
     edges = []
     for start, stop in spans:
         first = round(start * fps)

@@ -98,9 +98,12 @@ def test_only_allowed_hosts_are_called():
         ("http://[::1", "no address"),
         ("http://example.org:x/", "no address"),
         ("https://example.org/" + "a" * 3000, "no address"),
+        ("https://[::2]/", "::2 is none"),
     ):
         with pytest.raises(InputError, match=said):
             some.check(wrong)
+    Callbacks({"example.org:443"}, SECRET).check("https://example.org/x")
+    Callbacks({"[::1]:8080"}, SECRET).check("http://[::1]:8080/x")
     with pytest.raises(InputError, match="calls nobody back"):
         Callbacks().check("https://example.org/")
 
@@ -129,3 +132,7 @@ def test_hosts_need_a_secret(monkeypatch):
         read_settings()
     monkeypatch.setenv("LIPSYNC_CALLBACK_SECRET", SECRET)
     assert read_settings().callback_host_names == {"example.org", "10.0.0.7:8443"}
+    assert callbacks.key_of(SECRET) == SECRET.encode() and callbacks.key_of("whsec_YWJjZA==") == b"abcd"
+    monkeypatch.setenv("LIPSYNC_CALLBACK_SECRET", "whsec_this is no base64")
+    with pytest.raises(InputError, match="lipsync_callback_secret is no base64"):
+        read_settings()

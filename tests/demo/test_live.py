@@ -84,10 +84,18 @@ def test_errors_are_the_pages_sentences(client):
         ([{"voice": 1}], "Segment 0 names a voice by its number: 0 to 0"),
         ([{"voice": True}], "Segment 0 names a voice"),
         ([{"voice": 0, "crf": 3}], "Segment 0: A segment has no option 'crf'"),
+        ([{"voice": 0}] * 13, "A video takes 12 segments here at most"),
         ([{"voice": 0}, {"voice": 0}], "move one face at the same time"),
+        ([{"voice": 0, "face": "0"}, {"voice": 0, "start": 9}], "The part to sync, from 9 s, lies outside"),
     ):
         with pytest.raises(AppError, match=re.escape(said)):
             client.predict(face, [voice], True, segments, api_name="/segments")
+    picture = handle_file(str(ASSETS / "portrait.jpg"))
+    for start, said in ((1e5, "a picture can be shown for 8 s"), (6, "a picture can be shown for 8 s")):
+        with pytest.raises(AppError, match=said):
+            client.predict(picture, [voice], True, [{"voice": 0, "start": start}], api_name="/segments")
+    with pytest.raises(AppError, match="No voices were given"):
+        client.predict(face, [], True, [{"voice": 0}], api_name="/segments")
     with pytest.raises(AppError, match="holds no sound"):  # options may be left out
         client.predict(face, face, True, api_name="/sync")
     for name, nothing in (("/sync", (None, voice, True, None)), ("/faces", (None, 0)), ("/verify", (None,))):

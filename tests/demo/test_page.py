@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -38,6 +39,8 @@ from resynced.systems import TIERS
 from tests.conftest import make_voice
 from tests.helpers.live_server import ROOT
 from tests.helpers.page_client import page_client
+
+MOVING = ROOT / "tests" / "data" / "page" / "moving.mp4"
 
 
 @pytest.fixture
@@ -416,7 +419,7 @@ def made(monkeypatch, fails=()):
 
     monkeypatch.setattr(tasks, "sync", sync)
     monkeypatch.setattr(tasks, "verdict", lambda path: {"labelled": True, "words": "Labelled."})
-    monkeypatch.setattr(tasks, "check_voice", lambda *a: None)
+    monkeypatch.setattr(tasks, "check_voice", lambda *_: SimpleNamespace(duration_s=1.0))
 
 
 def test_two_models_and_a_second_try(store, tmp_path, monkeypatch):
@@ -713,6 +716,40 @@ def test_a_full_queue_is_a_sentence_and_leaves_nothing(flow, store, monkeypatch)
     assert len(list(store.folder_of_all.iterdir())) == 2
     ready.set()
     settle(store, waiting)
+
+
+def test_kept_voices_are_of_one_video(flow, store, monkeypatch):
+    """A voice of before is kept once, is not taken away while it is read, and goes with its face."""
+
+    def given(name):
+        return uploaded(name, lambda path: path.write_bytes(name.encode()))
+
+    job, anna, ben = store.create(), given("anna.wav"), given("ben.wav")
+    tasks.store_upload(store, job, "source", given("clip.mp4"))
+    tasks.store_upload(store, job, "voice", anna)
+    tasks.keep_part(store, job, anna, {"start": 1.0, "face": "all", "crf": 3}, 2.0)
+    tasks.keep_part(store, job, ben, {"start": 0.0, "end": 1.0})
+    first, second = job.facts["parts"]
+    assert first["options"] == {"start": 1.0, "face": "all"} and not job.facts["voice"]
+    assert "all of them · from 1 s · anna.wav" in html.parts(job, i18n.ENGLISH)
+    assert "the largest · 0 to 1 s · ben.wav" in html.parts(job, i18n.ENGLISH)
+    monkeypatch.setattr(tasks, "check_voice", lambda path, _: replace(tasks.probe(MOVING), duration_s=2.0, path=path))
+    voice, last_s = tasks._voices(store, job, Options(crf=20), None, job.facts["parts"], Settings())
+    assert [(s.options.start, s.options.end, s.options.crf) for s in voice] == [(1, None, 20), (0, 1, 20)]
+    assert last_s == 3
+    job.state, job.task = "running", "sync"
+    assert "when it is done" in flow.drop(job.id, first["key"], i18n.ENGLISH)["said_voice"]
+    job.state = "done"
+    assert "anna" not in flow.drop(job.id, first["key"], i18n.ENGLISH)["parts"]
+    assert [part["key"] for part in job.facts["parts"]] == [second["key"]]
+    assert not (store.folder(job.id) / first["key"]).exists()
+    flow.leave(job.id)
+    assert not ben.exists()
+    job = store.create()
+    for n in range(tasks.MOST_PARTS):
+        tasks.keep_part(store, job, given(f"{n}.wav"), {})
+    with pytest.raises(InputError, match="12 voices here at most"):
+        tasks.keep_part(store, job, given("more.wav"), {})
 
 
 @pytest.mark.parametrize("task", ["sync", "evaluate"])

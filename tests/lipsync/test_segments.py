@@ -49,6 +49,8 @@ def test_each_part_moves_its_face_alone_and_is_heard_in_its_time(pair, voice, tm
         segment(other, common, start=0.8, face=str(right.number)),
     ]
     report = lipsync.sync(clip, parts, tmp_path / "out.mp4", common)
+    assert lipsync.sync(clip, parts[:1], tmp_path / "cut.mp4", common).meeting == "cut"
+    Recorder.kept = Recorder.kept[:75]
     with FrameReader(probe(pair)) as reader:
         source = np.stack(list(reader))
     changed = np.abs(np.stack(Recorder.kept).astype(int) - source).max(3).reshape(75, 320, 2, 320).max((1, 3)) > 0
@@ -99,6 +101,12 @@ def test_two_faces_of_a_picture_speak_in_turn(tmp_path, voice):
     report = lipsync.sync(clip, parts, tmp_path / "out.mp4")
     assert (report.frames, report.frames_synced, report.missed_ranges) == (65, 20 + 40, [])
     assert probe(tmp_path / "out.mp4").duration_s == pytest.approx(2.6, abs=0.04)
+    one = lipsync.sync(clip, [segment(voice, face=left, start=0.4)], tmp_path / "one.mp4")
+    assert (one.frames, one.frames_synced) == (50, 40)
+    with pytest.raises(InputError, match="move one face at the same time, from 1.00 to 1.60 s"):
+        lipsync.sync(clip, [segment(voice, face=left), segment(voice, face=left, start=1.0)], tmp_path / "no.mp4")
+    with pytest.raises(InputError, match="ends at 100002 s; a picture can be shown for 14400 s"):
+        lipsync.sync(clip, [segment(voice, face=left, start=1e5)], tmp_path / "no.mp4")
 
 
 def test_two_parts_may_not_move_one_face_at_once(clip, voice, tmp_path):
@@ -122,6 +130,7 @@ def test_two_parts_may_not_move_one_face_at_once(clip, voice, tmp_path):
         ([{"start": 1}], "Segment 1 of parts.json: it names no voice"),
         ([{"voice": "a.wav", "begin": 1}], "Segment 1 of parts.json: A segment has no option 'begin': voice, face"),
         ([{"voice": "a.wav", "crf": 20}], "has no option 'crf'"),
+        ([{"voice": "a.wav", "common": {}}], "has no option 'common'"),
         ([{"voice": "a.wav", "start": "1"}], "start of a segment takes a float, not '1'"),
         ([{"voice": "a.wav", "start": True}], "start of a segment takes a float, not True"),
         ([{"voice": "a.wav", "track": 1.5}], "track of a segment takes a int, not 1.5"),
