@@ -57,7 +57,7 @@ def option(
 class Options:
     """How to sync. Every value has a default that suits a talking head."""
 
-    model: str = option("wav2lip-gan-lab", "a name from `models`", "model")
+    model: str = option("wav2lip-warp-lab", "a name from `models`", "model")
     # auto: the fastest that agrees with float32 within 40 dB; or a full name of engines.candidates()
     engine: str = option("auto", ", ".join(ENGINES), "model")
     # Numbers are those of a preview: from 0 in order of appearance; after a cut a person has a new one.
@@ -95,7 +95,7 @@ class Options:
     )
     mouth_opening: float | None = option(
         None,
-        "how far mouths open, times what the network makes; none: fitted to the speaker's own",
+        "how far mouths open, times what the network makes; none: fitted where a model opens them too little",
         "faces",
         bounds=(0.5, 2.0),
         refuse="The opening of the mouth must lie between {low:g} and {high:g} times the network's, not {value}.",

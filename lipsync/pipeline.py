@@ -115,7 +115,7 @@ def sync(
         for track, features in part.lent(faces, tracks)
     ]
     with monitor.timed("opening"):
-        fit_openings([s for s in heard if s.options.mouth_opening is None], monitor)
+        fit_openings([s for s in heard if model.half_open and s.options.mouth_opening is None], monitor)
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
         plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made

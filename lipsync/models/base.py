@@ -52,6 +52,7 @@ class LipSyncModel(ABC):
     roles    references beside the frame, each one of ROLES
     blend    how its crops are put back, one of BLENDS: through the mouth's mask, by Poisson blending in it, or whole
     gated    silence between the words before the network hears it
+    half_open    mouths come out less open than the speaker's: how far they open is fitted (lipsync.opening)
     """
 
     inputs: dict[str, tuple[int, ...]]
@@ -60,6 +61,7 @@ class LipSyncModel(ABC):
     roles: tuple[str, ...] = ("closed",)
     blend: str = "mask"
     gated: bool = True
+    half_open: bool = True
     rule: CropRule | LandmarkRule
 
     def __init__(self, card: Card, engine: str = "auto") -> None:

@@ -57,6 +57,7 @@ class WarpModel(Wav2LipModel):
     inputs = {"mel": (1, 80, 16), "face": (15, 96, 96)}
     outputs = ("maps",)
     roles = ("closed", "open", "spread", "round")
+    half_open = False  # it moves mouths that were open; wider, shadows burn out
 
     @staticmethod
     def network(width: int = 16) -> nn.Module:

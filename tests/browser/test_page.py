@@ -304,7 +304,7 @@ def test_from_face_to_deleted_files(address, visit, place):
 
     with page.expect_download() as download:
         page.locator("#results figcaption a").click()
-    assert download.value.suggested_filename == "moving_wav2lip-gan-lab.mp4"
+    assert download.value.suggested_filename == "moving_wav2lip-warp-lab.mp4"
 
     expect(page.locator("#facts .chip").first).to_be_visible(
         timeout=60_000
