@@ -30,8 +30,8 @@ pytestmark = [
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required",
          "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # fmt: skip
-# said by gradio's own code at any upload, and at a reload while an answer streams
-GRADIOS_OWN = re.compile("Method not implemented|Connection errored out|AbortError|BodyStreamBuffer")
+# said by gradio's own code at any upload, at a reload while an answer streams, and by its Svelte of a field just hidden
+GRADIOS_OWN = re.compile("Method not implemented|Connection errored out|AbortError|BodyStreamBuffer|derived_inert")
 IMAGES = ROOT / "docs" / "img"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 ASSETS = ROOT / "tests" / "data" / "page"

@@ -11,9 +11,8 @@ from lipsync.engines import NetworkSpec, candidates, compare, open_engine
 from lipsync.errors import EngineError, ModelError
 from lipsync.models.base import open_model
 from lipsync.models.wav2lip import Wav2LipModel
-from lipsync.options import Options
 
-MODEL = Options.model
+MODEL = "wav2lip-gan-lab"
 
 
 @pytest.fixture(scope="module")
