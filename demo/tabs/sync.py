@@ -240,7 +240,6 @@ def build(page: gr.Blocks, context: Context) -> None:
         audio_delay_frames,
     )
     controls = dict(zip(OPTIONS, fields, strict=True))
-    folded = [control for control in fields if control is not audio_delay_frames]  # that one stands by the result
     parts = {
         "job": job_id, "face": face, "which": which, "giving": giving, "given": given, "preview": preview,
         "second": second, "status": status, "results": results, "facts": facts, "after": after, "go": go,
@@ -409,14 +408,6 @@ def build(page: gr.Blocks, context: Context) -> None:
             return {"meeting": ""}
         return flow.meets(job, known, options, texts_for(request))
 
-    def count_changed(choice: str, second_model: str, until: float | None, request: gr.Request, *values: Any) -> View:
-        """The fold of the options says how many are not as they were."""
-        pairs = zip(folded, values, strict=True)
-        changed = sum(value != control.value for control, value in pairs if value is not None)
-        changed += (choice != "largest") + bool(second_model) + bool(until)
-        t = texts_for(request)
-        return {"options_fold": gr.update(label=t["options_changed"].format(n=changed) if changed else t["options"])}
-
     def others(name: str, second_model: str, request: gr.Request) -> View:
         return {"compare": _compared(models, name, second_model, texts_for(request))}
 
@@ -490,8 +481,6 @@ def build(page: gr.Blocks, context: Context) -> None:
     on(consent.change, lambda: {"said_consent": ""})
     on(functools.partial(gr.on, [start.input, end.input]), lambda: {"said_options": ""})
     on(model.change, others, [model, compare])
-    counted = [which, compare, end, *folded]
-    on(functools.partial(gr.on, [c.change for c in counted]), count_changed, counted)
     asking = [job_id, voice, heard, consent, which, face, compare, end, *controls.values()]
     on(functools.partial(gr.on, [go.click, again.click]), make, asking)
     on(add.click, keep, [job_id, voice, heard, which, face, end, *controls.values()])

@@ -419,21 +419,12 @@ def test_two_models_side_by_side(visit, tmp_path):
         page.close()
 
 
-def test_changed_options_are_counted_and_a_typed_second_is_shown(address, visit):
+def test_a_typed_second_is_shown(address, visit):
     page = visit(address)
     take_example(page)
     before = page.locator(".frame img").get_attribute("src")
     page.fill("#second input[type=number]", "2")
     expect(page.locator(".frame img")).not_to_have_attribute("src", before)
-    options = page.locator("#options .label-wrap")
-    expect(options).to_have_text(re.compile("Options(?! · )"))
-    options.click()
-    page.locator("#part input").nth(0).fill("1")
-    expect(options).to_contain_text("Options · 1 changed")
-    page.locator("#part input").nth(1).fill("2")
-    expect(options).to_contain_text("Options · 2 changed")
-    page.click("#another")  # what belongs to a clip goes with it
-    expect(options).not_to_contain_text("changed")
 
 
 def test_bad_files_get_a_sentence(address, visit, tmp_path):
