@@ -217,7 +217,7 @@ def own_parts(parts: list | None, voices: list[str] | None, common: Options) -> 
         raise gr.Error(f"A video takes {tasks.MOST_PARTS} segments here at most.", print_exception=False)
     if not voices:
         raise gr.Error("No voices were given.", print_exception=False)
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts, 1):
         own, which = {name: value for name, value in part.items() if name != "voice"}, part.get("voice")
         if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(voices):
             raise gr.Error(

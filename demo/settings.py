@@ -1,9 +1,8 @@
 """Operator's settings, from the environment: LIPSYNC_PORT=8080 LIPSYNC_MAX_SECONDS=20 python app.py"""
 
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lipsync.errors import InputError
@@ -37,7 +36,7 @@ class Settings(BaseSettings):
     operator_password: SecretStr = SecretStr("")  # of who starts benchmarks and opens studies; empty: nobody can
 
     callback_hosts: str = ""  # hosts, with or without port, that the API may call back; empty: none
-    callback_secret: SecretStr = SecretStr("")  # by which callbacks are signed
+    callback_secret: SecretStr = Field(SecretStr(""), validate_default=True)  # by which callbacks are signed
 
     @field_validator("operator_password", "callback_secret")
     @classmethod
@@ -46,15 +45,16 @@ class Settings(BaseSettings):
             raise ValueError(f"it has fewer than {FEWEST_LETTERS} letters")
         return given
 
-    @model_validator(mode="after")
-    def _signed(self) -> Self:
-        if self.callback_hosts.strip() and not self.callback_secret.get_secret_value():
-            raise ValueError("callbacks are signed: give LIPSYNC_CALLBACK_SECRET too")
+    @field_validator("callback_secret")
+    @classmethod
+    def _signs(cls, given: SecretStr, others: ValidationInfo) -> SecretStr:
+        if others.data.get("callback_hosts", "").strip() and not given.get_secret_value():
+            raise ValueError("callbacks are signed, so it may not be empty")
         try:
-            key_of(self.callback_secret.get_secret_value())
+            key_of(given.get_secret_value())
         except ValueError:
-            raise ValueError("what follows whsec_ in LIPSYNC_CALLBACK_SECRET is no base64") from None
-        return self
+            raise ValueError("what follows whsec_ is no base64") from None
+        return given
 
     @property
     def host_names(self) -> set[str]:
@@ -77,7 +77,7 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"LIPSYNC_{(first['loc'] or ('callback_hosts',))[0]}".upper()
-        value = "…" if name.endswith(("PASSWORD", "SECRET")) or not first["loc"] else str(first["input"])[:80]
+        name = f"LIPSYNC_{first['loc'][0]}".upper()
+        value = "…" if name.endswith(("PASSWORD", "SECRET")) else str(first["input"])[:80]
         said = first["msg"].removeprefix("Value error, ").lower()
         raise InputError("{name}={value} cannot be used: {said}.", name=name, value=value, said=said) from None

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 PREVIEW_PX = 960  # longest side of the picture on which a face is picked
 _BUILDING = threading.Lock()  # `cache` by itself lets two threads build an evaluator each
 LONGEST_POINT = 64  # letters of an `Options.face` that a click makes
-# What each stage of making a video has of its time, from and to: clips of 3 and 20 s, faces known (docs/speed.md).
+# About what each stage of making a video has of its time, from and to, once the faces are known: seen on clips of 3 s.
 SHARES = {"load": (0.0, 0.05), "sync": (0.05, 0.97), "label": (0.97, 1.0)}
 LEAST_VOICE_S = 0.5
 MOST_PARTS = 12  # voices of one video

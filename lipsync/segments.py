@@ -19,12 +19,20 @@ from typing import Any
 from .errors import InputError, LipsyncError
 from .faces.tracking import Track
 from .media.timeline import Timeline
+from .messages import Message
 from .options import Options, current_options
 
 MOST = 100  # segments of one video
 LARGEST_BYTES = 1 << 20  # of a list of segments
 # What a segment may set; all else is the same in the whole result.
 OWN = ("face", "start", "end", "audio_delay_frames", "track", "background", "pad", "feather", "detail", "mouth_opening")
+
+KINDS = {
+    "float": Message("a number"),
+    "int": Message("a whole number"),
+    "str": Message("a text"),
+    "bool": Message("true or false"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,9 @@ def segment(voice: str | os.PathLike, common: Options | None = None, /, **own: A
     for name, value in own.items():
         if not _fits(value, kinds[name]):
             raise InputError(
-                "{name} of a segment takes a {kind}, not {value!r}.",
+                "{name} of a segment takes {kind}, not {value!r}.",
                 name=name,
-                kind=kinds[name].partition(" ")[0],
+                kind=KINDS[kinds[name].partition(" ")[0]],
                 value=value,
             )
     whole = replace(common or Options(), start=0.0, end=None, if_audio_longer="cut", if_audio_shorter="keep")

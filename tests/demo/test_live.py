@@ -81,9 +81,9 @@ def test_errors_are_the_pages_sentences(client):
     for segments, said in (
         (3, "Segments are a list"),
         ([], "Segments are a list"),
-        ([{"voice": 1}], "Segment 0 names a voice by its number: 0 to 0"),
-        ([{"voice": True}], "Segment 0 names a voice"),
-        ([{"voice": 0, "crf": 3}], "Segment 0: A segment has no option 'crf'"),
+        ([{"voice": 1}], "Segment 1 names a voice by its number: 0 to 0"),
+        ([{"voice": True}], "Segment 1 names a voice"),
+        ([{"voice": 0, "crf": 3}], "Segment 1: A segment has no option 'crf'"),
         ([{"voice": 0}] * 13, "A video takes 12 segments here at most"),
         ([{"voice": 0}, {"voice": 0}], "move one face at the same time"),
         ([{"voice": 0, "face": "0"}, {"voice": 0, "start": 9}], "The part to sync, from 9 s, lies outside"),
