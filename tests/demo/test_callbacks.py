@@ -125,9 +125,7 @@ def test_no_more_than_some_run_at_once(monkeypatch):
 
 def test_hosts_need_a_secret(monkeypatch):
     monkeypatch.setenv("LIPSYNC_CALLBACK_HOSTS", "Example.org, 10.0.0.7:8443")
-    with pytest.raises(
-        InputError, match="LIPSYNC_CALLBACK_SECRET=… .*: callbacks are signed, so it may not be empty"
-    ):
+    with pytest.raises(InputError, match="LIPSYNC_CALLBACK_SECRET=… .*: callbacks are signed, so it may not be empty"):
         read_settings()
     monkeypatch.setenv("LIPSYNC_CALLBACK_SECRET", "short")
     with pytest.raises(InputError, match="LIPSYNC_CALLBACK_SECRET=… cannot be used: it has fewer than 12 letters"):
