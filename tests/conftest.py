@@ -23,6 +23,14 @@ def own_keys(tmp_path_factory):
     os.environ["LIPSYNC_KEYS"] = str(tmp_path_factory.mktemp("keys"))
 
 
+@pytest.fixture(autouse=True)
+def ordinary_priority():
+    """A test that leaves its worker with real-time priority starves whatever runs beside it, and all that follows."""
+    yield
+    if hasattr(os, "sched_getscheduler"):
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of the golden vectors (tests/data/golden)."""

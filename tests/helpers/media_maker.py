@@ -1,6 +1,8 @@
 """Small media for tests, made with PyAV: numbered pictures, clicks, and whatever container and codec is asked for."""
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def write_media(
     stamps_ms  presentation times where the rate varies; rotation, aspect: display matrix and sample aspect ratio;
     context    attributes set on the video codec context, such as colour tags; tags: metadata of the video stream
     """
-    with av.open(str(path), "w", format=form, container_options=container_options or {}) as out:
+    with ordinary_priority(), av.open(str(path), "w", format=form, container_options=container_options or {}) as out:
         video = voice = None
         if len(frames):
             first = frames[0]
@@ -89,6 +91,16 @@ def write_media(
         for stream in filter(None, (video, voice)):
             out.mux(stream.encode(None))
     return path
+
+
+@contextlib.contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """SVT-AV1 makes the thread that opens it a real-time one where it may; every process started later would be one."""
+    try:
+        yield
+    finally:
+        if hasattr(os, "sched_setscheduler"):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def voice_format(voice: av.AudioStream, layout: str, rate: int) -> av.AudioResampler:
