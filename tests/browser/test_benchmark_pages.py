@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.accessible import accessible
 from tests.helpers.bench_fakes import film_set
 from tests.helpers.live_server import ROOT, free_port
 
@@ -156,6 +157,7 @@ def test_3_a_clip_is_played_by_all_systems_in_step(visit):
     expect(page.locator(".hear").nth(1)).to_have_attribute("aria-pressed", "true")
     page.locator("#bench-plots > button, #bench-plots .label-wrap").first.click()
     expect(page.locator("#bench-plots .js-plotly-plot")).to_have_count(3)
+    accessible(page)
 
 
 def test_4_on_a_phone_two_are_in_view_and_nothing_scrolls_sideways(visit):
@@ -167,6 +169,7 @@ def test_4_on_a_phone_two_are_in_view_and_nothing_scrolls_sideways(visit):
     boxes = [page.locator(".strip figure").nth(n).bounding_box() for n in range(3)]
     inside = [b for b in boxes if b["x"] + b["width"] <= strip["x"] + strip["width"] + 1]
     assert len(inside) == 2
+    accessible(page)
 
 
 def test_5_a_faulty_submission_is_refused_with_its_list_and_the_mended_one_ranks(visit, place, tmp_path):
@@ -236,6 +239,7 @@ def test_6_the_leaderboard_is_read_on_every_screen(visit, viewport, scheme):
     expect(page.locator(".answer")).to_contain_text("On 2 clips")
     page.locator("details", has_text="What the columns mean").locator("summary").click()
     expect(page.locator(".about")).to_contain_text("Lower is better")
+    accessible(page)
     page.locator(".end a").click()
     expect(page.locator("h1")).to_have_text("순위표")
     assert fits(page)

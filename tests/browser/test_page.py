@@ -18,6 +18,7 @@ import pytest
 from lipsync.media.reader import VideoWriter
 from lipsync.options import Options
 from tests.conftest import make_clip, make_voice
+from tests.helpers.accessible import accessible
 from tests.helpers.live_server import ROOT, free_port, serve
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
@@ -220,6 +221,33 @@ def test_a_result_folds_what_was_given(address, visit):
     expect(phone.locator("#face-body")).to_be_hidden()
     original, result = (phone.locator("#results figure").nth(n).bounding_box() for n in (0, 1))
     assert result["y"] < original["y"] < phone.locator("#step-face").bounding_box()["y"]
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_every_view_fits_and_is_accessible_at_every_width(address, visit, locale):
+    """The first view, a clip with its faces, a result and its numbers; by axe and without sideways scrolling."""
+    page = visit(address, locale=locale)
+    take_example(page, "two")
+    heard(page)
+    accessible(page)
+    page.locator(".frame .face").first.click()
+    make(page)
+    link = page.url
+    page.close()
+    for width, scheme in ((1280, "light"), (820, "dark"), (375, "light"), (375, "dark")):
+        look = {"viewport": {"width": width, "height": 900}, "locale": locale, "color_scheme": scheme}
+        first = visit(address, **look)
+        first.click("#options > button, #options .label-wrap")
+        result = visit(link, **look)
+        shown(result)
+        expect(result.locator("#facts .chip").first).to_be_visible(timeout=60_000)
+        result.click("#face-change")
+        result.click("#facts summary")
+        for page in (first, result):
+            page.wait_for_timeout(500)  # what slides open
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, page.url)
+            accessible(page)
+            page.close()
 
 
 def test_korean(address, visit):
