@@ -46,7 +46,7 @@ class Monitor:
     ) -> None:
         self._progress, self._cancelled = progress, cancelled
         self._began: dict[str, float] = {}
-        self._last = 0.0
+        self._last = self._weighed = 0.0
         self._lock = threading.Lock()
         self.seconds: dict[str, float] = {}
         self.peak_rss_mb = rss_mb()
@@ -63,10 +63,16 @@ class Monitor:
         began = self._began.setdefault(stage, now)
         if now - self._last > 0.1 or done >= total:
             self._last = now
-            self.peak_rss_mb = max(self.peak_rss_mb, rss_mb())
+            self._weigh(now)
             left = (now - began) / done * (total - done) if done and now > began else None
             if self._progress is not None:
                 self._progress(Progress(stage, done, total, left))
+
+    def _weigh(self, now: float) -> None:
+        """Look at the memory, once a second at most: finding the children reads every process of the machine."""
+        if now - self._weighed > 1:
+            self._weighed = now
+            self.peak_rss_mb = max(self.peak_rss_mb, rss_mb())
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

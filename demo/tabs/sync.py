@@ -422,8 +422,10 @@ def build(page: gr.Blocks, context: Context) -> None:
 
     def reopen(wanted: str, request: gr.Request) -> View:
         t, found = texts_for(request), jobs.get(wanted)
+        if not wanted:  # nothing but this: a face that was given meanwhile stays
+            return {"mine": html.mine(None, t)}
         if found is None:
-            return flow.empty(t, html.sentence(t["gone"], "quiet") if wanted else "")
+            return flow.empty(t, html.sentence(t["gone"], "quiet"))
         before = asked_before(found)
         view = flow.settled(found.id, before["face"], t) | flow.whole(found, before["face"], t)
         before["compare"] = _compared(models, before.get("model", DEFAULT.model), before["compare"], t)

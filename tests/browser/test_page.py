@@ -34,6 +34,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay
 # said by gradio's own code at any upload, at a reload while an answer streams, and by its Svelte of a field just hidden
 GRADIOS_OWN = re.compile("Method not implemented|Connection errored out|AbortError|BodyStreamBuffer|derived_inert")
 IMAGES = ROOT / "docs" / "img"
+HERE = "http://127.0.0.1:"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 ASSETS = ROOT / "tests" / "data" / "page"
 
@@ -62,7 +63,7 @@ def visit(chromium):
     """Open pages, each as a visitor of its own; what a browser complains about fails the test."""
     opened, complaints = [], []
 
-    def open_page(url, viewport=DESKTOP, locale="en-US", **more):
+    def open_page(url, viewport=DESKTOP, locale="en-US", ready="#go", **more):
         context = chromium.new_context(viewport=viewport, locale=locale, permissions=["camera", "microphone"], **more)
         page = context.new_page()
         page.set_default_timeout(60_000)
@@ -73,9 +74,9 @@ def visit(chromium):
         )
         page.on("pageerror", lambda e: complaints.append(str(e)))
         page.on("response", lambda r: r.status >= 400 and complaints.append(f"{r.status} {r.request.method} {r.url}"))
-        page.on("request", lambda r: r.url.startswith((url[:20], "data:", "blob:")) or complaints.append(r.url))
+        page.on("request", lambda r: r.url.startswith((HERE, "data:", "blob:")) or complaints.append(r.url))
         page.goto(url)
-        page.wait_for_selector("#go")
+        page.wait_for_selector(ready)
         opened.append(context)
         return page
 
@@ -465,6 +466,28 @@ def test_bad_files_get_a_sentence(address, visit, tmp_path):
         "#source input[type=file]", film(tmp_path / "grey.mp4", 1, np.full((128, 128, 3), 90, np.uint8))
     )
     expect(page.locator("#preview")).to_contain_text("No face was found")
+
+
+def test_a_face_given_before_the_page_has_settled_stays(address, visit, tmp_path):
+    """What the page asks when it opens may be answered late; it is held back here until a file has its answer."""
+    held, free = [], []
+    page = visit("about:blank", ready="body")
+    page.route("**/queue/join*", lambda route: route.continue_() if free else held.append(route))
+    page.goto(address)
+    page.wait_for_selector("#go")
+    until = time.monotonic() + 20
+    while not held and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(500)
+    assert held
+    free.append(True)
+    (tmp_path / "broken.mp4").write_bytes(b"\0" * 5000)
+    page.set_input_files("#source input[type=file]", tmp_path / "broken.mp4")
+    expect(page.locator("#preview [role=alert]")).to_contain_text("broken.mp4")
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(2000)
+    expect(page.locator("#preview [role=alert]")).to_contain_text("broken.mp4")
 
 
 def test_a_label_is_checked(address, visit, tmp_path):
