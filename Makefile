@@ -1,7 +1,7 @@
 # The commands of this project; .ci/run calls the same ones. Each sets up .venv by itself at first use.
 PY := .venv/bin/python
 # A worker that dies ends the run and is named: xdist 3.8 would replace it, and then wait for ever (its issue 1378).
-PYTEST := $(PY) -m pytest -n 2 --dist loadscope --max-worker-restart 0
+PYTEST := $(PY) -m pytest -n 2 --dist loadscope --max-worker-restart 0 --durations 15
 # The first of these that is 3.11 to 3.13.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(not \
 	(3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
