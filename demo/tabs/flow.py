@@ -186,7 +186,10 @@ class Flow:
             return self.wrong("face", worded(error.message, t))
         self.leave(old)
         jobs.update(job.id, uploads=[path])
-        return self.whole(job, "", t) | {"job": job.id, "meeting": "", "said_face": "", "said_pick": ""} | AFRESH
+        view = self.whole(job, "", t) | {"job": job.id, "meeting": "", "said_face": "", "said_pick": ""} | AFRESH
+        if not old:  # whoever ticked while this file was on its way meant this one
+            del view["consent"]
+        return view
 
     async def show(self, job_id: str, second: float, point: str, address: str, t: Texts) -> View:
         """Show another frame of a job's source; its faces are looked for again where they were forgotten."""

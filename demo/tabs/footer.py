@@ -17,10 +17,13 @@ def build(page: gr.Blocks, context: Context) -> None:
         t = texts_for(request)
         said = t["privacy"].format(minutes=f"{settings.keep_minutes:g}")
         said += " " + t["limits"].format(seconds=f"{settings.max_seconds:g}", megabytes=f"{settings.max_megabytes:g}")
+        terms: dict[str, list[str]] = {}
         for name, card in tasks.models().items():
-            of_research = card.licence == ENGLISH["licence_research"]  # others are names, the same in every language
-            licence = t["licence_research"] if of_research else card.licence
-            said += " " + t["licence"].format(model=name, licence=licence)
+            terms.setdefault(card.licence, []).append(name)
+        for licence, names in terms.items():
+            of_research = licence == ENGLISH["licence_research"]  # others are names, the same in every language
+            shown = t["licence_research"] if of_research else licence
+            said += " " + t["licence"].format(model=", ".join(names), licence=shown)
         return said
 
     page.load(words, None, line, show_progress="hidden", api_visibility="private")

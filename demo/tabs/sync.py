@@ -39,6 +39,7 @@ SHOWCASE = (
 SOURCE_PX = 170  # height of the field that takes a face
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 DEFAULT = Options()
+WIDE = 320  # pixels below which an option gets a line of its own
 # Gradio asks a camera for the most it can give, which is slow to film and more than a video here may have.
 CAMERA = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 1280}, "height": {"ideal": 720}}})
 CRFS = {"quality_small": 26, "quality_good": DEFAULT.crf, "quality_best": 12}
@@ -196,19 +197,25 @@ def build(page: gr.Blocks, context: Context) -> None:
                             [(text(k), k) for k in IF_AUDIO_LONGER],
                             value=DEFAULT.if_audio_longer,
                             label=text("if_audio_longer"),
+                            min_width=WIDE,
                         )
                         names = {"cut": "cut_video", "keep": "keep"}
                         if_audio_shorter = gr.Dropdown(
                             [(text(names[k]), k) for k in IF_AUDIO_SHORTER],
                             value=DEFAULT.if_audio_shorter,
                             label=text("if_audio_shorter"),
+                            min_width=WIDE,
                         )
                     with gr.Row():
                         with gr.Row(elem_id="part"):
                             start = gr.Number(0, label=text("start"), step=0.1, min_width=120)
                             end = gr.Number(0, label=text("end"), step=0.1, min_width=120)
                         background = gr.Slider(
-                            *bounds("background"), DEFAULT.background, step=0.05, label=text("background")
+                            *bounds("background"),
+                            DEFAULT.background,
+                            step=0.05,
+                            label=text("background"),
+                            min_width=WIDE,
                         )
                     gr.Markdown(text("options_expert"))
                     with gr.Row():
@@ -217,8 +224,10 @@ def build(page: gr.Blocks, context: Context) -> None:
                             [(text("auto") if e == "auto" else e, e) for e in ENGINES], label=text("engine")
                         )
                     with gr.Row():
-                        pad = gr.Slider(*bounds("pad"), DEFAULT.pad, step=0.01, label=text("pad"))
-                        feather = gr.Slider(*bounds("feather"), DEFAULT.feather, step=0.01, label=text("feather"))
+                        pad = gr.Slider(*bounds("pad"), DEFAULT.pad, step=0.01, label=text("pad"), min_width=WIDE)
+                        feather = gr.Slider(
+                            *bounds("feather"), DEFAULT.feather, step=0.01, label=text("feather"), min_width=WIDE
+                        )
                 said_options = said("options")
                 go = gr.Button(text("go"), variant="primary", elem_id="go")
                 status = gr.HTML(elem_id="status")
@@ -282,7 +291,8 @@ def build(page: gr.Blocks, context: Context) -> None:
     def example(name: str) -> Callable[[], View]:
         def fill() -> View:
             face, sound = (serve_copy(ASSETS / f"{name}.{ending}") for ending in ("mp4", "mp3"))
-            return recording(False) | {"voice": gr.update(visible=True, value=sound), "example": face}
+            seen = {"voice": gr.update(visible=True, value=sound), "showcase": gr.update(visible=False)}
+            return recording(False) | seen | {"example": face}
 
         return fill
 

@@ -195,7 +195,9 @@ def test_one_click_on_an_example_fills_both_fields(address, visit):
         page.click("#another")
         expect(page.locator("#showcase")).to_be_visible()
     page.click("#showcase-try")
+    page.check("#consent input")  # before the example is there
     page.wait_for_selector(".frame .face")
+    expect(page.locator("#consent input")).to_be_checked()
 
 
 def test_a_result_folds_what_was_given(address, visit):
