@@ -463,6 +463,7 @@ def test_bad_files_get_a_sentence(address, visit, tmp_path):
     page = visit(address)
     page.set_input_files("#source input[type=file]", tmp_path / "broken.mp4")
     expect(page.locator("#preview [role=alert]")).to_contain_text("broken.mp4")
+    page.wait_for_timeout(1000)  # as somebody who reads it
     page.click("#another")
     page.set_input_files(
         "#source input[type=file]", film(tmp_path / "grey.mp4", 1, np.full((128, 128, 3), 90, np.uint8))
