@@ -27,11 +27,9 @@ MEASURES = ("lse_d", "lse_c", "offset", "certainty", "coverage", "identity", "sh
 def begun(folder: Path, systems: list[str], limit: int, *more: str) -> subprocess.Popen:
     """A run in a process of its own, whose store and files lie in `folder`."""
     command = [sys.executable, "-m", "resynced", "run", "--set", "starter", "--limit", str(limit), "--system", *systems]
-    places = {"LIPSYNC_DATA": str(folder), "LIPSYNC_DATABASE": str(folder / "store.sqlite")}
-    one_thread = {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, *more], env=os.environ | places | one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    own = {"LIPSYNC_DATA": str(folder), "LIPSYNC_DATABASE": str(folder / "store.sqlite"), "OMP_NUM_THREADS": "1"}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([*command, *more], env=os.environ | own, stdout=quiet, stderr=quiet)
 
 
 def timed(folder: Path, systems: list[str], limit: int, *more: str) -> float:

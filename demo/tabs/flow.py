@@ -148,13 +148,13 @@ class Flow:
         jobs = self.context.jobs
         job = jobs.get(job_id)
         if job is None:
-            return {"watch": ""}
+            return {}
         if job.task == "evaluate" and not job.busy and job.state != "interrupted":
             return self.shown(job, point, t)  # the videos stay, and may be playing
         if (job.task, job.state) in (("sync", "done"), ("evaluate", "interrupted")):
             jobs.submit(job_id, "evaluate", tasks.measure(jobs))
         view = self.whole(job, point, t)
-        return view if jobs.get(job_id) is not None else {"watch": ""}  # left meanwhile: the page is another's
+        return view if jobs.get(job_id) is not None else {}  # left meanwhile: the page is another's
 
     def leave(self, job_id: str) -> None:
         """The visitor takes another face: what is unfinished goes, a finished video keeps its link."""
