@@ -37,7 +37,7 @@ def state(job: Job, ahead: int, progress: Progress | None, t: Words) -> tuple[st
         own = ("faces", "evaluate", "benchmark", "submission")
         return t[f"{job.task}_running" if job.task in own else "load_running"], 0.0
     said = t.get(f"{progress.stage}_running", progress.stage)
-    if progress.total > 1:
+    if progress.total > 1 and progress.share is None:  # else the bar is the whole job's
         said += f" · {progress.done} / {progress.total}"
     if progress.seconds_left is not None and progress.seconds_left >= 1:
         said += " · " + t["left"].format(n=round(progress.seconds_left))
@@ -100,16 +100,17 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
         speaking = [int(n) for n in shown["boxes"]]
     else:
         speaking = noted["numbers"] if noted.get("point") == picked else []
+    voiced = {number for part in job.facts.get("parts", []) for number in part["numbers"]}
     buttons = []
     for number, (x0, y0, x1, y1) in shown["boxes"].items():
         speaks = int(number) in speaking
-        mark = " picked" if speaks else ""
+        mark = (" picked" if speaks else "") + (" voiced" if int(number) in voiced else "")
         place = (
             f"left:{100 * x0 / width:.2f}%;top:{100 * y0 / height:.2f}%;"
             f"width:{100 * (x1 - x0) / width:.2f}%;height:{100 * (y1 - y0) / height:.2f}%"
         )
         point = f"{(x0 + x1) / 2:.1f},{(y0 + y1) / 2:.1f}@{second:.3f}"
-        name = t["face_number"].format(n=int(number) + 1)
+        name = t["face_voiced" if int(number) in voiced else "face_number"].format(n=int(number) + 1)
         buttons.append(
             f'<button type="button" class="face{mark}" style="{place}" data-face="{point}" '
             f'aria-label="{name}" aria-pressed="{"true" if speaks else "false"}" title="{name}">'
@@ -217,6 +218,8 @@ def facts(job: Job | None, busy: str, t: Words) -> str:
         return ""
     words = "".join(f"<p>{escape(worded(one['words'], t))}</p>" for one in made)
     fits = busy or "".join(fit(one["sync"], t) for one in made if "sync" in one)
+    if fits and job.facts.get("parts"):
+        fits += f'<p class="note">{escape(t["fit_one"])}</p>'
     fits = f"<dt>{escape(t['fit_title'])}</dt><dd>{fits}</dd>" if fits else ""
     looks = "".join(picture(one["picture"], t) for one in made if "picture" in one)
     fits += f"<dt>{escape(t['picture_title'])}</dt><dd>{looks}</dd>" if looks else ""

@@ -10,7 +10,9 @@ element.addEventListener('click', (event) => {
   if (share) {
     const address = new URL(share.dataset.share, location.origin + location.pathname).href;
     const copied = navigator.clipboard ? navigator.clipboard.writeText(address) : Promise.reject();
-    copied.then(() => { share.textContent = share.dataset.done; }, () => window.prompt(share.textContent, address));
+    const before = share.dataset.name ||= share.textContent;
+    const done = () => { share.textContent = share.dataset.done; setTimeout(() => { share.textContent = before; }, 3000); };
+    copied.then(done, () => window.prompt(before, address));
     return;
   }
   const button = event.target.closest('.both');

@@ -217,6 +217,7 @@ def build(page: gr.Blocks, context: Context) -> None:
                             label=text("background"),
                             min_width=WIDE,
                         )
+                    said_options = said("options")
                     gr.Markdown(text("options_expert"))
                     with gr.Row():
                         crf = gr.Dropdown([(text(k), v) for k, v in CRFS.items()], value=DEFAULT.crf, label=text("crf"))
@@ -228,7 +229,6 @@ def build(page: gr.Blocks, context: Context) -> None:
                         feather = gr.Slider(
                             *bounds("feather"), DEFAULT.feather, step=0.01, label=text("feather"), min_width=WIDE
                         )
-                said_options = said("options")
                 go = gr.Button(text("go"), variant="primary", elem_id="go")
                 status = gr.HTML(elem_id="status")
                 cancel = gr.Button(text("cancel"), size="sm", visible=False, elem_id="cancel")

@@ -13,7 +13,7 @@ import numpy as np
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
 from av.codec.context import ThreadType
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 from av.video.reformatter import ColorRange
 
@@ -49,7 +49,9 @@ TILED_BRANDS = {"heic", "heix", "mif1", "avif"}
 
 
 def words(error: BaseException) -> str:
-    """The library's own words, without its error number and without the path."""
+    """The library's own words, without its error number and without the path; ours for what it says most."""
+    if isinstance(error, InvalidDataError):
+        return Message("damaged, or of an unknown kind")
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip(". ")
 
 
