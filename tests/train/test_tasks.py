@@ -19,8 +19,8 @@ TINY: dict[str, list[str]] = {
     "sync_expert": ["speakers=1", "windows=8"],
     "wav2lip": ["batch=1", "singles=2", "expert="],
     "syncnet": ["speakers=1", "windows=4", "width=2"],
-    "lipgan": ["batch=4", "expert=", "width=2"],
-    "speech2vid": ["batch=3", "expert=", "content=0.1", "width=2"],
+    "lipgan": ["batch=4", "expert=", "width=2", "heard=8"],
+    "speech2vid": ["batch=3", "expert=", "content=0.1", "width=2", "heard=8"],
     "sharpener": ["batch=3", "depth=3"],
 }
 QUICK = ["steps=2", "warmup=1", "ramp=1", "validate_every=2", "save_every=2", "width=1"]

@@ -1,7 +1,8 @@
 """LipGAN: the generator and its single-frame contrastive discriminator, trained together.
 
-Loss of the generator: L1 and a hundredth of the contrastive loss, wanted in sync. The discriminator sees real pairs as
-true and, by a coin, made faces or real faces under another clip's sound as false. Source: protocol.md section 2.
+Loss of the generator: L1 and a hundredth of the contrastive loss, wanted in sync; beside them what `listening` adds.
+The discriminator sees real pairs as true and, by a coin, made faces or real faces under another clip's sound as false.
+Source: protocol.md section 2.
 """
 
 from __future__ import annotations
@@ -13,34 +14,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsync.models.lipgan import COLUMNS, START, Discriminator, LipGANModel
+from lipsync.faces.landmarks import INNER_LIPS
+from lipsync.models.lipgan import START, Discriminator, LipGANModel
 
 from .. import networks
-from ..config import Config
-from ..data.arrays import Arrays, draw_augmentation, feature_window
-from ..data.sampling import speaker_weights
+from ..data.arrays import Arrays, draw_augmentation
 from ..data.shards import face_card
 from ..inference import model_figures
 from ..loop import Loop
 from .base import Task
+from .listening import Draws, ListeningConfig, MouthShape
+from .wav2lip import mouth_weight
 
-FAR = 6  # frames from a target to its reference
 ROLLED = 10  # places in the batch by which a wrong sound is taken from
 
 
 @dataclass(frozen=True)
-class LipGANConfig(Config):
+class LipGANConfig(ListeningConfig):
     """Of a LipGAN generator."""
 
     task: str = "lipgan"
     lr: float = 3e-4
     aug_strength: float = 0.4
     width: int = 8  # 32 is the published one
-    batch: int = 32  # faces, each of another clip; 96 as published
     adversary: float = 0.01  # weight of the contrastive loss in the generator's
-    expert: str = "expert-lab"  # asked in validation alone: does the mouth fit a foreign voice?
 
-    at_least_1: ClassVar = (*Config.at_least_1, "batch")
+    at_least_1: ClassVar = (*ListeningConfig.at_least_1, "batch")
 
 
 class LipGANTask(Task):
@@ -67,28 +66,32 @@ class LipGANTask(Task):
         networks.set_seed(config)
         self.config, self.teach, self.tune = config, teach, tune
         generator = networks.load_initial_weights(LipGANModel.network(config.width), config)
-        self.networks = {"generator": generator, "discriminator": Discriminator(config.width)}
-        self.optimisers = {k: torch.optim.Adam(n.parameters(), config.lr) for k, n in self.networks.items()}
+        self.networks = {
+            "generator": generator,
+            "discriminator": Discriminator(config.width),
+            "shape": MouthShape(16 * config.width),
+        }
+        learners = {"generator": ("generator", "shape"), "discriminator": ("discriminator",)}
+        self.optimisers = {
+            name: torch.optim.Adam([p for n in of for p in self.networks[n].parameters()], config.lr)
+            for name, of in learners.items()
+        }
         self.expert = networks.trained_expert(config.expert) if config.expert else None
-        self.weights = speaker_weights(teach, {"misc": config.misc})
+        self.draws = Draws(teach, config)
         self.per_step = config.batch
 
     def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
-        """target, reference (B, 3, 96, 96) uint8 BGR; mfcc (B, 1, 12, 35) float32; coin (1,) 0 or 1."""
-        names, shares = self.weights
-        parts: dict[str, list] = {k: [] for k in ("target", "reference", "mfcc")}
-        for s in rng.choice(len(names), self.config.batch, p=shares):
-            i = int(rng.choice(self.teach.speakers[names[s]]))
-            clip, pictures = self.teach.clips[i], self.teach.frames(i)
-            at = int(rng.integers(clip.frames))
-            far = np.flatnonzero(np.abs(np.arange(clip.frames) - at) >= FAR)
-            reference = int(rng.choice(far if len(far) else np.arange(clip.frames)))
+        """target, reference (B, 3, 96, 96) uint8 BGR; mfcc (B, 1, 12, 35) float32; mouth (B, 2) float32, its place in
+        the crop, pixels; coin (1,) 0 or 1; and Draws.sounds."""
+        parts: dict[str, list] = {k: [] for k in ("target", "reference", "mfcc", "mouth")}
+        for i, at in self.draws.frames(rng, self.config.batch):
+            pictures, (reference,) = self.teach.frames(i), self.draws.others(rng, i, at, 1)
             augment = draw_augmentation(rng, self.config.aug_strength, patches=False, degrade=False)
             for name, k in (("target", at), ("reference", reference)):
                 parts[name].append(np.ascontiguousarray(augment(pictures[k], rng)[..., ::-1].transpose(2, 0, 1)))
-            rows = self.teach.feature(i, "mfcc12")
-            parts["mfcc"].append(feature_window(rows, "mfcc12", clip, at, COLUMNS, START)[None])
-        return {k: np.stack(v) for k, v in parts.items()} | {"coin": rng.integers(0, 2, 1)}
+            parts["mfcc"].append(self.draws.mfcc(rng, i, [at])[0])
+            parts["mouth"].append(augment.place(self.teach.landmarks(i)[at, INNER_LIPS].mean(0)).astype(np.float32))
+        return {k: np.stack(v) for k, v in parts.items()} | {"coin": rng.integers(0, 2, 1)} | self.draws.sounds(rng)
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
         c, generator, discriminator = self.config, self.networks["generator"], self.networks["discriminator"]
@@ -100,8 +103,16 @@ class LipGANTask(Task):
             made = generator(batch["mfcc"], face).float()
             discriminator.requires_grad_(False)
             g_adv = (discriminator(batch["mfcc"], made) ** 2).mean()
-        l1 = (made - target).abs().mean()
-        norm = loop.learn("generator", l1 + c.adversary * g_adv)
+        weight = mouth_weight(batch["mouth"], c.mouth) if c.mouth else torch.ones_like(made[:, :1])
+        l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
+        loss, numbers = l1 + c.adversary * g_adv, {"l1": float(l1.detach()), "g_adv": float(g_adv.detach())}
+        if "heard" in batch:
+            with loop.autocast():
+                heard = generator.audio_encoder(batch["heard"]).flatten(1)
+            shape = self.networks["shape"](heard, batch["shape"])
+            loss = loss + c.shapes * shape
+            numbers["shape"] = float(shape.detach())
+        numbers["norm"] = loop.learn("generator", loss)
         discriminator.requires_grad_(True)
         rolled = batch["mfcc"].roll(ROLLED, 0)
         with loop.autocast():
@@ -109,13 +120,7 @@ class LipGANTask(Task):
             false = discriminator(batch["mfcc"], made.detach()) if int(batch["coin"]) else discriminator(rolled, target)
         d_loss = (contrastive(true, 0) + contrastive(false, 1)) / 2
         loop.learn("discriminator", d_loss)
-        return {
-            "l1": float(l1.detach()),
-            "g_adv": float(g_adv.detach()),
-            "d_loss": float(d_loss.detach()),
-            "d_acc": float((true < false).float().mean()),
-            "norm": norm,
-        }
+        return numbers | {"d_loss": float(d_loss.detach()), "d_acc": float((true < false).float().mean())}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Likeness of the lower half to the truth, and what the sync expert says under a foreign voice."""

@@ -16,21 +16,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lipsync.geometry import LandmarkRule, crop_face
-from lipsync.models.lipgan import COLUMNS, START
+from lipsync.faces.landmarks import INNER_LIPS
+from lipsync.geometry import LandmarkRule, crop_face, to_crop
+from lipsync.models.lipgan import START
 from lipsync.models.speech2vid import MEAN_SHAPE, SIZE_PX, Speech2VidContextModel, Speech2VidModel, covered, to_planes
 from lipsync.networks.face_embedding import MEAN_RGB
 from lipsync.networks.sharpener import Sharpener
 
 from .. import networks
 from ..config import Config
-from ..data.arrays import Arrays, draw_augmentation, feature_window
+from ..data.arrays import Arrays, draw_augmentation
 from ..data.sampling import speaker_weights
 from ..inference import model_figures
 from ..loop import Loop
 from .base import Task
+from .listening import Draws, ListeningConfig, MouthShape
+from .wav2lip import mouth_weight
 
-FAR = 6  # frames from a target to the stills
 RULE = LandmarkRule(MEAN_SHAPE)
 CROP = {
     "landmarks": [list(place) for place in MEAN_SHAPE],
@@ -41,7 +43,7 @@ CROP = {
 
 
 @dataclass(frozen=True)
-class Speech2VidConfig(Config):
+class Speech2VidConfig(ListeningConfig):
     """Of a Speech2Vid generator."""
 
     task: str = "speech2vid"
@@ -55,10 +57,9 @@ class Speech2VidConfig(Config):
     transposed: bool = False  # transposed convolution in place of bilinear upsampling
     pixels: float = 1.0  # weight of the L1 on pixels
     content: float = 0.1  # weight of the content loss; 0: none
-    expert: str = "expert-lab"  # asked in validation alone: does the mouth fit a foreign voice?
 
     choices: ClassVar = {"stills": (1, 5)}
-    at_least_1: ClassVar = (*Config.at_least_1, "batch")
+    at_least_1: ClassVar = (*ListeningConfig.at_least_1, "batch")
 
     @property
     def model(self) -> type[Speech2VidModel]:
@@ -121,32 +122,33 @@ class Speech2VidTask(Task):
         networks.set_seed(config)
         self.config, self.teach, self.tune = config, teach, tune
         network = config.model.network(**self.architecture(config)[1])
-        self.networks = {"generator": networks.load_initial_weights(network, config)}
-        self.optimisers = {"generator": torch.optim.Adam(network.parameters(), config.lr)}
+        self.networks = {
+            "generator": networks.load_initial_weights(network, config),
+            "shape": MouthShape(4 * config.width),
+        }
+        learning = [p for n in self.networks.values() for p in n.parameters()]
+        self.optimisers = {"generator": torch.optim.Adam(learning, config.lr)}
         self.content = Content() if config.content else None
         self.expert = networks.trained_expert(config.expert) if config.expert else None
-        self.weights = speaker_weights(teach, {"misc": config.misc})
+        self.draws = Draws(teach, config)
         self.per_step = config.batch
 
     def batch(self, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
-        """target (B, 3, 112, 112), stills (B, 3 N, 112, 112) uint8 RGB; mfcc (B, 1, 12, 35) float32."""
-        parts: dict[str, list] = {k: [] for k in ("target", "stills", "mfcc")}
-        for i in drawn_clips(self.teach, self.weights, self.config.batch, rng):
-            clip = self.teach.clips[i]
-            at = int(rng.integers(clip.frames))
-            far = np.flatnonzero(np.abs(np.arange(clip.frames) - at) >= FAR)
-            far = far if len(far) else np.arange(clip.frames)
-            picked = [at, *rng.choice(far, self.config.stills, replace=len(far) < self.config.stills)]
-            faces = aligned(self.teach, i, picked, rng, self.config.aug_strength)
+        """target (B, 3, 112, 112), stills (B, 3 N, 112, 112) uint8 RGB; mfcc (B, 1, 12, 35) float32; mouth (B, 2)
+        float32, its place in the target, pixels; and Draws.sounds."""
+        parts: dict[str, list] = {k: [] for k in ("target", "stills", "mfcc", "mouth")}
+        for i, at in self.draws.frames(rng, self.config.batch):
+            picked = [at, *self.draws.others(rng, i, at, self.config.stills)]
+            faces, mouth = aligned(self.teach, i, picked, rng, self.config.aug_strength)
             parts["target"].append(faces[0])
             parts["stills"].append(np.concatenate(faces[1:], axis=2))
-            rows = self.teach.feature(i, "mfcc12")
-            parts["mfcc"].append(feature_window(rows, "mfcc12", clip, at, COLUMNS, START)[None])
+            parts["mfcc"].append(self.draws.mfcc(rng, i, [at])[0])
+            parts["mouth"].append(mouth)
         pictures = {k: np.stack(parts[k]) for k in ("target", "stills")}
         if self.config.context:
             pictures["context"] = covered(pictures["target"])
         planes = {k: np.ascontiguousarray(v.transpose(0, 3, 1, 2)) for k, v in pictures.items()}
-        return planes | {"mfcc": np.stack(parts["mfcc"])}
+        return planes | {k: np.stack(parts[k]) for k in ("mfcc", "mouth")} | self.draws.sounds(rng)
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
         c, generator = self.config, self.networks["generator"]
@@ -154,12 +156,19 @@ class Speech2VidTask(Task):
         target = batch["target"].float() / 255
         with loop.autocast():
             made = generator(batch["mfcc"], *seen).float()
-        l1 = (made - target).abs().mean()
+        weight = mouth_weight(batch["mouth"], c.mouth, SIZE_PX, above=1.0)
+        l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
         loss, numbers = c.pixels * l1, {"l1": float(l1.detach())}
         if self.content is not None:
             content = self.content.to(made.device)(made, target)
             loss = loss + c.content * content
             numbers["content"] = float(content.detach())
+        if "heard" in batch:
+            with loop.autocast():
+                heard = generator.audio(batch["heard"]).flatten(1)
+            shape = self.networks["shape"](heard, batch["shape"])
+            loss = loss + c.shapes * shape
+            numbers["shape"] = float(shape.detach())
         return numbers | {"norm": loop.learn("generator", loss)}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -214,7 +223,7 @@ class SharpenerTask(Task):
         faces = []
         for i in drawn_clips(self.teach, self.weights, self.config.batch, rng):
             at = int(rng.integers(self.teach.clips[i].frames))
-            faces.append(aligned(self.teach, i, [at], rng, self.config.aug_strength)[0])
+            faces.append(aligned(self.teach, i, [at], rng, self.config.aug_strength)[0][0])
         soft = [_blurred(f, rng.uniform(0.5, self.config.blur)) for f in faces]
         return {
             k: np.ascontiguousarray(np.stack(v).transpose(0, 3, 1, 2)) for k, v in (("sharp", faces), ("blurred", soft))
@@ -230,7 +239,7 @@ class SharpenerTask(Task):
         """How much nearer to the truth a still blurred by sigma 1 and 1.5 comes, dB."""
         gains, device = [], next(network.parameters()).device
         for i in range(0, len(self.tune.clips), max(1, len(self.tune.clips) // 24)):
-            (face,) = aligned(self.tune, i, [0])
+            (face,), _ = aligned(self.tune, i, [0])
             for sigma in (1.0, 1.5):
                 soft, truth = (to_planes(f[None]) for f in (_blurred(face, sigma), face))
                 made = network(torch.from_numpy(soft).to(device)).cpu().numpy()
@@ -249,15 +258,18 @@ def drawn_clips(
 
 def aligned(
     arrays: Arrays, i: int, frames: list[int], rng: np.random.Generator | None = None, strength: float = 0.0
-) -> list[np.ndarray]:
-    """Faces (112, 112, 3) uint8 RGB of some frames of clip i, aligned by landmarks; with a generator of random numbers
-    mirrored and recoloured alike."""
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Faces (112, 112, 3) uint8 RGB of some frames of clip i, aligned by landmarks, and the place (2,) float32 of the
+    first one's mouth, pixels; with a generator of random numbers mirrored and recoloured alike."""
     pictures, points = arrays.frames(i), arrays.landmarks(i)
-    faces = [crop_face(pictures[t], RULE.alignment(None, points[t]), SIZE_PX) for t in frames]
+    places = [RULE.alignment(None, points[t]) for t in frames]
+    faces = [crop_face(pictures[t], place, SIZE_PX) for t, place in zip(frames, places, strict=True)]
+    mouth = to_crop(points[frames[0], INNER_LIPS].mean(0), places[0], SIZE_PX) - 0.5
     if rng is not None:
         augment, mirrored = draw_augmentation(rng, strength, patches=False, degrade=False), rng.random() < 0.5
         faces = [augment.coloured(np.ascontiguousarray(f[:, ::-1]) if mirrored else f, rng) for f in faces]
-    return faces
+        mouth[0] = SIZE_PX - 1 - mouth[0] if mirrored else mouth[0]
+    return faces, mouth.astype(np.float32)
 
 
 def _blurred(face: np.ndarray, sigma: float) -> np.ndarray:

@@ -411,14 +411,14 @@ def _lips(faces: Tensor, count: int, window: int) -> Tensor:
     return halves.reshape(count, 3 * window, 48, 96).contiguous(memory_format=torch.channels_last)
 
 
-def mouth_weight(mouth: Tensor, more: float) -> Tensor:
-    """(B, 2) places of mouths -> (B, 1, 96, 96) weights: a tenth above (it is copied), 1 below, 1 + more at the
-    mouth."""
-    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
-    y, x = y.to(mouth.device), x.to(mouth.device)
-    far = ((x - mouth[:, 0, None, None]) / 18) ** 2 + ((y - mouth[:, 1, None, None]) / 13) ** 2
-    half = torch.where(y < 48, 0.1, 1.0)
-    return (half + more * torch.exp(-far) * (y >= 48))[:, None]
+def mouth_weight(mouth: Tensor, more: float, size_px: int = 96, above: float = 0.1) -> Tensor:
+    """(B, 2) places of mouths, pixels -> (B, 1, S, S) weights: `above` in the upper half (0.1: it is copied), 1 in the
+    lower, 1 + more at the mouth."""
+    at = torch.arange(float(size_px), device=mouth.device)
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    unit, lower = size_px / 96, y >= size_px // 2
+    far = ((x - mouth[:, 0, None, None]) / (18 * unit)) ** 2 + ((y - mouth[:, 1, None, None]) / (13 * unit)) ** 2
+    return (torch.where(lower, 1.0, above) + more * torch.exp(-far) * lower)[:, None]
 
 
 def edge_difference(made: Tensor, target: Tensor, weight: Tensor) -> Tensor:
