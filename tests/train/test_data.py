@@ -12,6 +12,7 @@ import pytest
 
 from lipsync import audio
 from lipsync.media import reader as media
+from tests.helpers.media_maker import write_media
 from tests.helpers.train_data import made_arrays
 from train.__main__ import main
 from train.config import TrainingError
@@ -262,6 +263,32 @@ def test_shards_say_what_the_manifest_says_now(tmp_path):
     assert [p.name for p in (tmp_path / "shards").iterdir()] == ["teach-000.tar"]
     rows = [json.loads(sample["json"]) for _, sample in shards.read_tar(tmp_path / "shards" / "teach-000.tar")]
     assert [r["split"] for r in rows] == ["teach", "teach"]
+
+
+@pytest.mark.slow
+def test_of_two_faces_the_one_that_speaks_is_taken(tmp_path):
+    """Two real speakers side by side, first under the one's voice, then under the other's; the larger face is not
+    asked."""
+    clips = Path(__file__).parents[2] / "resynced" / "sets" / "starter" / "clips"
+    sides, voices, alone = [], [], []
+    for name in ("grid-s3", "grid-s22"):
+        with media.FrameReader(media.probe(clips / f"{name}.mp4")) as reader:
+            sides.append(list(reader))
+        voices.append(media.read_waveform(clips / f"{name}.mp4"))
+        alone.append(_first_crop(clips / f"{name}.mp4", tmp_path))
+    frames = [np.concatenate(pair, axis=1) for pair in zip(*sides, strict=False)]
+    for side, voice in enumerate(voices):
+        path = write_media(tmp_path / f"{side}.mp4", frames, sound=voice, sound_rate=16_000)
+        crop = _first_crop(path, tmp_path, faces=2)
+        apart = [np.abs(crop - own).mean() for own in alone]
+        assert apart[side] < 0.3 * apart[1 - side], apart
+
+
+def _first_crop(path: Path, folder: Path, faces: int = 1) -> np.ndarray:
+    read_clip(Source(path.stem, path, "ann", "teach", "clips"), folder, "expert-lab")
+    ((_, sample),) = shards.read_tar(folder / f"{path.stem}.tar")
+    assert json.loads(sample["json"])["faces"] == faces
+    return shards.decode_video(sample["mp4"])[0].astype(float)
 
 
 def test_sources_that_are_none_are_sentences(tmp_path, capsys):

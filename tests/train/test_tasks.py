@@ -8,12 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from lipsync.checkpoints import registry
+from lipsync.faces.landmarks import INNER_LIPS
 from tests.helpers.train_data import made_arrays
 from train.config import Config, TrainingError
 from train.export import export
 from train.loop import Loop
-from train.run import build, start
+from train.run import build, pools, start
 from train.tasks import TASKS, config_class, task_class
+from train.tasks.speech2vid import aligned
 
 TINY: dict[str, list[str]] = {
     "sync_expert": ["speakers=1", "windows=8"],
@@ -84,6 +86,36 @@ def test_the_switches_of_speech2vid_train(data, tmp_path, settings):
     task = build(config, data)
     batch = {k: torch.from_numpy(v) for k, v in task.batch(np.random.default_rng(0), 0).items()}
     assert np.isfinite(task.step(batch, Loop(task, config, tmp_path))["l1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lipgan", "speech2vid"])
+def test_sound_alone_is_asked_for_the_mouth(data, tmp_path, name):
+    """With `heard` the audio encoder learns from windows without a picture; without, the batch is the papers'."""
+    plain = build(config_class(name).with_settings([*QUICK, *TINY[name], "heard=0"]), data)
+    assert not {"heard", "shape"} & plain.batch(np.random.default_rng(0), 0).keys()
+    config = config_class(name).with_settings([*QUICK, *TINY[name], "heard=16", "lr=0.01", "shapes=1", "warmup=1"])
+    task = build(config, data)
+    batch = {k: torch.from_numpy(v) for k, v in task.batch(np.random.default_rng(0), 0).items()}
+    assert batch["heard"].shape == (16, 1, 12, 35) and batch["shape"].shape == (16, 2)
+    loop = Loop(task, config, tmp_path)
+    asked = [task.step(batch, loop)["shape"] for _ in range(25)]
+    assert asked[-1] < 0.7 * asked[0], asked
+
+
+def test_an_aligned_mouth_lies_where_it_is_said_to(data):
+    """Mirrored or not."""
+    teach, _ = pools("speech2vid", data)
+    (part,) = teach.parts
+    part |= {"frames": np.full_like(part["frames"], 200), "points": part["points"].copy()}
+    part["frames"][:, 85:96, 87:98] = 0
+    part["points"][:, INNER_LIPS] = [[92, 85], [92, 95]]
+    seen = set()
+    for seed in range(8):
+        (face,), (x, y) = aligned(teach, 0, [3], np.random.default_rng(seed))
+        assert face[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3].max() < 100 < face[60, 56].min()
+        seen.add(round(float(x)))
+    assert len(seen) == 2
 
 
 def test_old_names_are_still_read(tmp_path, caplog):
