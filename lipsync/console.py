@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -27,7 +27,13 @@ SYNC_STAGES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser, and those of its commands, that says what is wrong in one line and where help is."""
+    """A parser, and those of its commands, that says what is wrong in one line and where help is.
+
+    A flag is never guessed: `--audio b.wav`, as others have it, is unknown here, and no wrong --audio-delay-frames.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""

@@ -57,6 +57,7 @@ def test_a_missing_file_is_one_sentence(voice, tmp_path, capsys):
         ["sync", "clip.mp4", "v.wav", "--engine", "x", "--out", "out.mp4"],
         ["sync", "clip.mp4", "v.wav", "--detector", "x", "--out", "out.mp4"],
         ["sync", "clip.mp4", "v.wav", "--pad", "9", "--out", "out.mp4"],
+        ["sync", "clip.mp4", "v.wav", "--audio", "b.wav", "--out", "out.mp4"],
         ["sync", "clip.mp4", "--preview", "nan", "--out", "out.png"],
         ["sync", str(ROOT), "--voice", "0=v.wav", "--out", "out"],
         ["sync", "pairs.csv", "v.wav", "--out", "out"],
