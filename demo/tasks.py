@@ -46,9 +46,10 @@ MAX_PIXELS = 60_000_000  # of a still picture; larger ones than Settings.max_hei
 
 
 def models() -> dict[str, registry.Card]:
-    """The lip-sync models whose files are here, by name; the default first."""
+    """The lip-sync models whose files are here, by name; the default first, then by their system."""
     here = {n: c for n, c in registry.cards().items() if c.path is not None and c.architecture in MODELS}
-    return dict(sorted(here.items(), key=lambda item: item[0] != Options.model))
+    systems = list(MODELS)
+    return dict(sorted(here.items(), key=lambda at: (at[0] != Options.model, systems.index(at[1].architecture))))
 
 
 def store_upload(jobs: JobQueue, job: Job, kind: str, given: str | Path) -> Path:

@@ -4,6 +4,7 @@
     python -m resynced submit FOLDER|ZIP --card CARD.toml [--set NAME]
     python -m resynced pairs draw FOLDER --name NAME --count CATEGORY=N… [--seed N]
     python -m resynced leaderboard [--set NAME] [--category C] [--csv | --json]
+    python -m resynced closure --set NAME [FOLDER…] [--json]
     python -m resynced card ROW
     python -m resynced withdraw score|system KEY --reason WHY
     python -m resynced export FOLDER [--as parquet|csv|every-eval-ever|hugging-face|croissant]
@@ -119,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="standard output holds one object, nothing else")
     board.add_argument("--published", action="store_true", help="the papers' figures instead, not measured here")
     _placed(board)
+
+    closure = commands.add_parser(
+        "closure", help="do the lips shut at p, b, m? of the videos that runs kept, or FOLDERs"
+    )
+    closure.set_defaults(run=_closure)
+    closure.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="outputs ID.mp4 (what runs kept)")
+    closure.add_argument("--set", required=True, dest="set_name", metavar="NAME", help="a set's name, or its folder")
+    closure.add_argument("--json", action="store_true", help="standard output holds a list, nothing else")
 
     card = commands.add_parser("card", help="all about a row, and the commands that make it again, as JSON")
     card.set_defaults(run=_card)
@@ -302,6 +311,34 @@ def _cell(value: dict, digits: int, whole: bool) -> str:
         return "–"
     span = "" if value["low"] is None or not whole else f" ({value['low']:.{digits}f}–{value['high']:.{digits}f})"
     return f"{value['mean']:.{digits}f}{span}"
+
+
+def _closure(args: argparse.Namespace) -> int:
+    from .closure import closure_rows
+    from .manifests import load_set
+    from .runner import video_path
+    from .store import data_folder
+
+    chosen = load_set(args.set_name)
+    kept = video_path(data_folder(), chosen.name, chosen.sha256, "system", "0", "pair").parents[1]
+    folders = args.folders or sorted(p for p in kept.glob("*") if p.is_dir())
+    if not folders:
+        raise BenchmarkError(
+            "No run of the set {name} has kept videos here: make one, or name folders.", name=chosen.name
+        )
+    with Bar(STAGES) as show:
+        rows = closure_rows(chosen, folders, Monitor(show))
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        found = "too few" if row["closure"] is None else f"{row['closure']:.2f}"
+        span = "" if row["closure_low"] is None else f" ({row['closure_low']:.2f} to {row['closure_high']:.2f})"
+        left = f", {row['missing']} videos missing" * bool(row["missing"]) + f", {row['failed']} failed" * bool(
+            row["failed"]
+        )
+        print(f"{row['system']}: closure {found}{span}, {row['events']} events in {row['clips']} clips{left}")
+    return 0
 
 
 def _card(args: argparse.Namespace) -> int:

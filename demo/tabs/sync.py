@@ -182,7 +182,10 @@ def build(page: gr.Blocks, context: Context) -> None:
                             [(text(k), k) for k in ("largest", "all", "picked")], value="largest", label=text("which")
                         )
                         model = gr.Dropdown(
-                            [(_model(m), m) for m in models], value=models[0] if models else None, label=text("model")
+                            [(_model(m), m) for m in models],
+                            value=models[0] if models else None,
+                            label=text("model"),
+                            info=text("model_info"),
                         )
                         compare = gr.Dropdown(
                             [(text("none"), ""), *((_model(m), m) for m in models[1:])],
