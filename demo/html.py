@@ -12,6 +12,7 @@ from .i18n import worded
 from .jobs import Job
 
 Words = dict[str, str]  # sentences of one language by key
+TALLEST_PX = 420  # of the frame with its faces
 SOFT_PX = 300  # height of a face above which made mouths are clearly softer than the clip (docs/detail.md)
 
 
@@ -127,7 +128,9 @@ def preview(job: Job | None, picked: str, t: Words) -> str:
         said += " " + t["faces_shots"].format(n=shots) if shots > 1 else ""
         voices = f'<p class="note">{escape(t["faces_voices"])}</p>' if here > 1 else ""
     picture = f"jobs/{job.view}/preview.jpg?v={shown['version']}"
-    frame = f'<div class="frame"><img alt="" src="{picture}">{"".join(buttons)}</div>'
+    # Its place is kept while it loads anew after each click: what is below must not jump.
+    size = f"width:min(100%,{min(width, TALLEST_PX * width / height):.0f}px);aspect-ratio:{width}/{height}"
+    frame = f'<div class="frame"><img alt="" src="{picture}" style="{size}">{"".join(buttons)}</div>'
     if tall > SOFT_PX:
         voices += f'<p class="note">{escape(t["face_large"].format(n=round(tall)))}</p>'
     return f'{frame}<p class="note">{escape(said)}</p>{voices}'

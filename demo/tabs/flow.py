@@ -120,7 +120,7 @@ class Flow:
         shown = {"parts": html.parts(job, t), "preview": html.preview(job, fresh["which"], t)}
         return shown | fresh | MENDED | {"voice": None, "heard": {}, "meeting": html.note(t["meet_parts"])}
 
-    def drop(self, job_id: str, key: str, t: Texts) -> View:
+    def drop(self, job_id: str, key: str, picked: str, t: Texts) -> View:
         """Forget one of the voices that were kept."""
         job = self.context.jobs.get(job_id)
         if job is None:
@@ -128,7 +128,7 @@ class Flow:
         if job.busy and job.task == "sync":  # it is being read
             return self.wrong("voice", t["part_busy"])
         tasks.drop_part(self.context.jobs, job, key)
-        return {"parts": html.parts(job, t), "said_voice": ""}
+        return {"parts": html.parts(job, t), "preview": html.preview(job, picked, t), "said_voice": ""}
 
     def progress(self, view: str, t: Texts) -> dict[str, Any] | None:
         """How the job of a view stands, for static/watch.js; None where there is none."""

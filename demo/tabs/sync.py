@@ -399,8 +399,8 @@ def build(page: gr.Blocks, context: Context) -> None:
             sentence = worded(error.message, t) if isinstance(error, LipsyncError) else t["need_numbers"]
             return flow.wrong("options", sentence) | {"options_fold": gr.update(open=True)}
 
-    def drop(event: gr.EventData, job: str, request: gr.Request) -> View:
-        return flow.drop(job, str(event.part), texts_for(request))
+    def drop(event: gr.EventData, job: str, choice: str, point: str, request: gr.Request) -> View:
+        return flow.drop(job, str(event.part), point if choice == "picked" else choice, texts_for(request))
 
     async def hear(sound: str | None, job: str, until: float | None, request: gr.Request, *values: Any) -> View:
         """A voice was given or taken away: it is checked at once, as the face is."""
@@ -499,7 +499,7 @@ def build(page: gr.Blocks, context: Context) -> None:
     asking = [job_id, voice, heard, consent, which, face, compare, end, *controls.values()]
     on(functools.partial(gr.on, [go.click, again.click]), make, asking)
     on(add.click, keep, [job_id, voice, heard, which, face, end, *controls.values()])
-    on(kept.pick, drop, job_id)
+    on(kept.pick, drop, [job_id, which, face])
     cancel.click(jobs.cancel, job_id, None, **PRIVATE)
     on(remove.click, lambda: {"sure": gr.update(visible=True)})
     on(no.click, lambda: {"sure": gr.update(visible=False)})

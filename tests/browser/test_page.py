@@ -552,6 +552,7 @@ def test_each_face_gets_a_voice_of_its_own(address, visit, tmp_path):
     page.click("#add-voice")
     expect(page.locator("#parts li")).to_have_count(1)
     expect(page.locator("#parts li")).to_contain_text("two.mp3")
+    expect(page.get_by_role("button", name="Face 1, has a voice")).to_have_count(1)
     expect(page.locator("#voice input[type=file]")).to_be_attached()  # free for the next one
     expect(page.locator(".face.picked")).to_have_count(0)
     page.click("#add-voice")  # without a voice
@@ -562,6 +563,7 @@ def test_each_face_gets_a_voice_of_its_own(address, visit, tmp_path):
     page.click("#add-voice")  # without a face
     expect(page.locator("#said-pick")).to_contain_text("Click the face that should speak")
     faces.nth(0).click()
+    expect(faces.nth(0)).to_have_attribute("aria-pressed", "true")
     page.click("#add-voice")
     expect(page.locator("#parts li")).to_have_count(2)
     page.locator("#parts li", has_text="second.wav").get_by_role("button").click()
@@ -569,10 +571,15 @@ def test_each_face_gets_a_voice_of_its_own(address, visit, tmp_path):
     page.set_input_files("#voice input[type=file]", voice)
     heard(page)
     faces.nth(1).click()
+    expect(faces.nth(1)).to_have_attribute("aria-pressed", "true")
     page.click("#add-voice")
     expect(page.locator("#parts li")).to_have_count(2)
+    expect(page.locator(".face.voiced")).to_have_count(2)
+    shoot(page, "two-voices-given")
     make(page)  # every voice has its face: nothing is asked
     expect(page.locator("#facts")).to_contain_text("2 faces seen")
+    expect(page.locator("#facts .chip").first).to_be_visible(timeout=120_000)
+    expect(page.locator("#facts")).to_contain_text("One verdict for the whole video")
     expect(page.locator("#voice-line")).to_contain_text("two.mp3")
     expect(page.locator("#voice-line")).to_contain_text("second.wav")
     shoot(page, "two-voices-desktop")

@@ -740,9 +740,9 @@ def test_kept_voices_are_of_one_video(flow, store, monkeypatch):
     assert [(s.options.start, s.options.end, s.options.crf) for s in voice] == [(1, None, 20), (0, 1, 20)]
     assert last_s == 3
     job.state, job.task = "running", "sync"
-    assert "when it is done" in flow.drop(job.id, first["key"], i18n.ENGLISH)["said_voice"]
+    assert "when it is done" in flow.drop(job.id, first["key"], "", i18n.ENGLISH)["said_voice"]
     job.state = "done"
-    assert "anna" not in flow.drop(job.id, first["key"], i18n.ENGLISH)["parts"]
+    assert "anna" not in flow.drop(job.id, first["key"], "", i18n.ENGLISH)["parts"]
     assert [part["key"] for part in job.facts["parts"]] == [second["key"]]
     assert not (store.folder(job.id) / first["key"]).exists()
     flow.leave(job.id)
