@@ -21,7 +21,7 @@ TINY: dict[str, list[str]] = {
     "sync_expert": ["speakers=1", "windows=8"],
     "wav2lip": ["batch=1", "singles=2", "expert="],
     "syncnet": ["speakers=1", "windows=4", "width=2"],
-    "lipgan": ["batch=4", "expert=", "width=2", "heard=8"],
+    "lipgan": ["batch=4", "expert=", "width=2", "heard=8", "moves=1"],
     "speech2vid": ["batch=3", "expert=", "content=0.1", "width=2", "heard=8"],
     "sharpener": ["batch=3", "depth=3"],
 }

@@ -18,13 +18,14 @@ from lipsync.faces.landmarks import INNER_LIPS
 from lipsync.models.lipgan import START, Discriminator, LipGANModel
 
 from .. import networks
+from ..config import TrainingError
 from ..data.arrays import Arrays, draw_augmentation
 from ..data.shards import face_card
 from ..inference import model_figures
 from ..loop import Loop
 from .base import Task
 from .listening import Draws, ListeningConfig, MouthShape
-from .wav2lip import mouth_weight
+from .wav2lip import bgr_planes, mouth_weight
 
 ROLLED = 10  # places in the batch by which a wrong sound is taken from
 
@@ -38,8 +39,18 @@ class LipGANConfig(ListeningConfig):
     aug_strength: float = 0.4
     width: int = 8  # 32 is the published one
     adversary: float = 0.01  # weight of the contrastive loss in the generator's
+    moves: float = (
+        0.0  # weight of the L1 between how the made and how the true face change from frame to frame of a clip
+    )
 
     at_least_1: ClassVar = (*ListeningConfig.at_least_1, "batch")
+
+    def check(self) -> None:
+        super().check()
+        if self.moves and self.batch % 2:
+            raise TrainingError(
+                f"batch is even where moves is not 0, not {self.batch}: two frames come from each clip."
+            )
 
 
 class LipGANTask(Task):
@@ -84,13 +95,17 @@ class LipGANTask(Task):
         """target, reference (B, 3, 96, 96) uint8 BGR; mfcc (B, 1, 12, 35) float32; mouth (B, 2) float32, its place in
         the crop, pixels; coin (1,) 0 or 1; and Draws.sounds."""
         parts: dict[str, list] = {k: [] for k in ("target", "reference", "mfcc", "mouth")}
-        for i, at in self.draws.frames(rng, self.config.batch):
-            pictures, (reference,) = self.teach.frames(i), self.draws.others(rng, i, at, 1)
+        together = 2 if self.config.moves else 1  # frames of one clip, side by side
+        for i, at in self.draws.frames(rng, self.config.batch // together):
+            pictures, times = self.teach.frames(i), [at, *self.draws.others(rng, i, [at], together - 1)]
+            (reference,) = self.draws.others(rng, i, times, 1)
             augment = draw_augmentation(rng, self.config.aug_strength, patches=False, degrade=False)
-            for name, k in (("target", at), ("reference", reference)):
-                parts[name].append(np.ascontiguousarray(augment(pictures[k], rng)[..., ::-1].transpose(2, 0, 1)))
-            parts["mfcc"].append(self.draws.mfcc(rng, i, [at])[0])
-            parts["mouth"].append(augment.place(self.teach.landmarks(i)[at, INNER_LIPS].mean(0)).astype(np.float32))
+            seen = bgr_planes(augment(pictures[reference], rng))
+            for t in times:
+                parts["target"].append(bgr_planes(augment(pictures[t], rng)))
+                parts["reference"].append(seen)
+                parts["mouth"].append(augment.place(self.teach.landmarks(i)[t, INNER_LIPS].mean(0)).astype(np.float32))
+            parts["mfcc"] += list(self.draws.mfcc(rng, i, times))
         return {k: np.stack(v) for k, v in parts.items()} | {"coin": rng.integers(0, 2, 1)} | self.draws.sounds(rng)
 
     def step(self, batch: dict[str, Tensor], loop: Loop) -> dict[str, float]:
@@ -106,6 +121,11 @@ class LipGANTask(Task):
         weight = mouth_weight(batch["mouth"], c.mouth) if c.mouth else torch.ones_like(made[:, :1])
         l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
         loss, numbers = l1 + c.adversary * g_adv, {"l1": float(l1.detach()), "g_adv": float(g_adv.detach())}
+        if c.moves:  # what is always wrong with a face cancels; what is left is what its sound says
+            apart = (made[::2] - made[1::2]) - (target[::2] - target[1::2])
+            moves = (apart.abs() * weight[::2]).sum() / (3 * weight[::2].sum())
+            loss = loss + c.moves * moves
+            numbers["moves"] = float(moves.detach())
         if "heard" in batch:
             with loop.autocast():
                 heard = generator.audio_encoder(batch["heard"]).flatten(1)

@@ -68,11 +68,11 @@ class Draws:
             out.append((i, int(rng.choice(len(gaps), p=often / often.sum()))))
         return out
 
-    def others(self, rng: np.random.Generator, i: int, at: int, count: int) -> list[int]:
-        """Frames of clip i, `FAR` or more from frame `at` where there are such."""
+    def others(self, rng: np.random.Generator, i: int, at: list[int], count: int) -> list[int]:
+        """`count` frames of clip i, `FAR` or more from all frames `at` where there are such."""
         frames = np.arange(self.arrays.clips[i].frames)
-        far = frames[np.abs(frames - at) >= FAR]
-        far = far if len(far) else frames
+        away = np.abs(frames[:, None] - np.array(at)).min(1)
+        far = frames[away >= FAR] if (away >= FAR).any() else frames[away > 0]
         return rng.choice(far, count, replace=len(far) < count).tolist()
 
     def mfcc(self, rng: np.random.Generator, i: int, frames: list[int]) -> np.ndarray:

@@ -138,7 +138,7 @@ class Speech2VidTask(Task):
         float32, its place in the target, pixels; and Draws.sounds."""
         parts: dict[str, list] = {k: [] for k in ("target", "stills", "mfcc", "mouth")}
         for i, at in self.draws.frames(rng, self.config.batch):
-            picked = [at, *self.draws.others(rng, i, at, self.config.stills)]
+            picked = [at, *self.draws.others(rng, i, [at], self.config.stills)]
             faces, mouth = aligned(self.teach, i, picked, rng, self.config.aug_strength)
             parts["target"].append(faces[0])
             parts["stills"].append(np.concatenate(faces[1:], axis=2))

@@ -159,10 +159,10 @@ class GeneratorTask(Task):
         references = self._references(i, int(times[len(times) // 2]), far, rng)
         augment = draw_augmentation(rng, self.config.aug_strength, patches=False, degrade=False)
         pictures = self.teach.frames(i)
-        parts["target"].append(np.stack([_network(augment(pictures[t], rng)) for t in times]))
+        parts["target"].append(np.stack([bgr_planes(augment(pictures[t], rng)) for t in times]))
         # At inference a reference is not cut from the very same place.
         seen = [
-            _network(augment.moved(rng.normal(0, 0.8, 2))(self.teach.frames(clip)[k], rng)) for clip, k in references
+            bgr_planes(augment.moved(rng.normal(0, 0.8, 2))(self.teach.frames(clip)[k], rng)) for clip, k in references
         ]
         parts["reference"].append(np.stack([np.concatenate(seen)] * frames))
         heard = augment_mel(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
@@ -351,7 +351,7 @@ def flow_penalties(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor
     return folds, mixing, (weights[:, -1] * mouth).sum() / mouth.sum()
 
 
-def _network(picture: np.ndarray) -> np.ndarray:
+def bgr_planes(picture: np.ndarray) -> np.ndarray:
     """(96, 96, 3) RGB -> (3, 96, 96) BGR."""
     return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))
 
