@@ -52,9 +52,9 @@ def moments(phonemes: Sequence[tuple[str, float, float]]) -> np.ndarray:
 def validate(gap: np.ndarray, fps: float | Fraction) -> None:
     """Raise MeasureError where gaps are no (T,) or the rate is none."""
     if gap.ndim != 1:
-        raise MeasureError(f"Gaps of shape {gap.shape} are not one number for each frame.")
+        raise MeasureError("Gaps of shape {shape} are not one number for each frame.", shape=gap.shape)
     if not (np.isfinite(float(fps)) and fps > 0):
-        raise MeasureError(f"A frame rate of {fps} is not one: give frames a second, more than 0.")
+        raise MeasureError("A frame rate of {fps} is not one: give frames a second, more than 0.", fps=fps)
 
 
 def against_neighbours(gap: np.ndarray, fps: float | Fraction) -> np.ndarray:

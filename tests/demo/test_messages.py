@@ -29,12 +29,12 @@ FOLDERS = ("lipsync", "eval", "resynced", "demo")
 UNSEEN = {
     "lipsync/__main__.py", "lipsync/batch.py", "lipsync/lists.py", "lipsync/checkpoints/download.py",
     "lipsync/checkpoints/quantize.py",
-    "eval/__main__.py", "eval/encoders.py", "eval/inputs.py", "eval/landmarks.py", "eval/offset.py",
+    "eval/__main__.py", "eval/closure.py", "eval/encoders.py", "eval/inputs.py", "eval/landmarks.py", "eval/offset.py",
     "eval/reference.py", "eval/results.py", "eval/stats.py", "eval/table.py", "eval/validity.py",
-    "eval/metrics/frechet.py", "eval/metrics/identity.py", "eval/metrics/image.py", "eval/metrics/leakage.py",
-    "eval/metrics/motion.py", "eval/metrics/retrieval.py",
-    "resynced/__main__.py", "resynced/pairs.py", "resynced/published.py", "resynced/published_rules.py",
-    "resynced/simulate.py", "resynced/studies_cli.py",
+    "eval/metrics/closure.py", "eval/metrics/frechet.py", "eval/metrics/identity.py", "eval/metrics/image.py",
+    "eval/metrics/leakage.py", "eval/metrics/motion.py", "eval/metrics/retrieval.py",
+    "resynced/__main__.py", "resynced/closure.py", "resynced/pairs.py", "resynced/published.py",
+    "resynced/published_rules.py", "resynced/simulate.py", "resynced/studies_cli.py",
     "demo/api.py",  # answers programs, in English
 }  # fmt: skip
 SPEAK = {"Message", "Cancelled", "Refused", "HTTPException", "answer"}  # and all errors of ours

@@ -148,8 +148,8 @@ def test_a_pair_that_another_runner_has_is_waited_for(own, where, monkeypatch):
     chosen = file_set(where, 2)
     facts = FakeScoring().open().facts
     work = runner.work_key(chosen.pairs[0], sha("A"), facts)
-    assert own.claim(work, "elsewhere-1-2", 0.8)
     began = time.monotonic()
+    assert own.claim(work, "elsewhere-1-2", 0.8)
     assert run(chosen, [FakeSystem()], own, where / "work", FakeScoring()).made == 2
     assert time.monotonic() - began > 0.7
 
