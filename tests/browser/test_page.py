@@ -131,7 +131,10 @@ def make(page):
 
 def shown(page):
     """Wait until the results have their pictures, and go to a moment of speech."""
-    page.wait_for_selector("#results video")
+    try:
+        page.wait_for_selector("#results video")
+    except sync_api.TimeoutError as error:
+        raise AssertionError(f"No result; the page says: {page.inner_text('body')}") from error
     page.wait_for_function("[...document.querySelectorAll('#results video')].every(v => v.readyState > 1)")
     page.evaluate("document.querySelectorAll('#results video').forEach(v => { v.currentTime = 2.2; })")
     page.wait_for_timeout(300)
