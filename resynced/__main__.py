@@ -316,11 +316,11 @@ def _cell(value: dict, digits: int, whole: bool) -> str:
 def _closure(args: argparse.Namespace) -> int:
     from .closure import closure_rows
     from .manifests import load_set
-    from .runner import video_path
+    from .runner import videos_folder
     from .store import data_folder
 
     chosen = load_set(args.set_name)
-    kept = video_path(data_folder(), chosen.name, chosen.sha256, "system", "0", "pair").parents[1]
+    kept = videos_folder(data_folder(), chosen.name, chosen.sha256)
     folders = args.folders or sorted(p for p in kept.glob("*") if p.is_dir())
     if not folders:
         raise BenchmarkError(
@@ -334,10 +334,11 @@ def _closure(args: argparse.Namespace) -> int:
     for row in rows:
         found = "too few" if row["closure"] is None else f"{row['closure']:.2f}"
         span = "" if row["closure_low"] is None else f" ({row['closure_low']:.2f} to {row['closure_high']:.2f})"
-        left = f", {row['missing']} videos missing" * bool(row["missing"]) + f", {row['failed']} failed" * bool(
-            row["failed"]
-        )
-        print(f"{row['system']}: closure {found}{span}, {row['events']} events in {row['clips']} clips{left}")
+        print(f"{row['system']}: closure {found}{span}, {row['events']} events in {row['clips']} clips")
+        if row["missing"]:
+            print(f"  {row['missing']} pairs have no video there")
+        for pair, why in row["failed"].items():
+            print(f"  {pair}: {why}")
     return 0
 
 

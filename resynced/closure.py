@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.closure import closures, spoken_at
 from eval.metrics.closure import evaluate
 from lipsync.errors import LipsyncError
@@ -17,7 +19,7 @@ from .runner import pair_file
 
 def closure_rows(chosen: BenchmarkSet, folders: Sequence[Path], monitor: Monitor | None = None) -> list[dict[str, Any]]:
     """A row a folder of videos ID.mp4, as the runner keeps them or a submission holds them: its name, the figures of
-    metrics.closure.evaluate, `missing` (pairs without a video) and `failed` (videos that could not be looked at).
+    metrics.closure.evaluate, `missing` (how many pairs have no video there) and `failed` (pair to reason).
 
     Raises BenchmarkError where no voice of the set has phoneme times.
     """
@@ -31,7 +33,9 @@ def closure_rows(chosen: BenchmarkSet, folders: Sequence[Path], monitor: Monitor
         )
     rows, total = [], len(folders) * len(spoken)
     for turn, folder in enumerate(folders):
-        events, missing, failed = [], 0, 0
+        events: list[np.ndarray] = []
+        failed: dict[str, str] = {}
+        missing = 0
         for k, (pair, moments) in enumerate(spoken.items()):
             monitor.step("pairs", turn * len(spoken) + k, total)
             video = folder / f"{pair_file(pair)}.mp4"
@@ -40,8 +44,8 @@ def closure_rows(chosen: BenchmarkSet, folders: Sequence[Path], monitor: Monitor
                 continue
             try:
                 events.append(closures(video, moments))
-            except LipsyncError:
-                failed += 1
+            except LipsyncError as error:
+                failed[pair] = str(error)
         rows.append({"system": folder.name} | evaluate(events) | {"missing": missing, "failed": failed})
     monitor.step("pairs", total, total)
     return rows

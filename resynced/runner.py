@@ -143,8 +143,13 @@ def run(
 
 def video_path(work: Path, set_name: str, set_sha256: str, system: str, fingerprint: str, pair: str) -> Path:
     """Where the scored video of a pair is kept."""
-    folder = work / "videos" / f"{pair_file(set_name)}-{set_sha256[:8]}" / f"{pair_file(system)}-{fingerprint[:8]}"
+    folder = videos_folder(work, set_name, set_sha256) / f"{pair_file(system)}-{fingerprint[:8]}"
     return folder / f"{pair_file(pair)}.mp4"
+
+
+def videos_folder(work: Path, set_name: str, set_sha256: str) -> Path:
+    """Where the scored videos of a set are kept, a folder a system."""
+    return work / "videos" / f"{pair_file(set_name)}-{set_sha256[:8]}"
 
 
 def first_pairs(chosen: BenchmarkSet, limit: int | None) -> list[Pair]:

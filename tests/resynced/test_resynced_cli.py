@@ -2,11 +2,15 @@
 
 import io
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
+from eval.closure import spoken_at
 from resynced.__main__ import main
+from resynced.manifests import load_set
+from resynced.runner import videos_folder
 from resynced.store import Store
 from tests.helpers.rows import fill, made_set, sha
 
@@ -126,3 +130,21 @@ def test_pairs_are_drawn_of_a_folder(tmp_path, capsys):
     assert main([*words, "random=4"]) == 0
     frozen = load_set(tmp_path)
     assert capsys.readouterr().out == f"4 pairs, frozen as {frozen.sha256}\n" and len(frozen.pairs) == 4
+
+
+@pytest.mark.slow
+def test_closure_says_what_it_found_and_what_it_could_not_look_at(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LIPSYNC_DATA", str(tmp_path / "data"))
+    chosen = load_set("starter")
+    pair, broken = (p for p in chosen.pairs if p.voice.path.stem in ("tts-01-heart", "tts-02-heart"))
+    folder = videos_folder(tmp_path / "data", chosen.name, chosen.sha256) / "theirs"
+    assert main(["closure", "--set", "starter"]) == 1
+    assert "No run of the set starter has kept videos here" in capsys.readouterr().err
+    folder.mkdir(parents=True)
+    shutil.copy(pair.video.path, folder / f"{pair.id}.mp4")
+    (folder / f"{broken.id}.mp4").write_bytes(b"no film")
+    assert main(["closure", "--set", "starter", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["system"] == "theirs" and row["closure"] is None and row["clips"] == 1 and row["missing"] == 20
+    assert row["events"] == len(spoken_at(pair.voice.path.with_suffix(".json")))
+    assert "cannot be read" in row["failed"][broken.id]

@@ -8,7 +8,6 @@ Source: protocol.md section 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from ..inference import model_figures
 from ..loop import Loop
 from .base import Task
 from .listening import Draws, ListeningConfig, MouthShape
-from .wav2lip import bgr_planes, mouth_weight
+from .wav2lip import bgr_planes, mouth_weight, weighted_l1
 
 ROLLED = 10  # places in the batch by which a wrong sound is taken from
 
@@ -39,11 +38,7 @@ class LipGANConfig(ListeningConfig):
     aug_strength: float = 0.4
     width: int = 8  # 32 is the published one
     adversary: float = 0.01  # weight of the contrastive loss in the generator's
-    moves: float = (
-        0.0  # weight of the L1 between how the made and how the true face change from frame to frame of a clip
-    )
-
-    at_least_1: ClassVar = (*ListeningConfig.at_least_1, "batch")
+    moves: float = 0.0  # weight of the L1 between the made and the true change from frame to frame of a clip
 
     def check(self) -> None:
         super().check()
@@ -118,18 +113,16 @@ class LipGANTask(Task):
             made = generator(batch["mfcc"], face).float()
             discriminator.requires_grad_(False)
             g_adv = (discriminator(batch["mfcc"], made) ** 2).mean()
-        weight = mouth_weight(batch["mouth"], c.mouth) if c.mouth else torch.ones_like(made[:, :1])
-        l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
+        weight = mouth_weight(batch["mouth"], c.mouth, above=0.1 if c.mouth else 1.0)
+        l1 = weighted_l1(made, target, weight)
         loss, numbers = l1 + c.adversary * g_adv, {"l1": float(l1.detach()), "g_adv": float(g_adv.detach())}
         if c.moves:  # what is always wrong with a face cancels; what is left is what its sound says
-            apart = (made[::2] - made[1::2]) - (target[::2] - target[1::2])
-            moves = (apart.abs() * weight[::2]).sum() / (3 * weight[::2].sum())
+            moves = weighted_l1(made[::2] - made[1::2], target[::2] - target[1::2], weight[::2])
             loss = loss + c.moves * moves
             numbers["moves"] = float(moves.detach())
         if "heard" in batch:
             with loop.autocast():
-                heard = generator.audio_encoder(batch["heard"]).flatten(1)
-            shape = self.networks["shape"](heard, batch["shape"])
+                shape = self.networks["shape"](generator.audio_encoder, batch)
             loss = loss + c.shapes * shape
             numbers["shape"] = float(shape.detach())
         numbers["norm"] = loop.learn("generator", loss)

@@ -31,7 +31,7 @@ from ..inference import model_figures
 from ..loop import Loop
 from .base import Task
 from .listening import Draws, ListeningConfig, MouthShape
-from .wav2lip import mouth_weight
+from .wav2lip import mouth_weight, weighted_l1
 
 RULE = LandmarkRule(MEAN_SHAPE)
 CROP = {
@@ -59,7 +59,6 @@ class Speech2VidConfig(ListeningConfig):
     content: float = 0.1  # weight of the content loss; 0: none
 
     choices: ClassVar = {"stills": (1, 5)}
-    at_least_1: ClassVar = (*ListeningConfig.at_least_1, "batch")
 
     @property
     def model(self) -> type[Speech2VidModel]:
@@ -157,7 +156,7 @@ class Speech2VidTask(Task):
         with loop.autocast():
             made = generator(batch["mfcc"], *seen).float()
         weight = mouth_weight(batch["mouth"], c.mouth, SIZE_PX, above=1.0)
-        l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
+        l1 = weighted_l1(made, target, weight)
         loss, numbers = c.pixels * l1, {"l1": float(l1.detach())}
         if self.content is not None:
             content = self.content.to(made.device)(made, target)
@@ -165,8 +164,7 @@ class Speech2VidTask(Task):
             numbers["content"] = float(content.detach())
         if "heard" in batch:
             with loop.autocast():
-                heard = generator.audio(batch["heard"]).flatten(1)
-            shape = self.networks["shape"](heard, batch["shape"])
+                shape = self.networks["shape"](generator.audio, batch)
             loss = loss + c.shapes * shape
             numbers["shape"] = float(shape.detach())
         return numbers | {"norm": loop.learn("generator", loss)}

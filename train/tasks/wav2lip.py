@@ -237,7 +237,7 @@ class GeneratorTask(Task):
         with loop.autocast():
             made = self.networks["generator"](batch["mel"][:, None], face).float()
         weight = mouth_weight(batch["mouth"], c.mouth)
-        l1 = ((made - target).abs() * weight).sum() / (3 * weight.sum())
+        l1 = weighted_l1(made, target, weight)
         edge = edge_difference(made[:, :, 48:], target[:, :, 48:], weight[:, :, 48:])
         loss = l1 + c.edges * edge
         numbers = {"l1": float(l1.detach()), "edge": float(edge.detach())}
@@ -421,11 +421,15 @@ def mouth_weight(mouth: Tensor, more: float, size_px: int = 96, above: float = 0
     return (torch.where(lower, 1.0, above) + more * torch.exp(-far) * lower)[:, None]
 
 
+def weighted_l1(made: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean over pixels and colours of the L1 between (B, 3, S, S), by weights (B, 1, S, S)."""
+    return ((made - target).abs() * weight).sum() / (3 * weight.sum())
+
+
 def edge_difference(made: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Weighted L1 between neighbouring differences, rows and columns."""
     total = torch.zeros((), device=made.device)
     for axis in (2, 3):
-        gap = (made.diff(dim=axis) - target.diff(dim=axis)).abs()
         w = weight.narrow(axis, 1, weight.shape[axis] - 1)
-        total = total + (gap * w).sum() / (3 * w.sum())
+        total = total + weighted_l1(made.diff(dim=axis), target.diff(dim=axis), w)
     return total
