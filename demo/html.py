@@ -13,6 +13,7 @@ from .jobs import Job
 
 Words = dict[str, str]  # sentences of one language by key
 TALLEST_PX = 420  # of the frame with its faces
+FRAME_MS = 40  # the evaluator sees 25 frames a second
 SOFT_PX = 300  # height of a face above which made mouths are clearly softer than the clip (docs/detail.md)
 
 
@@ -227,10 +228,12 @@ def facts(job: Job | None, busy: str, t: Words) -> str:
     looks = "".join(picture(one["picture"], t) for one in made if "picture" in one)
     fits += f"<dt>{escape(t['picture_title'])}</dt><dd>{looks}</dd>" if looks else ""
     labels = "".join(f"<p>{escape(label(one['label'], t))}</p>" for one in made)
+    frame = t["frame_ms"].format(ms=round(1000 / job.facts["fps"])) if job.facts.get("fps") else ""
+    frame = f'<p class="note">{escape(frame)}</p>' if frame else ""  # of the slider below
     return (
         f'<dl class="facts">{fits}<dt>{escape(t["report"])}</dt><dd>{words}</dd>'
         f"<dt>{escape(t['label_title'])}</dt><dd>{labels}</dd></dl>"
-        f'<p class="note">{escape(t["link"])}</p>'
+        f'<p class="note">{escape(t["link"])}</p>{frame}'
     )
 
 
@@ -255,14 +258,14 @@ def fit(row: dict, t: Words) -> str:
     elif abs(offset) <= 1:
         kind, said = "good", t["fit_good"]
     else:
-        kind, said = "warn", t["fit_early" if offset > 0 else "fit_late"].format(ms=40 * abs(offset))
+        kind, said = "warn", t["fit_early" if offset > 0 else "fit_late"].format(ms=FRAME_MS * abs(offset))
     numbers = t["fit_numbers"].format(
         evaluator=row["evaluator"],
         sha=row["evaluator_sha256"][:8],
         d=row["lse_d"],
         c=row["lse_c"],
         protocol=row["protocol"],
-        offset="–" if offset is None else offset,
+        offset="–" if offset is None else offset_words(offset, t),
         sure=f"{row['certainty']:.0%}",
     )
     if row["evaluator"] != "syncnet-v2":
@@ -271,6 +274,13 @@ def fit(row: dict, t: Words) -> str:
         f'<p class="chip {kind}">{escape(said)}</p><details><summary>{escape(t["numbers"])}</summary>'
         f'{_curve(row["curve"], t)}<p class="note">{escape(numbers)}</p></details>'
     )
+
+
+def offset_words(frames: int, t: Words) -> str:
+    """An evaluator's offset (above 0: the sound is early), without a sign: the slider's runs the other way."""
+    if not frames:
+        return t["bench_together_now"]
+    return t["bench_early" if frames > 0 else "bench_late"].format(ms=FRAME_MS * abs(frames))
 
 
 def picture(found: dict, t: Words) -> str:
@@ -297,12 +307,12 @@ def _curve(values: list[float | None], t: Words) -> str:
     best = min(known, key=lambda p: p[1])[0]
     x, y = next(p for p, (k, _) in zip(at, known, strict=True) if k == best)
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in at)
-    name = escape(t["curve"].format(ms=40 * middle))
+    ends = FRAME_MS * middle
+    name = escape(t["curve"].format(ms=ends))
     return (
         f'<figure class="curve"><svg viewBox="0 0 300 70" role="img" aria-label="{name}">'
         f'<line x1="150" y1="0" x2="150" y2="70"/><polyline points="{line}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
-        f"</svg><figcaption><span>−{40 * middle} ms</span><span>0</span><span>+{40 * middle} ms</span></figcaption>"
-        f"</figure>"
+        f"</svg><figcaption><span>−{ends} ms</span><span>0</span><span>+{ends} ms</span></figcaption></figure>"
     )
 
 

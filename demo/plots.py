@@ -11,10 +11,11 @@ import plotly.graph_objects as go
 
 from resynced.records import CATEGORIES
 
+from .html import FRAME_MS
+
 Words = Mapping[str, str]
 COLOURS = ("#0d9488", "#d97706", "#7c3aed", "#db2777", "#2563eb", "#65a30d", "#64748b", "#dc2626")
 GREY = "#7b8799"  # readable on both grounds
-MS = 40  # of a frame
 REASON_LETTERS = 48
 
 
@@ -89,7 +90,7 @@ def offsets(clips: pd.DataFrame, labels: Mapping[str, str], t: Words) -> go.Figu
         if len(mine):
             counts = mine["offset"].astype(int).value_counts().sort_index()
             figure.add_bar(
-                x=[int(o) * MS for o in counts.index],
+                x=[int(o) * FRAME_MS for o in counts.index],
                 y=(counts / len(mine)).tolist(),
                 name=_plain(label),
                 marker_color=colour[label],
@@ -101,7 +102,7 @@ def offsets(clips: pd.DataFrame, labels: Mapping[str, str], t: Words) -> go.Figu
         barmode="group",
         bargap=0.4,
         yaxis={"tickformat": ".0%"},
-        xaxis={"range": [e * MS for e in ends], "dtick": MS if ends[1] - ends[0] < 14 else None},
+        xaxis={"range": [e * FRAME_MS for e in ends], "dtick": FRAME_MS if ends[1] - ends[0] < 14 else None},
     )
     return _dressed(figure, t["plot_offsets"], t["plot_ms"], t["plot_share"])
 

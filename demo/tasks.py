@@ -290,6 +290,7 @@ def _look(
         job.id,
         still=info.is_still,
         seconds=0.0 if info.is_still else float(faces.frames / info.fps),
+        fps=float(info.fps),
         faces=len(faces.tracks),
         shots=len(faces.shots),
     )

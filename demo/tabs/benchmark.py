@@ -434,8 +434,7 @@ def _measured(row: Any, t: dict[str, str]) -> str:
     if not pd.isna(row.lse_d):
         said.append(f"LSE-D {row.lse_d:.2f}")
     if not pd.isna(row.offset):
-        way = "bench_together_now" if not row.offset else "bench_early" if row.offset > 0 else "bench_late"
-        said.append(t[way].format(ms=abs(int(row.offset)) * plots.MS))
+        said.append(html.offset_words(int(row.offset), t))
     if not pd.isna(row.sharpness):
         said.append(t["bench_sharpness"].format(x=f"{row.sharpness:.2f}"))
     return " · ".join(said)

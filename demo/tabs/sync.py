@@ -185,7 +185,6 @@ def build(page: gr.Blocks, context: Context) -> None:
                             [(_model(m), m) for m in models],
                             value=models[0] if models else None,
                             label=text("model"),
-                            info=text("model_info"),
                         )
                         compare = gr.Dropdown(
                             [(text("none"), ""), *((_model(m), m) for m in models[1:])],
@@ -194,6 +193,7 @@ def build(page: gr.Blocks, context: Context) -> None:
                             visible=len(models) > 1,
                             elem_id="compare",
                         )
+                    gr.Markdown(text("model_info"), elem_classes="small", container=False)
                     gr.Markdown(text("options_length"))
                     with gr.Row():
                         if_audio_longer = gr.Dropdown(
