@@ -28,11 +28,11 @@ from lipsync.options import Options
 ROOT = Path(__file__).parents[1]
 ASSETS, FOR_TESTS = ROOT / "demo" / "assets", ROOT / "tests" / "data" / "page"
 SET = ROOT / "resynced" / "sets" / "starter"
-# Name: the clips that it shows, side by side, and the voice of somebody else.
+# Name: the clips that it shows, side by side, the voice of somebody else, and the frame of its thumbnail.
 EXAMPLES = {
-    "talking": (["grid-s20"], "grid-s31-voice"),
-    "closeup": (["grid-s3"], "tts-07-am-michael"),
-    "two": (["grid-s34", "grid-s10"], "grid-s22-voice"),
+    "talking": (["grid-s20"], "grid-s31-voice", 37),
+    "closeup": (["grid-s31"], "tts-06-heart", 12),
+    "two": (["grid-s34", "grid-s10"], "grid-s22-voice", 37),
 }
 CLOSE_UP = "closeup"  # is cropped around its face: sides of CLOSE_UP_FACES faces, enlarged to CLOSE_UP_PX
 CLOSE_UP_FACES, CLOSE_UP_PX = 1.35, 480
@@ -50,7 +50,7 @@ VOICES = {
 
 def main() -> None:
     """Write the examples, the result of the first, and what the tests take."""
-    for name, (clips, voice) in EXAMPLES.items():
+    for name, (clips, voice, thumbnail) in EXAMPLES.items():
         shown = [read_frames(SET / "clips" / f"{clip}.mp4") for clip in clips]
         if len(shown) > 1:  # the middle two thirds of each
             shown = [part[:, :, part.shape[2] // 6 : -part.shape[2] // 6] for part in shown]
@@ -58,7 +58,7 @@ def main() -> None:
         if name == CLOSE_UP:
             frames = close_up(frames, SET / "clips" / f"{clips[0]}.mp4")
         write_frames(ASSETS / f"{name}.mp4", frames)
-        write_thumbnail(ASSETS / f"{name}.jpg", frames[len(frames) // 2])
+        write_thumbnail(ASSETS / f"{name}.jpg", frames[thumbnail])
         waveform, rate = soundfile.read(SET / "voices" / f"{voice}.flac")
         soundfile.write(ASSETS / f"{name}.mp3", waveform, rate)
     first = next(iter(EXAMPLES))
