@@ -1,9 +1,9 @@
 """Speed and memory on this machine: `make bench`, or `python -m bench.pipeline [--seconds 20]`.
 
 A made clip of 576 x 768 at 25 fps is synced by the engine and by a plain path (float32 eager torch, one stage after
-the other; same detector, codec and thread count), for the compact and the full-size generator, in turns within one run,
-so that ratios hold where the machine's speed drifts. Full-size weights are random: speed does not depend on them. Then
-each stage runs alone, which is its own limit.
+the other; same detector, codec and thread count), for the default model and for Wav2Lip, compact and of full size, in
+turns within one run, so that ratios hold where the machine's speed drifts. Full-size weights are random: speed does not
+depend on them. Then each stage runs alone, which is its own limit.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from lipsync.options import Options
 
 SIZE, FPS = (576, 768), Fraction(25)
+COMPACT = "wav2lip-gan-lab"  # Wav2Lip's network at half its width
 
 
 class Inline:
@@ -58,7 +59,7 @@ def full_size(folder: Path) -> str:
     torch.manual_seed(0)
     path = folder / "full-size.safetensors"
     save_file(pack(Wav2Lip(16).state_dict(), "bf16"), path)
-    compact = cards()[Options.model]
+    compact = cards()[COMPACT]
     write_card(
         path,
         {**compact.facts, "name": "full-size", "config": {"width": 16}, "origin": "random weights for the benchmark"},
@@ -171,7 +172,7 @@ def main() -> None:
 
         clip = make_clip(folder / "clip.mp4", round(args.seconds * FPS), FPS, SIZE)
         voice = make_voice(folder / "voice.wav", args.seconds)
-        models = [Options.model, full_size(folder)]
+        models = [Options.model, COMPACT, full_size(folder)]
         cpu = platform.processor() or platform.machine()
         print(f"{cpu}, {os.cpu_count()} cores, {args.seconds:g} s of {SIZE[0]} x {SIZE[1]} at {FPS} fps\n")
         figures: dict = {"cpu": cpu, "cores": os.cpu_count(), "seconds": args.seconds, "paths": {}}
