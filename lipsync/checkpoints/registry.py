@@ -50,7 +50,8 @@ class Card:
     sha256: str  # of the same
     crop: dict  # the rule that geometry.CropRule reads; empty where the network sees no crops
     size_px: int  # side of its crops
-    mel_start_frames: int  # where a frame's 200 ms of sound starts, relative to it (protocol.md section 11)
+    mel_start_frames: int  # where a frame's 200 ms of sound starts, relative to it (protocol.md section 11),
+    mel_start_columns: float  # and columns of 12.5 ms beyond: what was measured of a trained network's lag
     note: str
     path: Path | None
     facts: dict
@@ -103,6 +104,7 @@ def _card(name: str, facts: dict, path: Path | None) -> Card:
         crop=crop,
         size_px=int(crop.get("size_px", 96)),
         mel_start_frames=int(facts.get("input", {}).get("mel_start_frames", 0)),
+        mel_start_columns=float(facts.get("input", {}).get("mel_start_columns", 0)),
         note=str(facts.get("note") or facts.get("quality", "")),
         path=path,
         facts=facts,

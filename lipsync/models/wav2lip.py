@@ -35,7 +35,7 @@ class Wav2LipModel(LipSyncModel):
     audio = AudioWindow("mel", 16)
 
     def __init__(self, card: Card, engine: str = "auto") -> None:
-        self.audio = AudioWindow("mel", 16, card.mel_start_frames)
+        self.audio = AudioWindow("mel", 16, card.mel_start_frames, card.mel_start_columns)
         super().__init__(card, engine)
 
     @staticmethod

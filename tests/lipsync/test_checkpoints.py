@@ -25,6 +25,7 @@ from lipsync.checkpoints.download import SOURCES
 from lipsync.checkpoints.quantize import pack, unpack
 from lipsync.errors import Cancelled, ModelError
 from lipsync.geometry import CropRule
+from lipsync.models.base import open_model
 from lipsync.networks.wav2lip import Wav2Lip
 
 NAME = "tiny"
@@ -169,6 +170,7 @@ def test_a_shipped_model_is_listed_and_loads(cache: Path) -> None:
     card = checkpoints.cards()["wav2lip-lab"]
     assert (card.architecture, card.config["width"], card.mel_start_frames) == ("wav2lip", 8, -1)
     assert card.licence == "research use only"
+    assert card.mel_start_columns == 1 == open_model(card.name).audio.start_columns  # a lag that was measured
     assert CropRule.from_card(card.crop) == CropRule()
     assert card.size_bytes == checkpoints.find(card.name).stat().st_size
     network = checkpoints.load(card.name)
@@ -226,13 +228,14 @@ def test_a_registered_checkpoint_is_offered_and_loads(
         "architecture": "wav2lip",
         "config": {"width": BASE},
         "licence": "mine",
-        "input": {"mel_start_frames": -1},
+        "input": {"mel_start_frames": -1, "mel_start_columns": 1.5},
         "loss": 0.5,
     }
     path = checkpoints.register(tmp_path / "my-model.safetensors", card)
     assert path == tmp_path / "mine" / "my-model.safetensors" == checkpoints.find("my-model")
     found = checkpoints.cards()["my-model"]
     assert (found.licence, found.mel_start_frames, found.facts["loss"]) == ("mine", -1, 0.5)
+    assert found.mel_start_columns == 1.5
     weights = checkpoints.load("my-model").state_dict()
     for key, value in state.items():
         bound = {None: 0.0, "bf16": 2**-8, "int8": 0.5 / 127}[form] * float(value.abs().max()) + 1e-7
