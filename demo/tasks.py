@@ -497,9 +497,11 @@ def warm_up() -> None:
 
     from lipsync.faces.tracking import find_faces
     from lipsync.models.base import open_model
+    from lipsync.occlusion import OcclusionFinder
 
     sandbox.warm()
     for sentence in sandbox.in_force():
         _log.info("%s", sentence)
     find_faces(iter([np.ascontiguousarray(astronaut())] * 2), Fraction(25))
     open_model(next(iter(models()), Options.model))
+    OcclusionFinder()

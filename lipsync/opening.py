@@ -56,7 +56,9 @@ def fitting_gain(speaker: Speaker, mesh: LandmarkModel) -> float:
     if not wanted or len(track.boxes) < LEAST_FRAMES or not pictures:
         return 1.0
     # One of its own: the choice of references has a memory.
-    trial = Speaker(track, model, speaker.features, speaker.fps, replace(speaker.options, detail=False))
+    trial = Speaker(
+        track, model, speaker.features, speaker.fps, replace(speaker.options, detail=False, occlusion=False)
+    )
     frames = int(speaker.features.shape[1] / FEATURES[model.audio.feature].rate * speaker.fps)  # of the voice
     moments = np.unique(np.linspace(0, max(frames - 1, 0), SAMPLES).astype(int)).tolist()
     # Picture by picture: the mesh follows what hardly moves without finding it anew.

@@ -93,6 +93,9 @@ class Options:
     detail: bool = option(
         True, "no detail from the speaker's own frames: what the network makes alone", "faces", flag="--no-detail"
     )
+    occlusion: bool = option(
+        True, "no look for what lies before a face: hands, microphones, captions", "faces", flag="--no-occlusion"
+    )
     mouth_opening: float | None = option(
         None,
         "how far mouths open, times what the network makes; none: fitted where a model opens them too little",

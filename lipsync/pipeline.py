@@ -38,10 +38,11 @@ from .media.reader import ahead as frames_ahead
 from .media.timeline import SOUND_RATE, Spoken, Timeline, meeting, plan, plan_picture, sound
 from .messages import Message
 from .models.base import LipSyncModel, open_model
+from .occlusion import Covers, OcclusionFinder, without_covered
 from .opening import fit as fit_openings
 from .options import Options
 from .progress import Monitor, Progress
-from .render import Speaker, ahead, blend, crop, generate, read, write
+from .render import Speaker, ahead, blend, crop, generate, read, uncover, write
 from .report import Report, seconds_span
 from .segments import Segment, refuse_overlaps
 
@@ -77,6 +78,7 @@ def sync(
         target = _check_target(out, [clip.path, *files])
         _check_signing()
         model = open_model(options.model, options.engine)
+        covers = Covers(OcclusionFinder(options.engine)) if options.occlusion else None
         parts, warnings = _hear(segments, clip, model)
         warnings[:0] = clip.info.notes
         warnings += cache_warnings()
@@ -109,6 +111,10 @@ def sync(
     refuse_overlaps([(s.timeline, tracks) for s, tracks in zip(spoken, chosen, strict=True)], float(info.fps))
     if len(parts) == 1 and (parts[0].options.face not in ("largest", "all") or parts[0].numbers):
         warnings += _other_shots(faces, chosen[0])
+    if covers is not None:
+        with monitor.timed("occlusion"):
+            bare = {t.number: without_covered(t, covers.finder) for tracks in chosen for t in tracks}
+            chosen = [[bare[t.number] for t in tracks] for tracks in chosen]
     heard = [
         Speaker(track, model, features, info.fps, part.options, one.timeline.first, one.timeline.stop)
         for part, one, tracks in zip(parts, spoken, chosen, strict=True)
@@ -119,7 +125,7 @@ def sync(
 
     with tempfile.TemporaryDirectory(prefix=".lipsync-", dir=target.parent) as folder:
         plain, signed = Path(folder, out.name), Path(folder, f"signed{out.suffix}")  # an error names the file made
-        synced = _render(clip, heard, spoken, model, options, plain, monitor)
+        synced, covered, hidden = _render(clip, heard, spoken, model, covers, options, plain, monitor)
         monitor.step("label", 0, 1)
         with monitor.timed("label"):
             label.sign(
@@ -133,7 +139,7 @@ def sync(
             signed.replace(target)
         monitor.step("label", 1, 1)
     moved = list({t.number: t for tracks in chosen for t in tracks}.values())
-    if not synced.any():
+    if not (synced | hidden).any():
         warnings.append(Message("The chosen face is not in the part that has the voice: no mouth was changed."))
     if info.width % 2 or info.height % 2:
         warnings.append(
@@ -162,7 +168,9 @@ def sync(
         engine=model.engine,
         label="visible stamp, " * options.visible_label + "watermark, " * options.watermark + "signature",
         warnings=warnings,
-        missed_ranges=runs(has_voice & ~synced),
+        missed_ranges=runs(has_voice & ~synced & ~hidden),
+        hidden_ranges=runs(hidden & ~synced),
+        covered_ranges=runs(covered & synced),
         voice_seconds=round(sum(p.seconds for p in parts), 3),
         video_seconds=round(video_s, 3),
         meeting=meeting(parts[0].seconds, video_s, parts[0].options) if len(parts) == 1 and not info.is_still else "",
@@ -175,11 +183,13 @@ def _render(
     heard: list[Speaker],
     spoken: list[Spoken],
     model: LipSyncModel,
+    covers: Covers | None,
     options: Options,
     out: Path,
     monitor: Monitor,
 ) -> np.ndarray:
-    """The second pass: write the unsigned result; returns (N,) bool, the frames in which a mouth was made.
+    """The second pass: write the unsigned result; returns (3, N) bool: the frames in which a mouth was made, in which
+    something lies before a face, and in which it hides a mouth.
 
     Raises InputError where the video cannot be read again, Cancelled.
     """
@@ -194,7 +204,7 @@ def _render(
     with closing(voice), VideoWriter(out, *size, info.fps, SOUND_RATE, crf=options.crf, tags=tags) as writer:
         frames = read(info, timeline, monitor)
         batches = ahead(crop(frames, heard, monitor))
-        batches = ahead(generate(batches, model, monitor))
+        batches = ahead(generate(uncover(batches, covers, monitor), model, monitor))
         batches = blend(batches, model.blend, stamp, mark, shots, monitor)
         with closing(batches):
             return write(batches, writer, voice, len(timeline.indices), float(info.fps), monitor)

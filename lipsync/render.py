@@ -27,6 +27,9 @@ from .label.watermark import Watermark
 from .media.reader import Frame, FrameReader, VideoInfo, VideoWriter
 from .media.timeline import SOUND_RATE, Timeline
 from .models.base import LipSyncModel
+from .occlusion import RULE as FACE_RULE
+from .occlusion import SIZE_PX as FACE_PX
+from .occlusion import Covers, Place
 from .options import Options
 from .progress import Monitor
 
@@ -49,16 +52,23 @@ class Mouth:
     window: np.ndarray
     detail: DetailTransfer | None
     opening: float = 1.0
+    track: int = 0
+    face: Frame | None = None  # what is asked whether something lies before it, and its alignment
+    seen_by: np.ndarray | None = None
+    cover: np.ndarray | None = None  # (S, S) float32 0..1, how far the mask is covered by something before the face
     made: Frame | None = None
 
 
 @dataclass
 class Batch:
-    """Consecutive frames of the result, and the mouths that are to be made in them."""
+    """Consecutive frames of the result, and the mouths that are to be made in them; frames in which something lies
+    before a face, and in which it hides the mouth, which then is not made."""
 
     first: int
     frames: list[Frame] = field(default_factory=list)
     mouths: list[Mouth] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
+    hidden: set[int] = field(default_factory=set)
 
 
 class Speaker:
@@ -101,7 +111,13 @@ class Speaker:
             mask = mouth_mask(landmarks, alignment, self.options.feather, size)
         crop = crop_face(frame, alignment, size)
         window, reference = model.windows(self.features, spoken, 1, self.fps)[0], self._reference(crop, source)
-        return Mouth(at, source, box, alignment, mask, crop, reference, window, self._detail, self.opening)
+        made = Mouth(at, source, box, alignment, mask, crop, reference, window, self._detail, self.opening)
+        made.track = self.track.number
+        if self.options.occlusion:
+            same = model.rule == FACE_RULE and size == FACE_PX and not self.options.pad
+            made.seen_by = alignment if same else FACE_RULE.alignment(box, landmarks)
+            made.face = crop if same else crop_face(frame, made.seen_by, FACE_PX)
+        return made
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -153,6 +169,28 @@ def crop(frames: Iterator[tuple[int, Frame]], speakers: list[Speaker], monitor: 
             yield batch
     finally:
         frames.close()
+
+
+def uncover(batches: Iterator[Batch], covers: Covers | None, monitor: Monitor) -> Iterator[Batch]:
+    """The same batches; what lies before a mouth is known, and mouths that it hides are not to be made."""
+    try:
+        for batch in batches:
+            if covers is not None and batch.mouths:
+                with monitor.timed("occlusion"):
+                    _uncover(batch, covers)
+            yield batch
+    finally:
+        batches.close()
+
+
+def _uncover(batch: Batch, covers: Covers) -> None:
+    """Ask of one batch, in which every mouth has its `face`."""
+    where = [Place(m.track, batch.first + m.at, m.alignment, m.mask, m.seen_by) for m in batch.mouths]
+    for mouth, found in zip(batch.mouths, covers(np.stack([m.face for m in batch.mouths]), where), strict=True):
+        mouth.cover = found
+        if found is not None:
+            (batch.hidden if found.min() >= 1 else batch.covered).add(mouth.at)
+    batch.mouths = [m for m in batch.mouths if m.cover is None or m.cover.min() < 1]
 
 
 def generate(batches: Iterator[Batch], model: LipSyncModel, monitor: Monitor) -> Iterator[Batch]:
@@ -215,9 +253,10 @@ def blend(
 
 
 def blend_one(frame: Frame, mouth: Mouth, how: str, monitor: Monitor) -> None:
-    """Put one made mouth into its frame."""
+    """Put one made mouth into its frame, behind what covers it."""
+    bare = mouth.mask if mouth.cover is None else mouth.mask * (1 - mouth.cover)
     if how == "poisson":
-        paste_poisson(frame, mouth.alignment, mouth.made, mouth.mask)
+        paste_poisson(frame, mouth.alignment, mouth.made, bare)
         return
     made, detail = mouth.made, None
     if how == "mask":
@@ -225,7 +264,7 @@ def blend_one(frame: Frame, mouth: Mouth, how: str, monitor: Monitor) -> None:
     if mouth.detail is not None:
         with monitor.timed("detail"):
             made, detail = mouth.detail(made, mouth.crop, mouth.mask, frame, mouth.box, mouth.source)
-    paste(frame, mouth.alignment, made, mouth.mask, detail)
+    paste(frame, mouth.alignment, made, bare, detail)
 
 
 def write(
@@ -236,8 +275,9 @@ def write(
     fps: float,
     monitor: Monitor,
 ) -> np.ndarray:
-    """Encode the frames, the sound just ahead of the picture; returns (total,) bool, in which a mouth was made."""
-    synced, sounded, done, piece = np.zeros(total, bool), 0, 0, None
+    """Encode the frames, the sound just ahead of the picture; returns (3, total) bool: in which a mouth was made, in
+    which something lies before a face, and in which it hides a mouth."""
+    marks, sounded, done, piece = np.zeros((3, total), bool), 0, 0, None
     for batch in batches:
         with monitor.timed("encode"):
             for frame in batch.frames:
@@ -247,8 +287,9 @@ def write(
                 while sounded < done / fps * SOUND_RATE and (piece := next(sound, None)) is not None:
                     writer.write_sound(piece)
                     sounded += len(piece)
-        synced[[batch.first + mouth.at for mouth in batch.mouths]] = True
+        for mark, at in zip(marks, ({m.at for m in batch.mouths}, batch.covered, batch.hidden), strict=True):
+            mark[[batch.first + k for k in at]] = True
     with monitor.timed("encode"):
         for piece in sound:
             writer.write_sound(piece)
-    return synced
+    return marks

@@ -36,6 +36,8 @@ class Report:
     voice_seconds: float = 0.0
     video_seconds: float = 0.0  # of the source
     meeting: str = ""  # how their lengths met: a key of media.timeline.MEETINGS, "" where they are the same
+    hidden_ranges: list[tuple[int, int]] = field(default_factory=list)  # of passed_ranges, where something hides it
+    covered_ranges: list[tuple[int, int]] = field(default_factory=list)  # frames of a new mouth behind something
     frames_bridged: int = 0  # of frames_synced, those in which the face was not found but taken from its neighbours
 
     def save(self, path: Path) -> None:
@@ -83,20 +85,37 @@ class Report:
                     n=self.frames_bridged,
                 )
             )
+        if self.covered_ranges:
+            said.append(
+                Message(
+                    "In {n} frames something lies before the face ({where}): it stays, the mouth was made behind it.",
+                    n=sum(b - a for a, b in self.covered_ranges),
+                    where=self._where(self.covered_ranges),
+                )
+            )
         return Message.join(" ", [*said, *self.warnings])
 
     def _passed(self) -> Message:
         """Why and where frames were left alone."""
-        missed = sum(b - a for a, b in self.missed_ranges)
-        spans = [seconds_span(a, b, self.fps) for a, b in self.missed_ranges]
+        missed, hidden = (sum(b - a for a, b in spans) for spans in (self.missed_ranges, self.hidden_ranges))
+        why = []
+        if missed:
+            why.append(Message("{n} without the face ({where})", n=missed, where=self._where(self.missed_ranges)))
+        if hidden:
+            why.append(
+                Message("{n} whose mouth something hides ({where})", n=hidden, where=self._where(self.hidden_ranges))
+            )
+        if outside := self.frames_passed - missed - hidden:
+            why.append(Message("{n} outside the part that has the voice", n=outside))
+        if len(why) == 1:
+            return why[0]
+        return Message("{some} and {last}", some=Message.join(", ", why[:-1]), last=why[-1])
+
+    def _where(self, ranges: list[tuple[int, int]]) -> Message:
+        """Ranges of frames as seconds, three of them at most."""
+        spans = [seconds_span(a, b, self.fps) for a, b in ranges]
         where = Message.join(", ", spans[:3])
-        if len(spans) > 3:
-            where = Message("{spans} and {n} more times", spans=where, n=len(spans) - 3)
-        faceless = Message("{n} without the face ({where})", n=missed, where=where)
-        outside = Message("{n} outside the part that has the voice", n=self.frames_passed - missed)
-        if not missed or self.frames_passed <= missed:
-            return faceless if missed else outside
-        return Message("{faceless} and {outside}", faceless=faceless, outside=outside)
+        return where if len(spans) <= 3 else Message("{spans} and {n} more times", spans=where, n=len(spans) - 3)
 
 
 def seconds_span(first: int, stop: int, fps: float) -> Message:

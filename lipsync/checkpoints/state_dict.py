@@ -20,6 +20,7 @@ NETWORKS: dict[str, str] = {
     "sfd": "s3fd:S3FD",
     "inception": "inception:Inception",
     "sharpener": "sharpener:Sharpener",
+    "occlusion": "occlusion:OcclusionNet",
     "face-embedding": "face_embedding:FaceEmbedding",
 }
 

@@ -42,6 +42,16 @@ class AudioWindow:
     start_columns: float = 0.0
 
 
+def to_planes(pictures: np.ndarray) -> np.ndarray:
+    """(B, S, S, C) uint8 -> (B, C, S, S) float32 0..1."""
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def from_planes(planes: np.ndarray) -> np.ndarray:
+    """(B, 3, S, S) float32 0..1 -> (B, S, S, 3) uint8."""
+    return (np.clip(planes, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
 class LipSyncModel(ABC):
     """One lip-sync model. True of every model: crops and pictures are RGB uint8, `size_px` square, cut by its own
     `alignment`; sound is its own `audio_features` of a 16 kHz waveform; the same inputs give the same picture; nothing

@@ -17,7 +17,7 @@ from ..checkpoints import registry
 from ..checkpoints.registry import Card
 from ..errors import ModelError
 from ..geometry import LandmarkRule
-from .base import AudioWindow, LipSyncModel
+from .base import AudioWindow, LipSyncModel, from_planes, to_planes
 from .lipgan import COLUMNS, MFCC, START
 
 SIZE_PX = 112
@@ -131,16 +131,6 @@ def covered(crops: np.ndarray) -> np.ndarray:
     out = crops.copy()
     out[:, top:, left:right] = 128
     return out
-
-
-def to_planes(pictures: np.ndarray) -> np.ndarray:
-    """(B, S, S, C) uint8 -> (B, C, S, S) float32 0..1."""
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
-
-
-def from_planes(planes: np.ndarray) -> np.ndarray:
-    """(B, 3, S, S) float32 0..1 -> (B, S, S, 3) uint8."""
-    return (np.clip(planes, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 class SharpenerModel:

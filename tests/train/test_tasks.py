@@ -24,6 +24,7 @@ TINY: dict[str, list[str]] = {
     "lipgan": ["batch=4", "expert=", "width=2", "heard=8", "moves=1"],
     "speech2vid": ["batch=3", "expert=", "content=0.1", "width=2", "heard=8"],
     "sharpener": ["batch=3", "depth=3"],
+    "occlusion": ["batch=4"],
 }
 QUICK = ["steps=2", "warmup=1", "ramp=1", "validate_every=2", "save_every=2", "width=1"]
 IMAGES = ("lipgan", "speech2vid", "sharpener")

@@ -20,6 +20,7 @@ TASKS: dict[str, str | type[Task]] = {
     "lipgan": "lipgan:LipGANTask",
     "speech2vid": "speech2vid:Speech2VidTask",
     "sharpener": "speech2vid:SharpenerTask",
+    "occlusion": "occlusion:OcclusionTask",
 }
 OLD_NAMES = {"expert": "sync_expert", "generator": "wav2lip", "judge": "syncnet"}  # of before 2026-12, still read
 

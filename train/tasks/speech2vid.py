@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from lipsync.faces.landmarks import INNER_LIPS
 from lipsync.geometry import LandmarkRule, crop_face, to_crop
+from lipsync.models.base import to_planes
 from lipsync.models.lipgan import START
-from lipsync.models.speech2vid import MEAN_SHAPE, SIZE_PX, Speech2VidContextModel, Speech2VidModel, covered, to_planes
+from lipsync.models.speech2vid import MEAN_SHAPE, SIZE_PX, Speech2VidContextModel, Speech2VidModel, covered
 from lipsync.networks.face_embedding import MEAN_RGB
 from lipsync.networks.sharpener import Sharpener
 
