@@ -65,6 +65,10 @@ class ModelSystem(System):
         # Under the names of before 2026-12: a new name changes no output, so rows made before it stay this system's.
         before = {new: old for old, new in OLD_NAMES.items()}
         hashed = {before.get(k, k): v for k, v in asdict(self.options).items()}
+        if not hashed["occlusion"]:  # as before there was a look for it
+            del hashed["occlusion"]
+        if known.mel_start_columns:
+            hashed["mel_start_columns"] = known.mel_start_columns
         self.fingerprint = fingerprint("model", VERSION, self.weights_sha256, hashed)
 
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:

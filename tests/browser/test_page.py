@@ -228,6 +228,20 @@ def test_a_result_folds_what_was_given(address, visit):
     assert result["y"] < original["y"] < phone.locator("#step-face").bounding_box()["y"]
 
 
+def test_a_page_learns_of_what_was_begun_behind_its_back(address, visit):
+    """An answer that came late may hide what was begun since; here the owner's link is open in another tab, too."""
+    page = visit(address)
+    take_example(page)
+    heard(page)
+    page.wait_for_function("location.hash.startsWith('#job=')")
+    other = visit(page.url)
+    other.wait_for_selector(".frame .face")
+    other.set_input_files("#voice input[type=file]", str(ROOT / "demo" / "assets" / "talking.mp3"))
+    heard(other)
+    make(other)
+    shown(page)
+
+
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
 def test_every_view_fits_and_is_accessible_at_every_width(address, visit, locale):
     """The first view, a clip with its faces, a result and its numbers; by axe and without sideways scrolling."""

@@ -678,7 +678,7 @@ def test_the_flow_of_a_visitor(flow, store, monkeypatch):
     settle(store, job_id)
     view = flow.settled(job_id, "", t)
     assert view["remove"]["interactive"] and "sure" not in view  # the question stays while the sync is measured
-    assert "results" not in view and view["watch"] == ""  # the videos stay, and may be playing
+    assert "results" not in view and view["watch"] == f"{job.view} evaluate rest"  # the videos stay, and may be playing
     assert store.get(job_id).facts["measured"] == 1
 
     view = take(flow, other, job_id)

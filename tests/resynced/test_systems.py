@@ -320,6 +320,9 @@ def test_options_by_their_names_of_before_are_the_same_system(caplog):
     assert system.options.crf == 20 and system.card["options"] == {"engine": "torch", "crf": 20}
     assert "The option quality is called crf now." in caplog.messages
     assert system.fingerprint == open_system("wav2lip-gan-lab:engine=torch,crf=20").fingerprint
+    looked = old | {"occlusion": True, "mel_start_columns": 1.0}  # which change what is made
+    assert system.fingerprint == fingerprint("model", VERSION, system.weights_sha256, looked)
+    system, old["model"] = open_system("lipgan-lab:engine=torch,crf=20,occlusion=false"), "lipgan-lab"
     assert system.fingerprint == fingerprint("model", VERSION, system.weights_sha256, old)
 
 
