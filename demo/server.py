@@ -135,11 +135,9 @@ def build(settings: Settings) -> Gate:
 
     @app.get("/jobs/{view}/status")
     def job_status(view: str, request: Request) -> JSONResponse:
-        """How a job stands, for static/watch.js."""
+        """How a job stands, for static/watch.js; one that is not there rests, which is no error of a page left open."""
         state = flow.progress(view, by_header(request.headers.get("accept-language", "")))
-        if state is None:
-            raise HTTPException(404, "There is no such job, or it has been deleted.")
-        return JSONResponse(state, headers={"Cache-Control": "no-store"})
+        return JSONResponse(state or {"busy": False, "task": ""}, headers={"Cache-Control": "no-store"})
 
     @app.get("/jobs/{view}/{name}")
     def job_file(view: str, name: str, download: bool = False) -> FileResponse:

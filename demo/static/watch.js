@@ -23,11 +23,12 @@ const ask = async () => {
   let pause = document.hidden ? 3000 : 400, state = null;
   try {
     const answer = await fetch(`jobs/${asked}/status`, {cache: 'no-store'});
-    state = answer.status === 404 ? {busy: false} : answer.ok ? await answer.json() : null;
+    state = answer.ok ? await answer.json() : null;
   } catch { /* the server is out of reach: ask again, later */ }
   if (asked !== name) return;
   if (idle) {
-    if (state?.task && (state.busy || state.task !== task)) trigger('settled');
+    if (state?.task === '') return;  // it was deleted
+    if (state && (state.busy || state.task !== task)) trigger('settled');
     idle *= 2;
     if (idle < WHILE) timer = setTimeout(ask, 1000 * idle);
     return;
