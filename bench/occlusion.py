@@ -14,12 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lipsync.blending import mouth_mask
 from lipsync.faces.selection import main_track
 from lipsync.faces.tracking import find_faces
 from lipsync.geometry import crop_face
 from lipsync.media.reader import Frame, FrameReader, probe
-from lipsync.occlusion import RULE, SIZE_PX, Covers, OcclusionFinder, Place
+from lipsync.occlusion import SIZE_PX, Covers, OcclusionFinder, cut, hides
 
 Drawing = Callable[[Frame, int, int, float, Frame], None]  # onto a frame: mouth x, y, box side, the bare frame
 
@@ -71,19 +70,15 @@ def asked(frames: list[Frame], fps, finder: OcclusionFinder, drawn: np.ndarray) 
         return np.zeros((0, 3)), None
     track = main_track(tracks)
     at = [i for i in range(track.start, track.stop) if track.has(i)]
-    faces, places, things = [], [], []
-    for i in at:
-        box, landmarks = track.boxes[i - track.start], track.landmarks[i - track.start]
-        alignment = RULE.alignment(box, landmarks)
-        faces.append(crop_face(frames[i], alignment, SIZE_PX))
-        places.append(Place(0, i, alignment, mouth_mask(landmarks, alignment), alignment))
-        things.append(crop_face(drawn, alignment, SIZE_PX) > 127)
+    where = ((i, track.boxes[i - track.start], track.landmarks[i - track.start]) for i in at)
+    faces, places = zip(*(cut(frames[i], box, landmarks, frame=i) for i, box, landmarks in where), strict=True)
+    things = [crop_face(drawn, place.alignment, SIZE_PX) > 127 for place in places]
     rows, pictures = [], []
     for face, place, thing, found in zip(faces, places, things, Covers(finder)(np.stack(faces), places), strict=True):
         kept = np.zeros_like(place.mask) if found is None else found
         over, bare = place.mask * thing, place.mask * ~thing
         shares = [float((m * kept).sum() / m.sum()) if m.sum() > 20 else np.nan for m in (over, bare)]
-        rows.append([*shares, float(found is not None and found.min() >= 1)])
+        rows.append([*shares, float(found is not None and hides(found))])
         red = face.copy()
         red[..., 0] = np.maximum(red[..., 0], (255 * kept).astype(np.uint8))
         pictures.append(np.concatenate([face, red]))

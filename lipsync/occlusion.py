@@ -17,20 +17,22 @@ import numpy as np
 from .blending import mouth_mask
 from .checkpoints import registry
 from .detail import PATCH_BOX
-from .engines import BATCH, NetworkSpec, open_engine
+from .engines import NetworkSpec, open_engine
 from .errors import ModelError
-from .geometry import CropRule, box_alignment, crop_face, sampling
-from .models.base import to_planes
+from .geometry import CropRule, crop_face, sampling
+from .models.base import sample_faces, to_planes
+from .progress import Monitor
 
 if TYPE_CHECKING:
     from .faces.tracking import Track
+    from .media.reader import Frame
 
 T = TypeVar("T")
 
 NAME = "occlusion-lab"
 RULE, SIZE_PX = CropRule(), 96  # the crop that the network sees, whatever the model's own is
 UNSURE, SURE = 0.5, 0.75  # probability below which a place counts as free, and above which as covered
-FEWEST = 0.04  # share of a mouth's mask; what covers less is a tooth, a shadow or an error
+FEWEST = 0.06  # share of a mouth's mask; what covers less is a tooth, the corner of an open mouth or an error
 MOST = 0.6  # share of a mouth's mask from which on no mouth is made
 STICKY = 0.15  # less of it, and a hidden mouth stays hidden
 STEADY = 0.8  # what is left of a probability a frame later: what flickers is there, and is seen from its first frame on
@@ -106,9 +108,15 @@ class Covers:
         return found if covered else None
 
 
-def without_covered(track: Track, finder: OcclusionFinder) -> Track:
+def hides(found: np.ndarray) -> bool:
+    """Whether what was found by `Covers` leaves nothing of the mouth."""
+    return bool(found.min() >= 1)
+
+
+def without_covered(track: Track, finder: OcclusionFinder, monitor: Monitor) -> Track:
     """The same track; pictures of the speaker in which something lies before the mouth are forgotten, so that no new
-    mouth is made of it. Where it is in all of them, the least covered of each kind stays."""
+    mouth is made of it. Where it is in all of them, the least covered of each kind stays. Raises Cancelled."""
+    monitor.check()
     frames, exemplars = track.reference_frames, track.exemplars
     of_frames = _shares([(r.patch, r.box, r.landmarks) for r in frames], finder)
     of_exemplars = _shares([(e.patch, PATCH_BOX, e.landmarks) for e in exemplars], finder)
@@ -124,13 +132,16 @@ def _shares(pictures: list[tuple[np.ndarray, np.ndarray, np.ndarray]], finder: O
     """Share of the mouth that is covered in each of some pictures, with a face box and landmarks in their pixels."""
     if not pictures:
         return []
-    faces, places = [], []
-    for picture, box, landmarks in pictures:
-        alignment = RULE.alignment(box, landmarks)
-        faces.append(crop_face(picture, alignment, SIZE_PX))
-        places.append(Place(0, 0, alignment, mouth_mask(landmarks, alignment), alignment))
+    faces, places = zip(*(cut(*one) for one in pictures), strict=True)
     found = finder(np.stack(faces))
     return [covered_share(cover(one, place), place.mask) for one, place in zip(found, places, strict=True)]
+
+
+def cut(picture: Frame, box: np.ndarray, landmarks: np.ndarray, track: int = 0, frame: int = 0) -> tuple[Frame, Place]:
+    """The crop by RULE of a face in a picture, and its place there, for a model that sees the same crop."""
+    alignment = RULE.alignment(box, landmarks)
+    place = Place(track, frame, alignment, mouth_mask(landmarks, alignment), alignment)
+    return crop_face(picture, alignment, SIZE_PX), place
 
 
 def covered_share(found: np.ndarray, mask: np.ndarray) -> float:
@@ -157,9 +168,4 @@ def cover(probability: np.ndarray, place: Place) -> np.ndarray:
 
 
 def _sample() -> dict[str, np.ndarray]:
-    """Faces to compare engines on: the public-domain astronaut portrait, moved about."""
-    from skimage.data import astronaut
-
-    picture, moves = astronaut(), np.random.default_rng(0).uniform(-8, 8, (BATCH, 2))
-    faces = [crop_face(picture, box_alignment(168 + x, 68 + y, 276 + x, 189 + y), SIZE_PX) for x, y in moves]
-    return {"face": to_planes(np.stack(faces))}
+    return {"face": to_planes(sample_faces(SIZE_PX))}

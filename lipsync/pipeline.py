@@ -78,7 +78,8 @@ def sync(
         target = _check_target(out, [clip.path, *files])
         _check_signing()
         model = open_model(options.model, options.engine)
-        covers = Covers(OcclusionFinder(options.engine)) if options.occlusion else None
+        looked = any(one.options.occlusion for one in segments)
+        covers = Covers(OcclusionFinder(options.engine)) if looked else None
         parts, warnings = _hear(segments, clip, model)
         warnings[:0] = clip.info.notes
         warnings += cache_warnings()
@@ -113,8 +114,10 @@ def sync(
         warnings += _other_shots(faces, chosen[0])
     if covers is not None:
         with monitor.timed("occlusion"):
-            bare = {t.number: without_covered(t, covers.finder) for tracks in chosen for t in tracks}
-            chosen = [[bare[t.number] for t in tracks] for tracks in chosen]
+            chosen = [
+                [without_covered(t, covers.finder, monitor) for t in tracks] if p.options.occlusion else tracks
+                for p, tracks in zip(parts, chosen, strict=True)
+            ]
     heard = [
         Speaker(track, model, features, info.fps, part.options, one.timeline.first, one.timeline.stop)
         for part, one, tracks in zip(parts, spoken, chosen, strict=True)

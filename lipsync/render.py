@@ -29,7 +29,7 @@ from .media.timeline import SOUND_RATE, Timeline
 from .models.base import LipSyncModel
 from .occlusion import RULE as FACE_RULE
 from .occlusion import SIZE_PX as FACE_PX
-from .occlusion import Covers, Place
+from .occlusion import Covers, Place, hides
 from .options import Options
 from .progress import Monitor
 
@@ -42,6 +42,7 @@ _END = object()
 class Mouth:
     """One face of one frame on its way through the network."""
 
+    track: int
     at: int  # which frame of the batch
     source: int  # which frame of the video
     box: np.ndarray
@@ -52,7 +53,6 @@ class Mouth:
     window: np.ndarray
     detail: DetailTransfer | None
     opening: float = 1.0
-    track: int = 0
     face: Frame | None = None  # what is asked whether something lies before it, and its alignment
     seen_by: np.ndarray | None = None
     cover: np.ndarray | None = None  # (S, S) float32 0..1, how far the mask is covered by something before the face
@@ -111,13 +111,26 @@ class Speaker:
             mask = mouth_mask(landmarks, alignment, self.options.feather, size)
         crop = crop_face(frame, alignment, size)
         window, reference = model.windows(self.features, spoken, 1, self.fps)[0], self._reference(crop, source)
-        made = Mouth(at, source, box, alignment, mask, crop, reference, window, self._detail, self.opening)
-        made.track = self.track.number
+        face = seen_by = None
         if self.options.occlusion:
             same = model.rule == FACE_RULE and size == FACE_PX and not self.options.pad
-            made.seen_by = alignment if same else FACE_RULE.alignment(box, landmarks)
-            made.face = crop if same else crop_face(frame, made.seen_by, FACE_PX)
-        return made
+            seen_by = alignment if same else FACE_RULE.alignment(box, landmarks)
+            face = crop if same else crop_face(frame, seen_by, FACE_PX)
+        return Mouth(
+            self.track.number,
+            at,
+            source,
+            box,
+            alignment,
+            mask,
+            crop,
+            reference,
+            window,
+            self._detail,
+            self.opening,
+            face,
+            seen_by,
+        )
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -184,13 +197,16 @@ def uncover(batches: Iterator[Batch], covers: Covers | None, monitor: Monitor) -
 
 
 def _uncover(batch: Batch, covers: Covers) -> None:
-    """Ask of one batch, in which every mouth has its `face`."""
-    where = [Place(m.track, batch.first + m.at, m.alignment, m.mask, m.seen_by) for m in batch.mouths]
-    for mouth, found in zip(batch.mouths, covers(np.stack([m.face for m in batch.mouths]), where), strict=True):
+    """Ask of the mouths of one batch whose part wants it."""
+    asked = [m for m in batch.mouths if m.face is not None]
+    if not asked:
+        return
+    where = [Place(m.track, batch.first + m.at, m.alignment, m.mask, m.seen_by) for m in asked]
+    for mouth, found in zip(asked, covers(np.stack([m.face for m in asked]), where), strict=True):
         mouth.cover = found
         if found is not None:
-            (batch.hidden if found.min() >= 1 else batch.covered).add(mouth.at)
-    batch.mouths = [m for m in batch.mouths if m.cover is None or m.cover.min() < 1]
+            (batch.hidden if hides(found) else batch.covered).add(mouth.at)
+    batch.mouths = [m for m in batch.mouths if m.cover is None or not hides(m.cover)]
 
 
 def generate(batches: Iterator[Batch], model: LipSyncModel, monitor: Monitor) -> Iterator[Batch]:

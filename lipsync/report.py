@@ -75,21 +75,20 @@ class Report:
                 )
             )
         if self.frames_passed:
-            said.append(
-                Message("{n} frames passed through untouched: {why}.", n=self.frames_passed, why=self._passed())
-            )
+            passed = frames(self.frames_passed)
+            said.append(Message("{frames} passed through untouched: {why}.", frames=passed, why=self._passed()))
         if self.frames_bridged:
             said.append(
                 Message(
-                    "In {n} frames the face was not found, but taken from the frames around them.",
-                    n=self.frames_bridged,
+                    "In {frames} the face was not found, but taken from the frames around.",
+                    frames=frames(self.frames_bridged),
                 )
             )
         if self.covered_ranges:
             said.append(
                 Message(
-                    "In {n} frames something lies before the face ({where}): it stays, the mouth was made behind it.",
-                    n=sum(b - a for a, b in self.covered_ranges),
+                    "In {frames} something lies before the face ({where}): it stays, the mouth was made behind it.",
+                    frames=frames(sum(b - a for a, b in self.covered_ranges)),
                     where=self._where(self.covered_ranges),
                 )
             )
@@ -116,6 +115,11 @@ class Report:
         spans = [seconds_span(a, b, self.fps) for a, b in ranges]
         where = Message.join(", ", spans[:3])
         return where if len(spans) <= 3 else Message("{spans} and {n} more times", spans=where, n=len(spans) - 3)
+
+
+def frames(count: int) -> Message:
+    """So many frames, in words."""
+    return Message("1 frame") if count == 1 else Message("{n} frames", n=count)
 
 
 def seconds_span(first: int, stop: int, fps: float) -> Message:

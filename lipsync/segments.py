@@ -25,7 +25,19 @@ from .options import Options, current_options
 MOST = 100  # segments of one video
 LARGEST_BYTES = 1 << 20  # of a list of segments
 # What a segment may set; all else is the same in the whole result.
-OWN = ("face", "start", "end", "audio_delay_frames", "track", "background", "pad", "feather", "detail", "mouth_opening")
+OWN = (
+    "face",
+    "start",
+    "end",
+    "audio_delay_frames",
+    "track",
+    "background",
+    "pad",
+    "feather",
+    "detail",
+    "mouth_opening",
+    "occlusion",
+)
 
 KINDS = {
     "float": Message("a number"),

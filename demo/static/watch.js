@@ -26,8 +26,11 @@ const ask = async () => {
     state = answer.ok ? await answer.json() : null;
   } catch { /* the server is out of reach: ask again, later */ }
   if (asked !== name) return;
+  if (state?.task === '') {  // it was deleted
+    if (!idle) trigger('settled');
+    return;
+  }
   if (idle) {
-    if (state?.task === '') return;  // it was deleted
     if (state && (state.busy || state.task !== task)) trigger('settled');
     idle *= 2;
     if (idle < WHILE) timer = setTimeout(ask, 1000 * idle);

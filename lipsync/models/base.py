@@ -52,6 +52,15 @@ def from_planes(planes: np.ndarray) -> np.ndarray:
     return (np.clip(planes, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
+def sample_faces(size_px: int) -> np.ndarray:
+    """Faces to compare engines on, (BATCH, S, S, 3) uint8 RGB: the public-domain astronaut portrait, moved about."""
+    from skimage.data import astronaut
+
+    picture, moves = astronaut(), np.random.default_rng(0).uniform(-8, 8, (BATCH, 2))
+    crops = [crop_face(picture, box_alignment(168 + x, 68 + y, 276 + x, 189 + y), size_px) for x, y in moves]
+    return np.stack(crops)
+
+
 class LipSyncModel(ABC):
     """One lip-sync model. True of every model: crops and pictures are RGB uint8, `size_px` square, cut by its own
     `alignment`; sound is its own `audio_features` of a 16 kHz waveform; the same inputs give the same picture; nothing
@@ -158,13 +167,7 @@ class LipSyncModel(ABC):
     def sample(self) -> dict[str, np.ndarray]:
         """A batch of network inputs to compare engines on: the public-domain astronaut portrait, moved about, under
         varied sound."""
-        from skimage.data import astronaut
-
-        picture, rng = astronaut(), np.random.default_rng(0)
-        moves = rng.uniform(-8, 8, (BATCH, 2))
-        crops = np.stack(
-            [crop_face(picture, box_alignment(168 + x, 68 + y, 276 + x, 189 + y), self.size_px) for x, y in moves]
-        )
+        crops, rng = sample_faces(self.size_px), np.random.default_rng(1)
         references = np.concatenate([np.roll(crops, 1, axis=0)] * len(self.roles), axis=3)
         seconds = 8 + BATCH / 25
         noise = rng.normal(0, 0.1, int(seconds * audio.SAMPLE_RATE)) * np.sin(np.arange(int(seconds * 16000)) / 1600)

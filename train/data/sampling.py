@@ -29,6 +29,12 @@ def speaker_weights(arrays: Arrays, group_weights: dict[str, float]) -> Weights:
     return names, weights / weights.sum()
 
 
+def drawn_clips(arrays: Arrays, weights: Weights, count: int, rng: np.random.Generator) -> list[int]:
+    """Clips of drawn speakers."""
+    names, shares = weights
+    return [int(rng.choice(arrays.speakers[names[s]])) for s in rng.choice(len(names), count, p=shares)]
+
+
 def places_of(
     arrays: Arrays, rng: np.random.Generator, weights: Weights, groups: int, windows: int, frames: int, stretch: float
 ) -> tuple[list[Place], np.ndarray]:

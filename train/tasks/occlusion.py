@@ -17,11 +17,10 @@ from .. import networks
 from ..config import Config
 from ..data.arrays import FACE_PX, Arrays, draw_augmentation, no_augmentation
 from ..data.occluders import covered_face, recorded
-from ..data.sampling import speaker_weights
+from ..data.sampling import drawn_clips, speaker_weights
 from ..data.shards import face_card
 from ..loop import Loop
 from .base import Task
-from .speech2vid import drawn_clips
 
 FREE = 0.4  # share of faces with nothing before them
 CHECKED = 200  # faces of a validation, with and without

@@ -27,7 +27,7 @@ from lipsync.networks.sharpener import Sharpener
 from .. import networks
 from ..config import Config
 from ..data.arrays import Arrays, draw_augmentation
-from ..data.sampling import speaker_weights
+from ..data.sampling import drawn_clips, speaker_weights
 from ..inference import model_figures
 from ..loop import Loop
 from .base import Task
@@ -245,14 +245,6 @@ class SharpenerTask(Task):
                 errors = [float(((x - truth) ** 2).mean()) for x in (soft, made)]
                 gains.append(10 * np.log10(max(errors[0], 1e-9) / max(errors[1], 1e-9)))
         return {"gain_db": float(np.mean(gains))}
-
-
-def drawn_clips(
-    arrays: Arrays, weights: tuple[list[str], np.ndarray], count: int, rng: np.random.Generator
-) -> list[int]:
-    """Clips of drawn speakers."""
-    names, shares = weights
-    return [int(rng.choice(arrays.speakers[names[s]])) for s in rng.choice(len(names), count, p=shares)]
 
 
 def aligned(
