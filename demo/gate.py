@@ -23,6 +23,7 @@ from starlette.types import Message as Event
 from lipsync.errors import InputError
 from lipsync.messages import Message
 
+from . import answers
 from .i18n import by_header, worded
 from .uploads import ALIAS, unaliased, uploaded
 
@@ -108,12 +109,19 @@ class Gate:
     hosts         host names, without port, by which the page may be called; "*" takes any
     upload_bytes  most that one upload request may bring, all its files together
     room          called with the bytes that an upload announces; raises InputError where they do not fit
+    asked         whether something that a session asked is unanswered (answers.py)
     """
 
     def __init__(
-        self, app: ASGIApp, uploads: Path, hosts: Iterable[str], upload_bytes: int, room: Callable[[int], None]
+        self,
+        app: ASGIApp,
+        uploads: Path,
+        hosts: Iterable[str],
+        upload_bytes: int,
+        room: Callable[[int], None],
+        asked: Callable[[str], bool],
     ):
-        self._app, self._uploads = app, uploads.resolve()
+        self._app, self._uploads, self._asked = app, uploads.resolve(), asked
         self._hosts = {host.lower() for host in hosts}
         self._upload_bytes, self._room = upload_bytes, room
         folder = str(self._uploads)
@@ -138,6 +146,8 @@ class Gate:
         except Refused as refused:
             said = worded(refused.message, by_header(Headers(scope=scope).get("accept-language", "")))
             return await PlainTextResponse(said, refused.status)(scope, receive, sealed)
+        if answers.is_stream(scope):
+            return await answers.answer(self._app, self._asked, scope, receive, sealed)
         await self._app(scope, receive, sealed)
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:

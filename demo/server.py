@@ -135,9 +135,11 @@ def build(settings: Settings) -> Gate:
 
     @app.get("/jobs/{view}/status")
     def job_status(view: str, request: Request) -> JSONResponse:
-        """How a job stands, for static/watch.js; one that is not there rests, which is no error of a page left open."""
+        """How a job stands, for static/watch.js."""
         state = flow.progress(view, by_header(request.headers.get("accept-language", "")))
-        return JSONResponse(state or {"busy": False, "task": ""}, headers={"Cache-Control": "no-store"})
+        if state is None:
+            raise HTTPException(404, "There is no such job, or it has been deleted.")
+        return JSONResponse(state, headers={"Cache-Control": "no-store"})
 
     @app.get("/jobs/{view}/{name}")
     def job_file(view: str, name: str, download: bool = False) -> FileResponse:
@@ -208,7 +210,10 @@ def build(settings: Settings) -> Gate:
     def room(coming: int) -> None:
         check_room(work, coming, settings.max_gigabytes * 1e9, settings.keep_free_megabytes * 1e6)
 
-    gate = Gate(mounted, folder, settings.host_names, upload_bytes + 100_000, room)
+    def asked(session: str) -> bool:
+        return bool(page._queue.pending_event_ids_session.get(session))
+
+    gate = Gate(mounted, folder, settings.host_names, upload_bytes + 100_000, room, asked)
     gate.context = context
     return gate
 

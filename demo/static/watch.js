@@ -1,9 +1,7 @@
 // Asks how the job stands that the value names ("VIEW TASK"), shows it in every live line of that job, and tells the
-// server when that task has ended. Of a job that rests ("VIEW TASK rest") it asks for a while too, now and then: answers
-// of the server may arrive in another order than it gave them, and an older one hide what was begun since.
+// server when that task has ended.
 // A screen reader hears each stage once, from a region of its own.
-const WHILE = 40;  // seconds
-let name = '', task = '', timer = 0, idle = 0;
+let name = '', task = '', timer = 0;
 const spoken = document.createElement('div');
 spoken.className = 'spoken';
 spoken.setAttribute('role', 'status');
@@ -23,30 +21,19 @@ const ask = async () => {
   let pause = document.hidden ? 3000 : 400, state = null;
   try {
     const answer = await fetch(`jobs/${asked}/status`, {cache: 'no-store'});
-    state = answer.ok ? await answer.json() : null;
+    state = answer.status === 404 ? {busy: false} : answer.ok ? await answer.json() : null;
   } catch { /* the server is out of reach: ask again, later */ }
   if (asked !== name) return;
-  if (state?.task === '') {  // it was deleted
-    if (!idle) trigger('settled');
-    return;
-  }
-  if (idle) {
-    if (state && (state.busy || state.task !== task)) trigger('settled');
-    idle *= 2;
-    if (idle < WHILE) timer = setTimeout(ask, 1000 * idle);
-    return;
-  }
   speak(state?.stage);
   if (state === null) pause = 5000;
   else if (state.busy && state.task === task) show(state);
-  else { trigger('settled'); pause = 3000; }
+  else return trigger('settled');
   timer = setTimeout(ask, pause);
 };
 const start = () => {
   clearTimeout(timer);
-  const [view, what, rest] = (props.value || '').split(' ');
-  [name, task, idle] = [view, what, rest ? 1 : 0];
-  if (name) timer = setTimeout(ask, rest ? 1000 : 300);
+  [name, task] = (props.value || ' ').split(' ');
+  if (name) timer = setTimeout(ask, 300);
 };
 watch('value', start);
 start();

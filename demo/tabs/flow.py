@@ -66,7 +66,7 @@ class Flow:
             "again": gr.update(interactive=not (making or faceless)),
             "remove": gr.update(interactive=not making, value=t["delete_busy" if making else "delete"]),
             "cancel": gr.update(visible=making or busy and not measuring),
-            "watch": "" if job is None else f"{job.view} {job.task}" + " rest" * (not busy),
+            "watch": f"{job.view} {job.task}" if busy else "",
             "showcase": gr.update(visible=job is None),
             "parts": html.parts(job, t),
             "add": gr.update(visible=bool(facts.get("preview"))),

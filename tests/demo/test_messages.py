@@ -246,6 +246,7 @@ def test_refusals_are_in_the_visitors_language(server):
     view = "x" * 32
     for path, said in (
         ("/nothing", "이 주소에는 아무것도 없습니다."),
+        (f"/jobs/{view}/status", "그런 작업이 없거나 이미 지워졌습니다."),
         (f"/jobs/{view}/source", "그런 파일이 없거나 이미 지워졌습니다."),
         ("/gradio_api/file=/files/a/b.mp4", "그런 파일이 없거나 이미 지워졌습니다."),
         ("/leaderboard/row/aaaaaaaaaaaa/aaaaaaaa", "저장소에 "),
