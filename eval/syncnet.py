@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lipsync import audio
 from lipsync.checkpoints import registry
+from lipsync.compiled import compiled
 from lipsync.engines import has_bf16
 from lipsync.errors import ModelError
 from lipsync.media.reader import SoundReader
@@ -114,8 +115,7 @@ def _on_processor(network: nn.Module, shape: tuple[int, ...], kind: type, fast: 
     prepare = PrePostProcessor(converted)
     if kind is np.uint8:
         prepare.input().tensor().set_element_type(ov.Type.u8)
-    hints = {"INFERENCE_PRECISION_HINT": "bf16" if fast else "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = ov.Core().compile_model(prepare.build(), "CPU", hints).create_infer_request()
+    request = compiled(prepare.build(), INFERENCE_PRECISION_HINT="bf16" if fast else "f32").create_infer_request()
     return lambda inputs: next(iter(request.infer([inputs]).values()))
 
 

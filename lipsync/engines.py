@@ -27,6 +27,7 @@ import numpy as np
 
 from .checkpoints import registry
 from .checkpoints.registry import Card
+from .compiled import compiled
 from .errors import EngineError
 from .files import cache_dir
 
@@ -101,14 +102,11 @@ class OpenVINOEngine(Engine):
         import openvino as ov
 
         self.name = f"openvino cpu {precision}"
-        self._spec, core = spec, ov.Core()
-        hints = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        network = _converted(spec, ov, core)
+        self._spec = spec
+        network = _converted(spec, ov, ov.Core())
         network.reshape({k: [BATCH, *shape] for k, (_, shape) in enumerate(spec.inputs)})
-        self._request = core.compile_model(network, "CPU", hints).create_infer_request()
+        hint = "bf16" if precision == "bfloat16" else "f32"
+        self._request = compiled(network, INFERENCE_PRECISION_HINT=hint).create_infer_request()
         self._lock = threading.Lock()
 
     def run(self, inputs: Values) -> Values:

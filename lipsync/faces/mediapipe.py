@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ..compiled import compiled
 from ..media.reader import Frame
 from .base import Detection, FaceDetector, LandmarkModel, cut_square, height
 from .landmarks import COUNT, LEFT_EYE, RIGHT_EYE
@@ -37,15 +38,12 @@ def _request(name: str):
     """An OpenVINO request of one network, for one user; the compiled network is shared by all."""
     with _COMPILING:
         if name not in _COMPILED:
-            import openvino as ov
-
-            hints = {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "f32",
-                "INFERENCE_NUM_THREADS": 1,
-                "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same core
-            }
-            _COMPILED[name] = ov.Core().compile_model(MODELS / f"{name}.tflite", "CPU", hints)
+            _COMPILED[name] = compiled(
+                MODELS / f"{name}.tflite",
+                INFERENCE_PRECISION_HINT="f32",
+                INFERENCE_NUM_THREADS=1,
+                ENABLE_CPU_PINNING=False,  # two processes would be pinned to the same core
+            )
         return _COMPILED[name].create_infer_request()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LOG_CHARACTERS = 8000  # of the page's log and stacks, told with a failed test
 
 
 def free_port() -> int:
@@ -26,6 +27,7 @@ def serve(work: Path, port: int = 0, **settings: str) -> Iterator[str]:
     """The address of a running page whose files lie in `work`; settings as in demo/settings.py, in capitals."""
     port = port or free_port()
     env = {**os.environ, "LIPSYNC_PORT": str(port), "LIPSYNC_WORK": str(work), "OMP_NUM_THREADS": "2"}
+    env["PYTHONFAULTHANDLER"] = "1"  # every thread's stack at SIGABRT
     env |= {f"LIPSYNC_{name}": value for name, value in settings.items()}
     with (work.parent / "server.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
@@ -40,6 +42,12 @@ def serve(work: Path, port: int = 0, **settings: str) -> Iterator[str]:
         else:
             raise RuntimeError("the page did not start within a minute")
         yield address
+    except Exception as error:
+        if process.poll() is None:
+            process.send_signal(signal.SIGABRT)
+            process.wait()
+        error.add_note(f"The page's log ends:\n{(work.parent / 'server.log').read_text()[-LOG_CHARACTERS:]}")
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
         try:
