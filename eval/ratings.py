@@ -11,6 +11,8 @@ is that of whole raters drawn, plus that of whole items drawn, less that of sing
 Miller 2011), which counts what both share once. Drawing both at the same time would count it three times.
 Bradley-Terry has ties as Davidson's model (Newman 2023, by evalica); "both bad" counts as a tie in the ranking, and is
 reported beside it.
+
+statsmodels and torch are imported where they are used: the page, which shows votes, would start seconds later.
 """
 
 from __future__ import annotations
@@ -23,12 +25,9 @@ import evalica
 import krippendorff
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
-import torch
 from evalica import Winner
 from scipy import optimize, sparse, stats
 from scipy.sparse.csgraph import connected_components
-from statsmodels.stats.multitest import multipletests
 
 from .metrics.base import MeasureError
 from .stats import bootstrap, wilson
@@ -236,6 +235,8 @@ def _freedom(raters: int, items: int) -> int:
 
 def _parted(scores: np.ndarray, covariance: np.ndarray, freedom: int, alpha: float) -> np.ndarray:
     """(K, K) bool: which pairs are told apart, by Holm's correction over all of them."""
+    from statsmodels.stats.multitest import multipletests
+
     first, second = np.triu_indices(len(scores), 1)
     found = np.zeros(covariance.shape, bool)
     if len(first):
@@ -369,6 +370,8 @@ def side_effect(votes: pd.DataFrame, level: float = LEVEL) -> Effect:
     A logistic regression on which systems stand where, its intercept the side, errors clustered by rater.
     Raises MeasureError.
     """
+    import statsmodels.api as sm
+
     validate(votes, PREFERENCES)
     decided = votes[votes["answer"].isin(("left", "right"))]
     if decided["answer"].nunique() < 2:
@@ -389,6 +392,8 @@ def order_effect(votes: pd.DataFrame, level: float = LEVEL) -> Effect:
              preferences with it: log odds of a tie or "both bad"
     Raises MeasureError.
     """
+    import statsmodels.api as sm
+
     validate(votes, ("rater", "order"))
     place = votes["order"].rank(pct=True).to_numpy()
     if "value" in votes:
@@ -492,6 +497,8 @@ def _means(votes: pd.DataFrame, values: np.ndarray, level: float) -> pd.DataFram
 
 def _two_way_error(y: np.ndarray, groups: np.ndarray) -> float:
     """Standard error of a mean, clustered both ways, never under that of either way alone, nor of single votes."""
+    import statsmodels.api as sm
+
     if len(y) < 2 or not y.std():
         return 0.0
     model, ones = sm.OLS(y, np.ones(len(y))), [model_groups for model_groups in groups.T if model_groups.max() > 0]
@@ -528,6 +535,8 @@ def ordinal(scores: pd.DataFrame, level: float = LEVEL) -> OrdinalFit:
     derivatives of torch. Without rater effects it is OrderedModel's (a test compares them).
     Raises MeasureError: one system, one step of the scale, or no maximum found.
     """
+    import torch
+
     validate(scores, SCORES)
     systems = sorted(scores["system"].unique())
     steps = np.sort(scores["value"].unique())
@@ -583,6 +592,8 @@ def ordinal(scores: pd.DataFrame, level: float = LEVEL) -> OrdinalFit:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Small tensors: on a busy machine several threads wait for each other ten times as long as they work."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

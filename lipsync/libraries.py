@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import atexit
+import importlib.abc
+import importlib.util
 import os
 import secrets
 import shutil
 import sys
 import tempfile
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 from .files import cache_dir
 
@@ -32,6 +36,8 @@ def settle() -> None:
     # OpenVINO reports on import unless a file in the home folder forbids it; without this module it has nothing to
     # report with, for which it is prepared.
     sys.modules.setdefault("openvino_telemetry", None)
+    if not any(isinstance(finder, _Gradio) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Gradio())
     if FOLDERS.keys() <= os.environ.keys():
         return
     root, folders = cache_dir(), FOLDERS
@@ -42,6 +48,28 @@ def settle() -> None:
         atexit.register(shutil.rmtree, root, ignore_errors=True)
     for name, folder in folders.items():
         os.environ.setdefault(name, str(root / folder))
+
+
+class _Gradio(importlib.abc.MetaPathFinder):
+    """Imports gradio without what it does for its editors: at each start it writes a .pyi beside each component, into
+    the installed package, and parses every source twice for it, which is half of its import."""
+
+    NAME = "gradio.component_meta"
+
+    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != self.NAME or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def without(module: ModuleType) -> None:
+                execute(module)
+                module.create_or_modify_pyi = lambda *_: None
+
+            spec.loader.exec_module = without
+        return spec
 
 
 def _takes_files(folder: Path) -> bool:

@@ -34,6 +34,24 @@ def test_a_missing_python_ends_the_start_with_one_sentence(tmp_path):
     assert ran.returncode != 0 and "Python 3.11, 3.12 or 3.13 is needed" in ran.stdout
 
 
+def test_the_page_starts_without_what_it_may_never_need(tmp_path):
+    """torch and statsmodels take seconds to import, and gradio would write into its own installed package."""
+    code = """
+import sys
+from pathlib import Path
+from demo import server
+from demo.settings import Settings
+server.build(Settings(work=Path(sys.argv[1])))
+import gradio
+assert not {"torch", "statsmodels"} & set(sys.modules), "imported at the start"
+gradio.component_meta.create_or_modify_pyi(None, "", [])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_two_pages_do_not_share_a_folder(tmp_path):
     """Each would sweep the other's jobs away."""
     with FileLock(tmp_path / "page.lock"):
