@@ -27,6 +27,7 @@ class Context:
     jobs: JobQueue
     operator: Operator = field(default_factory=Operator)
     labels: Lane = field(default_factory=lambda: Lane(Message("having labels checked"), at_once=1))
+    pictures: Lane = field(default_factory=lambda: Lane(Message("asking for pictures"), at_once=1))
     voices: Lane = field(default_factory=lambda: Lane(Message("making voices")))
 
     @cached_property

@@ -8,8 +8,8 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import cache
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from lipsync.errors import Cancelled, InputError, LipsyncError
 from lipsync.faces.selection import choose
 from lipsync.faces.tracking import FaceMap
 from lipsync.label import manifest as label
-from lipsync.media.reader import FrameReader, SoundReader, VideoInfo, probe
+from lipsync.media.reader import Frame, FrameReader, SoundReader, VideoInfo, probe
 from lipsync.messages import Message
 from lipsync.models import MODELS
 from lipsync.options import Options
@@ -125,7 +125,7 @@ def _voices(
     parts, ends = [], []
 
     def speaks(path: Path, own: Mapping[str, Any]) -> None:
-        seconds = check_voice(path, settings).duration_s
+        seconds = check_voice(path, settings)
         parts.append(segment(path, options, **own))
         start, end = parts[-1].options.start, parts[-1].options.end
         ends.append(start + seconds if end is None else min(start + seconds, end))
@@ -198,14 +198,13 @@ def smaller_picture(jobs: JobQueue, job: Job, info: VideoInfo, settings: Setting
     return probe(made)
 
 
-def check_voice(path: Path, settings: Settings) -> VideoInfo:
-    """Probe a visitor's voice against the limits; its length is what was heard of it. Raises InputError."""
+def check_voice(path: Path, settings: Settings) -> float:
+    """Seconds of a visitor's voice, heard as far as the limit: what a file says of its length may be wrong, and a
+    browser's recording says nothing. A file is heard once, also under another name. Raises InputError."""
     _check_size(path, settings)
-    info = probe(path)
-    if not info.has_audio:
-        raise InputError("{file} holds no sound: a voice is needed.", file=path.name)
-    _check_length(path, info.duration_s, settings)
-    seconds = _heard(path, settings)
+    there = path.stat()
+    same = _Content((there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns), path)
+    seconds = _heard(same, settings.max_seconds)
     if seconds < LEAST_VOICE_S:
         raise InputError(
             "{file} is {seconds:.2f} s long: a voice has {least:g} s at least.",
@@ -213,25 +212,30 @@ def check_voice(path: Path, settings: Settings) -> VideoInfo:
             seconds=seconds,
             least=LEAST_VOICE_S,
         )
-    return replace(info, duration_s=seconds)
+    return seconds
 
 
-def _heard(path: Path, settings: Settings) -> float:
-    """Seconds of a voice, heard as far as the limit: a browser's recording states no length.
+@dataclass(frozen=True)
+class _Content:
+    """A file, which is equal to its hard links."""
 
-    A sound may also outlast its picture.
-    """
-    heard_s = 0.0
-    with SoundReader(path, 16_000, 1) as reader:
+    identity: tuple[int, ...]
+    path: Path = field(compare=False)
+
+
+@lru_cache(1000)
+def _heard(file: _Content, most_s: float) -> float:
+    seconds = 0.0
+    with SoundReader(file.path, 16_000, 1) as reader:
         for samples in reader:
-            heard_s += len(samples) / 16_000
-            if heard_s > settings.max_seconds + 0.5:
+            seconds += len(samples) / 16_000
+            if seconds > most_s + 0.5:
                 raise InputError(
                     "The sound of {file} is longer than the {most:g} s that this page takes. Cut it and try again.",
-                    file=path.name,
-                    most=settings.max_seconds,
+                    file=file.path.name,
+                    most=most_s,
                 )
-    return heard_s
+    return seconds
 
 
 def _check_size(path: Path, settings: Settings) -> None:
@@ -309,9 +313,7 @@ def show(jobs: JobQueue, job: Job, clip: Clip, second: float) -> None:
     info, faces = clip.info, clip.faces
     frame = preview(replace(clip, faces=replace(faces, tracks=())), second)  # the page draws the boxes, as buttons
     index = min(max(round(second * info.fps), 0), faces.frames - 1)
-    scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
-    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
-    cv2.imwrite(str(jobs.folder(job.id) / "preview.jpg"), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    _write_small(frame, jobs.folder(job.id) / "preview.jpg")
     boxes = {
         str(t.number): [round(float(v), 1) for v in t.boxes[index - t.start]] for t in faces.tracks if t.has(index)
     }
@@ -385,7 +387,6 @@ def make(
                     {
                         "file": out.name,
                         "model": model,
-                        "poster": poster(out),
                         "report": asdict(report) | {"out": out.name},
                         "words": report.words(),
                         "label": verdict(out),
@@ -396,9 +397,8 @@ def make(
             raise
         finally:
             for gone in old:
-                for name in (gone["file"], gone.get("poster", "")):
-                    if name:
-                        (jobs.folder(job.id) / name).unlink(missing_ok=True)
+                for path in (jobs.folder(job.id) / gone["file"], poster_of(jobs.folder(job.id) / gone["file"])):
+                    path.unlink(missing_ok=True)
         jobs.update(job.id, results=results)
 
     return work
@@ -421,22 +421,30 @@ def saved_name(job: Job, file: str) -> str:
     return "_".join(filter(None, [Path(job.facts.get("source", "lipsync")).stem, model])) + Path(file).suffix
 
 
-def poster(video: Path) -> str:
-    """Write a frame from the middle of a result beside it; its name, "" where it cannot be read."""
-    try:
+def poster_of(video: Path) -> Path:
+    """Where `poster` writes the picture of a result."""
+    return video.with_suffix(".jpg")
+
+
+def poster(video: Path) -> Path:
+    """A frame from the middle of a result, as a picture beside it, made when it is first asked for. Raises InputError
+    where it cannot be read."""
+    made = poster_of(video)
+    if not made.is_file():
         info = probe(video)
-        middle = max(info.frames // 2, 0)
+        middle = info.frames // 2
         with FrameReader(info, [(middle, middle + 1)]) as reader:
-            frame = next(iter(reader), None)
-    except LipsyncError:
-        return ""
-    if frame is None:
-        return ""
+            frame = next(reader, None)
+        if frame is None:
+            raise InputError("Frame {index} of {file} could not be read.", index=middle, file=video.name)
+        _write_small(frame, made)
+    return made
+
+
+def _write_small(frame: Frame, path: Path) -> None:
     scale = min(1.0, PREVIEW_PX / max(frame.shape[:2]))
     small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
-    made = video.with_suffix(".jpg")
-    cv2.imwrite(str(made), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return made.name
+    cv2.imwrite(str(path), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def measure(jobs: JobQueue) -> Callable[..., None]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, HTTPException, Request
 from starlette.responses import FileResponse, Response
 
-from . import html
+from lipsync.errors import LipsyncError
+
+from . import html, tasks
 from .jobs import Job
 from .pages.frame import render, words_of
 
@@ -39,7 +41,7 @@ def add(app: FastAPI, context: Context) -> None:
         try:
             job, results = made(name)
         except HTTPException:
-            return render("watch.html", t, 404, title=t["watch_title"], shared=name, results=[], base="", poster=False)
+            return render("watch.html", t, 404, title=t["watch_title"], shared=name, results=[], base="")
         shown = [
             {
                 "model": html.model_name(one["model"], t),
@@ -49,15 +51,18 @@ def add(app: FastAPI, context: Context) -> None:
             }
             for one in results
         ]
-        poster = (jobs.folder(job.id) / results[0].get("poster", "none")).is_file()
         base = str(request.base_url).rstrip("/")
-        return render("watch.html", t, title=t["watch_title"], shared=name, results=shown, base=base, poster=poster)
+        return render("watch.html", t, title=t["watch_title"], shared=name, results=shown, base=base)
 
     @app.get("/watch/{name}/preview.jpg")
-    def watch_preview(name: str) -> Response:
-        """A picture of the first result."""
+    async def watch_preview(name: str) -> Response:
+        """A picture of the first result, made when it is first asked for: most links are never sent."""
         job, results = made(name)
-        return served(jobs.folder(job.id) / results[0].get("poster", "none"), "image/jpeg")
+        try:
+            picture = await context.pictures.run(tasks.poster, jobs.folder(job.id) / results[0]["file"])
+        except LipsyncError as error:
+            raise HTTPException(503, error.message) from error
+        return served(picture, "image/jpeg")
 
     @app.get("/watch/{name}/{number}.mp4")
     def watch_video(name: str, number: int, download: bool = False) -> Response:

@@ -407,8 +407,9 @@ def build(page: gr.Blocks, context: Context) -> None:
         known: View = {"path": sound}
         if sound:
             try:
-                info = await context.voices.run(lambda: tasks.check_voice(uploaded(sound), context.settings))
-                known["seconds"] = info.duration_s
+                known["seconds"] = await context.voices.run(
+                    lambda: tasks.check_voice(uploaded(sound), context.settings)
+                )
             except LipsyncError as error:
                 known["error"] = worded(error.message, texts_for(request))
         view = flow.wrong("voice", known["error"]) if "error" in known else {"said_voice": ""}

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import string
 import threading
 import time
@@ -10,7 +11,6 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -29,6 +29,7 @@ from lipsync.errors import Cancelled, InputError
 from lipsync.faces.tracking import FaceMap, Track
 from lipsync.media.reader import VideoWriter
 from lipsync.options import IF_AUDIO_LONGER, Options
+from lipsync.pipeline import _check_signing
 from lipsync.progress import Progress
 from lipsync.report import Report
 from resynced import leaderboard
@@ -149,9 +150,7 @@ def test_the_link_to_share_shows_the_result_and_nothing_else(server):
     tasks.store_upload(server.gate.context.jobs, job, "source", source)
     assert server.get(f"/watch/{job.shared}").status_code == 404  # nothing is finished yet
     video(folder / "result-1.mp4")
-    assert tasks.poster(folder / "result-1.mp4") == "result-1.jpg"
-    assert tasks.poster(source.with_name("none.mp4")) == ""
-    one = {"file": "result-1.mp4", "poster": "result-1.jpg", "model": "m", "words": "", "report": {},
+    one = {"file": "result-1.mp4", "model": "m", "words": "", "report": {},
            "label": {"labelled": True, "words": "Labelled <b>."}}  # fmt: skip
     server.gate.context.jobs.update(job.id, results=[one])
     page = server.get(f"/watch/{job.shared}", headers={"Accept-Language": "ko"})
@@ -161,6 +160,10 @@ def test_the_link_to_share_shows_the_result_and_nothing_else(server):
     assert job.id not in page.text and job.view not in page.text and "style=" not in page.text
     assert server.get(f"/watch/{job.shared}/0.mp4").content == (folder / "result-1.mp4").read_bytes()
     assert server.get(f"/watch/{job.shared}/preview.jpg").headers["content-type"] == "image/jpeg"
+    assert (folder / "result-1.jpg").is_file()
+    (folder / "result-1.jpg").unlink()
+    (folder / "result-1.mp4").write_bytes(b"damaged")
+    assert server.get(f"/watch/{job.shared}/preview.jpg").status_code == 503
     for wrong in (
         f"/watch/{job.shared}/1.mp4",
         f"/watch/{job.shared}/source",
@@ -210,7 +213,7 @@ def test_limits_are_sentences(tmp_path):
     path.write_bytes(b"0" * 3_000_000)
     with pytest.raises(InputError, match=r"clip.mp4 has 3 MB; this page takes up to 2 MB"):
         tasks.check_source(path, Settings(max_megabytes=2))
-    with pytest.raises(InputError, match="holds no sound"):
+    with pytest.raises(InputError, match="has no sound track"):
         tasks.check_voice(video(tmp_path / "mute.mp4"), Settings())
     with pytest.raises(InputError, match=r"short.wav is 0.10 s long: a voice has 0.5 s at least"):
         tasks.check_voice(make_voice(tmp_path / "short.wav", 0.1), Settings())
@@ -272,7 +275,7 @@ def test_a_sound_without_a_stated_length_keeps_to_the_limit(tmp_path):
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     assert tasks.probe(path).duration_s == 0
-    assert tasks.check_voice(path, Settings(max_seconds=2)).has_audio
+    assert tasks.check_voice(path, Settings(max_seconds=2)) == pytest.approx(2, abs=0.05)
     with pytest.raises(InputError, match=r"sound of live.webm is longer than the 1 s"):
         tasks.check_voice(path, Settings(max_seconds=1))
 
@@ -419,7 +422,28 @@ def made(monkeypatch, fails=()):
 
     monkeypatch.setattr(tasks, "sync", sync)
     monkeypatch.setattr(tasks, "verdict", lambda path: {"labelled": True, "words": "Labelled."})
-    monkeypatch.setattr(tasks, "check_voice", lambda *_: SimpleNamespace(duration_s=1.0))
+    monkeypatch.setattr(tasks, "check_voice", lambda *_: 1.0)
+
+
+def test_a_job_of_the_page_starts_five_children(store, monkeypatch):
+    """Sound for the model, frames, sound for the video, the label, and its check; the voice was heard before."""
+    started, begin = [], tasks.sandbox.Child.__init__
+
+    def counted(self, job, request, *others, **more):
+        started.append(request.get("job", job))
+        begin(self, job, request, *others, **more)
+
+    job, voice = (
+        store.create(),
+        uploaded("voice.mp3", lambda path: shutil.copy(MOVING.with_name("voice-two.mp3"), path)),
+    )
+    tasks.store_upload(store, job, "source", uploaded("clip.mp4", lambda path: shutil.copy(MOVING, path)))
+    tasks.look(store, Settings())(job, lambda _: None, lambda: False)
+    assert tasks.check_voice(voice, Settings()) > 1
+    _check_signing()  # once in a process
+    monkeypatch.setattr(tasks.sandbox.Child, "__init__", counted)
+    tasks.make(store, Settings(), Options(), given=voice)(job, lambda _: None, lambda: False)
+    assert len(started) <= 5, started
 
 
 def test_two_models_and_a_second_try(store, tmp_path, monkeypatch):
@@ -735,7 +759,7 @@ def test_kept_voices_are_of_one_video(flow, store, monkeypatch):
     assert first["options"] == {"start": 1.0, "face": "all"} and not job.facts["voice"]
     assert "all of them · from 1 s · anna.wav" in html.parts(job, i18n.ENGLISH)
     assert "the largest · 0 to 1 s · ben.wav" in html.parts(job, i18n.ENGLISH)
-    monkeypatch.setattr(tasks, "check_voice", lambda path, _: replace(tasks.probe(MOVING), duration_s=2.0, path=path))
+    monkeypatch.setattr(tasks, "check_voice", lambda *_: 2.0)
     voice, last_s = tasks._voices(store, job, Options(crf=20), None, job.facts["parts"], Settings())
     assert [(s.options.start, s.options.end, s.options.crf) for s in voice] == [(1, None, 20), (0, 1, 20)]
     assert last_s == 3
