@@ -22,6 +22,7 @@ from lipsync.errors import InputError
 from lipsync.media import reader as media
 from lipsync.media.reader import FrameReader, SoundReader, ahead, probe, read_sound, read_waveform, sound_notes
 from tests.helpers.media_maker import click_times, clicks, count_up, number_of, numbered, voice_format, write_media
+from tests.helpers.wild import each_wild_clip
 
 pytestmark = pytest.mark.slow  # a child process each; the fast suite reads and writes through test_pipeline
 NTSC = Fraction(30000, 1001)
@@ -1148,19 +1149,16 @@ def test_a_silent_default_track_gives_way_to_one_with_sound(tmp_path, ending):
 # --- real clips ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_every_real_clip_is_read_whole(shared_data):
-    clips = sorted((shared_data / "wild").iterdir())
-    assert len(clips) == 41
-    for path in clips:
-        info = probe(path)
-        with av.open(str(path)) as container:
-            expected = sum(1 for _ in container.decode(video=0))
-        with FrameReader(info) as reader:
-            given = sum(1 for _ in reader)
-        assert (given, reader.missing) == (info.frames, 0), path.name
-        assert given == expected or info.varies and given > expected, path.name  # held pictures come more than once
-        assert len(read_waveform(path)) / 16_000 == pytest.approx(info.duration_s, abs=0.3), path.name
+@each_wild_clip
+def test_a_real_clip_is_read_whole(video):
+    info = probe(video)
+    with av.open(str(video)) as container:
+        expected = sum(1 for _ in container.decode(video=0))
+    with FrameReader(info) as reader:
+        given = sum(1 for _ in reader)
+    assert (given, reader.missing) == (info.frames, 0)
+    assert given == expected or info.varies and given > expected  # held pictures come more than once
+    assert len(read_waveform(video)) / 16_000 == pytest.approx(info.duration_s, abs=0.3)
 
 
 def test_the_late_sound_of_a_real_clip_is_late(shared_data):

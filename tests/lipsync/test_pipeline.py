@@ -29,8 +29,9 @@ from lipsync.media.reader import FrameReader, VideoWriter, probe, read_waveform
 from lipsync.options import Options
 from lipsync.pipeline import _check_target, _find, _other_shots, find, preview, sync
 from lipsync.progress import Monitor
-from tests.conftest import SHARED, make_clip, make_voice, portrait_frame
+from tests.conftest import make_clip, make_voice, portrait_frame
 from tests.helpers.media_maker import write_media
+from tests.helpers.wild import WILD, each_wild_clip
 
 
 @pytest.fixture(scope="module")
@@ -448,9 +449,6 @@ class Full(VideoWriter):
             raise OSError(errno.ENOSPC, "No space left on device", str(self._temp))
 
 
-WILD = sorted((SHARED / "data" / "wild").glob("*"))
-
-
 @pytest.fixture(scope="module")
 def spoken(shared_data, tmp_path_factory):
     """Two seconds of real speech."""
@@ -463,15 +461,7 @@ def test_all_wild_clips_are_here(shared_data):
     assert len(WILD) == 41
 
 
-# One of each kind in every run: cuts and frames without a face, an odd rate, late sound, a phone held upright, two
-# people, Full HD. `make sweep` takes all.
-KINDS = {"stage_cuts", "retalk1_22fps", "syllable_audio_late", "upright_tiny_face", "two_people_24fps", "full_hd"}
-
-
-@pytest.mark.parametrize(
-    "video",
-    [pytest.param(p, marks=pytest.mark.slow if p.stem in KINDS else pytest.mark.sweep, id=p.stem) for p in WILD],
-)
+@each_wild_clip
 def test_a_wild_clip_works(video, spoken, tmp_path, monkeypatch):
     """It has the frames, seconds and size it should have, and nothing but face regions and the stamp was changed."""
     info = probe(video)
