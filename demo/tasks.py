@@ -159,8 +159,14 @@ def check_source(path: Path, settings: Settings) -> VideoInfo:
         )
     if not info.is_still:
         _check_length(path, info.duration_s, settings)
-    too_large = info.width * info.height > MAX_PIXELS if info.is_still else _shorter(info) > settings.max_height
-    if too_large:
+    if info.is_still and info.width * info.height > MAX_PIXELS:
+        raise InputError(
+            "{file} has {millions:.0f} million pixels; here a picture may have {most}. Make it smaller and try again.",
+            file=path.name,
+            millions=info.width * info.height / 1e6,
+            most=MAX_PIXELS // 1_000_000,
+        )
+    if not info.is_still and _shorter(info) > settings.max_height:
         raise InputError(
             "{file} is {width} × {height}; here the shorter side may have {most} pixels. Make it smaller "
             "and try again.",

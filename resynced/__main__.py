@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--system",
         required=True,
         nargs="+",
+        action="extend",
         metavar="NAME",
         help="a model of `python -m lipsync models`, also as MODEL:detail=false,pad=0.1; a folder of outputs; "
         "submission:NAME; or a TOML block of a command; the "

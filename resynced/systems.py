@@ -132,6 +132,7 @@ class CommandSystem(System):
     argv       words of the command; {video}, {audio} and {out} in them become paths. It must write {out}, an MP4
     timeout_s  wall time for a pair; memory_mb: resident, of all its processes; disk_mb: of all it writes
     files      weights and code that the command uses: their content is part of the fingerprint, as is `version`
+    folder     where relative names of files in argv and `files` are looked for
     """
 
     def __init__(
@@ -144,13 +145,14 @@ class CommandSystem(System):
         files: Sequence[str | os.PathLike] = (),
         version: str = "",
         tier: str = "reproduced",
+        folder: str | os.PathLike = "",
     ) -> None:
-        self.name, self.argv, self.tier = _name(name), tuple(argv), _tier(tier)
+        self.name, self.argv, self.tier = _name(name), tuple(_beside(word, folder) for word in argv), _tier(tier)
         self.timeout_s, self.memory_mb, self.disk_mb = timeout_s, memory_mb, disk_mb
-        for place in ("{video}", "{audio}", "{out}"):
-            if not any(place in word for word in self.argv[1:]):
+        for wanted in ("{video}", "{audio}", "{out}"):
+            if not any(wanted in word for word in self.argv[1:]):
                 raise BenchmarkError(
-                    "The command of {name} has no {place}: put it where the path belongs.", name=name, place=place
+                    "The command of {name} has no {place}: put it where the path belongs.", name=name, place=wanted
                 )
         if any("\0" in word for word in self.argv):
             raise BenchmarkError("The command of {name} holds a null character.", name=name)
@@ -163,9 +165,11 @@ class CommandSystem(System):
                 name=name,
                 program=self.argv[0],
             )
-        used = [program, *(w for w in self.argv[1:] if os.path.isfile(w)), *files]
+        used = [argv[0], *(word for word in argv[1:] if os.path.isfile(_beside(word, folder))), *files]
         try:
-            sums = {str(path): file_sha256(Path(path)) for path in used}
+            sums = {
+                str(word): file_sha256(Path(program if word is argv[0] else _beside(word, folder))) for word in used
+            }
         except OSError as error:
             raise BenchmarkError(
                 "{filename}, which {name} uses, cannot be read: {error}.",
@@ -173,7 +177,7 @@ class CommandSystem(System):
                 name=name,
                 error=error.strerror,
             ) from error
-        self.fingerprint = fingerprint("command", self.argv, sums, version)
+        self.fingerprint = fingerprint("command", tuple(argv), sums, version)  # the same in every folder
 
     def make(self, pair: Pair, out: Path, monitor: Monitor | None = None) -> Path:
         _check_out(out)
@@ -254,6 +258,12 @@ class CommandSystem(System):
             raise BenchmarkError(sentence)
 
 
+def _beside(word: str | os.PathLike, folder: str | os.PathLike) -> str:
+    """The whole path of a file that is named relative to a folder; any other word as it is."""
+    path = os.path.join(folder, word)
+    return os.path.abspath(path) if os.path.isfile(path) else str(word)
+
+
 def load_command(path: str | os.PathLike) -> CommandSystem:
     """A CommandSystem from a TOML file with its arguments as keys. Raises BenchmarkError."""
     path = Path(path)
@@ -282,7 +292,7 @@ def load_command(path: str | os.PathLike) -> CommandSystem:
             raise BenchmarkError("{path}: it needs {key}.", path=path, key=key)
     if not all(isinstance(word, str) for word in [*facts["argv"], *facts.get("files", [])]):
         raise BenchmarkError("{path}: argv and files are lists of texts in quotes.", path=path)
-    return CommandSystem(**facts)
+    return CommandSystem(**facts, folder=path.parent)
 
 
 def open_system(word: str) -> System:

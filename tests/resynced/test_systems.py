@@ -308,6 +308,26 @@ def test_a_command_is_one_block_of_toml(pair, tmp_path):
     assert probe(load_command(path).make(pair, tmp_path / "a.mp4")).frames == 20
 
 
+def test_files_of_a_command_lie_beside_its_block(pair, tmp_path):
+    """As they are named in it, from whatever folder it is run, and in whatever folder it lies."""
+    prints = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        (folder / "their").mkdir(parents=True)
+        (folder / "their" / "inference.py").write_text(COPY)
+        (folder / "their" / "weights.pth").write_bytes(b"weights")
+        (folder / "theirs.toml").write_text(
+            f'name = "theirs"\nargv = [{sys.executable!r}, "their/inference.py", "{{video}}", "{{audio}}", "{{out}}"]\n'
+            'files = ["their/weights.pth"]\n'
+        )
+        system = load_command(folder / "theirs.toml")
+        assert probe(system.make(pair, tmp_path / f"{name}.mp4")).frames == 20
+        prints.append(system.fingerprint)
+    assert prints[0] == prints[1]
+    (folder / "their" / "weights.pth").write_bytes(b"others")
+    assert load_command(folder / "theirs.toml").fingerprint != prints[1]
+
+
 def test_options_by_their_names_of_before_are_the_same_system(caplog):
     """Rows that were made before the names changed are found by this fingerprint."""
     old = {
