@@ -70,7 +70,7 @@ def test_errors_are_the_pages_sentences(client):
     face, voice = handle_file(str(ASSETS / "moving.mp4")), handle_file(str(ASSETS / "voice-two.mp3"))
     for call, said in (
         ((face, voice, False, None), "consent=True"),
-        ((face, face, True, None), "moving.mp4 holds no sound"),
+        ((face, face, True, None), "moving.mp4 has no sound track"),
         ((voice, voice, True, None), "voice-two.mp3 holds no picture"),
         ((face, voice, True, {"detector": "s3fd"}), "no option 'detector'"),
         ((face, voice, True, {"model": "../x"}), "no model '../x'"),
@@ -96,7 +96,7 @@ def test_errors_are_the_pages_sentences(client):
             client.predict(picture, [voice], True, [{"voice": 0, "start": start}], api_name="/segments")
     with pytest.raises(AppError, match="No voices were given"):
         client.predict(face, [], True, [{"voice": 0}], api_name="/segments")
-    with pytest.raises(AppError, match="holds no sound"):  # options may be left out
+    with pytest.raises(AppError, match="has no sound track"):  # options may be left out
         client.predict(face, face, True, api_name="/sync")
     for name, nothing in (("/sync", (None, voice, True, None)), ("/faces", (None, 0)), ("/verify", (None,))):
         with pytest.raises(AppError, match="No (video|file) was given"):
