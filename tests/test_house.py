@@ -1,4 +1,4 @@
-"""House rules that ruff has no rule for: lines are laid out by hand in tables alone."""
+"""House rules that ruff has no rule for: lines laid out by hand in tables alone, a README that names every module."""
 
 import ast
 import io
@@ -44,6 +44,15 @@ def test_only_tables_are_laid_out_by_hand():
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     wrong = [f"{path.relative_to(ROOT)}:{line}" for path in paths for line in by_hand(path.read_text())]
     assert not wrong, f"`{MARKS[0]}` stands behind what is no table of data: {', '.join(wrong)}"
+
+
+def test_every_module_has_its_place_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    shown = readme[readme.index("## How data flows") :]
+    shown = shown[: shown.index("\n## ", 3)]
+    modules = [path for folder in FOLDERS[:5] for path in (ROOT / folder).glob("*.py") if path.stem[:2] != "__"]
+    missing = sorted(str(path.relative_to(ROOT)) for path in modules if path.name not in shown.split())
+    assert not missing, f"README.md, How data flows, does not name {', '.join(missing)}"
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def sound(path: str, sample_rate: int, channels: int, track: int | None = None) 
     container = open_input(path)
     stream, notes = heard_stream(container, path, track)
     if stream is None:
-        raise InputError("{file} has no sound track.")
+        raise InputError("{file} has no sound track: give a file that has sound.")
     now = first_moment(path) if picture_stream(container) else None  # when the next sample is due
     end = Fraction((container.duration or 0) + (container.start_time or 0), av.time_base)
     pcm, mix, kind = PcmWriter(sample_rate, channels), None, ()
