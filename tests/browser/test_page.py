@@ -277,6 +277,8 @@ def test_every_view_fits_and_is_accessible_at_every_width(address, visit, locale
         for page in (first, result):
             page.wait_for_timeout(500)  # what slides open
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, page.url)
+            heads = page.locator(".head:visible")  # of sliders: their numbers are not cut off
+            assert all(heads.evaluate_all("all => all.map(e => e.scrollWidth <= e.clientWidth + 1)")), width
             accessible(page)
             page.close()
 
