@@ -82,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     fin.add_argument("--expert", default="")
     fin.add_argument("--generators", nargs="*", default=[])
     fin.add_argument("--most", type=int, default=1000, help="clips a group")
+    fin.add_argument("--discriminator", type=Path, help="folder of a LipGAN run: asked what the expert is asked")
 
     look = commands.add_parser("sheet", help="faces never trained on under a foreign voice, as one picture to look at")
     look.add_argument("out", type=Path, help="a PNG file")
@@ -158,7 +159,9 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "evaluate":
         from .evaluate import evaluate
 
-        found = evaluate(args.data, args.splits, args.evaluator, args.expert, args.generators, args.most)
+        found = evaluate(
+            args.data, args.splits, args.evaluator, args.expert, args.generators, args.most, args.discriminator
+        )
         print(json.dumps(found, indent=1))
     elif args.command == "sheet":
         import cv2

@@ -14,11 +14,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from torch import nn
+from torch.nn import functional
+
+from lipsync.models import lipgan
 
 from . import networks
 from .config import TrainingError
-from .data.arrays import Arrays, face_region, open_arrays
+from .data.arrays import Arrays, face_region, feature_window, no_augmentation, open_arrays
 from .data.shards import SIZE_PX
 from .data.sync_correction import SURE, peak, sureness
 from .inference import (
@@ -36,6 +40,7 @@ from .inference import (
 )
 from .metrics import CHANCE, MOST, embed_clip, interval, offset_curve, sync_accuracy
 from .tasks import syncnet
+from .tasks.wav2lip import bgr_planes
 
 MOST_FRAMES = 75  # of a clip that are generated: three seconds
 SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the evaluator's sound is shifted, to see that it says so
@@ -88,6 +93,21 @@ def sync_report(embed, arrays: Arrays, clips: Iterable[int], sound: set[int] | N
             "sound_clips_known_shifts_within_1": share(h for k in inside for h in shifted[k]),
         }
     return out
+
+
+def embed_by_discriminator(network: lipgan.Discriminator, arrays: Arrays, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sound and face embeddings (N, D) of a clip by LipGAN's discriminator, which sees the middle frame of each of the
+    windows of five that the expert sees: the more alike, the nearer to in sync."""
+    augment, clip, rows = no_augmentation(), arrays.clips[i], arrays.feature(i, "mfcc12")
+    middles = range(2, clip.frames - 2)
+    frames = arrays.frames(i)
+    faces = np.stack([bgr_planes(augment(frames[t])) for t in middles])
+    heard = np.stack([feature_window(rows, "mfcc12", clip, t, lipgan.COLUMNS, lipgan.START) for t in middles])
+    with torch.no_grad():
+        return (
+            functional.normalize(network.audio_encoder(torch.from_numpy(heard)[:, None]).flatten(1)).numpy(),
+            functional.normalize(network.face_encoder(torch.from_numpy(faces).float() / 255).flatten(1)).numpy(),
+        )
 
 
 def in_sync(embed, clips: Iterable[int]) -> set[int]:
@@ -152,14 +172,24 @@ def evaluate_generator(network: nn.Module, evaluator: str, arrays: Arrays, clips
 
 
 def evaluate(
-    data: Path, splits: list[str], evaluator: str, expert: str = "", generators: Sequence[str] = (), most: int = 1000
+    data: Path,
+    splits: list[str],
+    evaluator: str,
+    expert: str = "",
+    generators: Sequence[str] = (),
+    most: int = 1000,
+    discriminator: Path | None = None,
 ) -> dict:
-    """All final figures of some splits, by group of clips; at most `most` clips a group, evenly taken."""
+    """All final figures of some splits, by group of clips; at most `most` clips a group, evenly taken.
+
+    discriminator  folder of a LipGAN run, whose discriminator is asked what the expert is asked
+    """
     if generators and not evaluator:
         raise TrainingError("Generators are asked before an evaluator: name one.")
     arrays = open_arrays(data, splits)
     asked = networks.trained_evaluator(evaluator) if evaluator else None
     sync_expert = networks.trained_expert(expert) if expert else None
+    judging = networks.trained_discriminator(discriminator) if discriminator else None
     out: dict[str, dict] = {}
     for group in sorted({c.group for c in arrays.clips}):
         ids = [i for i, c in enumerate(arrays.clips) if c.group == group]
@@ -169,6 +199,8 @@ def evaluate(
         embed = partial(embed_clip, sync_expert, arrays, frames=sync_expert.window) if sync_expert else None
         if embed is not None:
             found[expert] = sync_report(embed, arrays, ids)
+        if judging is not None:
+            found["discriminator"] = sync_report(lambda i: embed_by_discriminator(judging, arrays, i), arrays, ids)
         if asked is not None:
             sound = in_sync(embed, ids) if embed is not None else None
             found[evaluator] = sync_report(lambda i: syncnet.embed_clip(asked, arrays, i), arrays, ids, sound)

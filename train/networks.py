@@ -74,6 +74,20 @@ def trained_generator(source: str) -> nn.Module:
     return network
 
 
+def trained_discriminator(run: Path) -> nn.Module:
+    """The discriminator of a LipGAN run as its last.pt holds it; its width is the run's. Raises TrainingError for the
+    folder of another run, or of none."""
+    from lipsync.models.lipgan import Discriminator
+
+    try:
+        state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)["networks"]["discriminator"]
+        network = Discriminator(Config.load(run).width)
+        network.load_state_dict(state)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise TrainingError(f"{run} holds no discriminator of LipGAN: give the folder of a run of it.") from error
+    return network.eval()
+
+
 def trained_face_embedding() -> nn.Module:
     """The face network of the content loss, frozen."""
     from lipsync.networks.face_embedding import FaceEmbedding

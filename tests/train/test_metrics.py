@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.faces.tracking import Track
+from lipsync.models import lipgan
 from lipsync.networks.compact import CompactQuality
 from lipsync.networks.wav2lip import Wav2Lip
 from tests.helpers.train_data import KINDS, made_arrays
@@ -20,7 +21,7 @@ from train import evaluate, inference, metrics, networks, report
 from train.__main__ import main
 from train.ablation import ablation
 from train.config import Config, TrainingError
-from train.data.arrays import open_arrays
+from train.data.arrays import feature_window, no_augmentation, open_arrays
 from train.data.sync_correction import correct, peak, sureness
 from train.doctor import look
 from train.export import export
@@ -31,6 +32,7 @@ from train.tasks.wav2lip import (
     FAR,
     GeneratorConfig,
     GeneratorTask,
+    bgr_planes,
     edge_difference,
     face_maps,
     matched,
@@ -245,6 +247,24 @@ def test_checkpoints_of_the_wrong_kind_are_sentences(data):
     with pytest.raises(TrainingError, match="name one"):
         evaluate.evaluate(data, ["tune"], "", generators=["wav2lip-lab"])
     assert networks.trained_generator("wav2lip-lab").mel_start == -1
+
+
+def test_lipgans_discriminator_is_asked_what_the_expert_is_asked(data, tmp_path):
+    run = tmp_path / "run"
+    start("lipgan", data, run, ["batch=4", "expert=", "width=2", "heard=8", "steps=1"])
+    network, arrays = networks.trained_discriminator(run), open_arrays(data, ["tune"])
+    audio, face = evaluate.embed_by_discriminator(network, arrays, 0)
+    assert len(audio) == len(face) == arrays.clips[0].frames - 4
+    clip, at = arrays.clips[0], 7  # the window from frame 5 on
+    heard = feature_window(arrays.feature(0, "mfcc12"), "mfcc12", clip, at, lipgan.COLUMNS, lipgan.START)
+    picture = bgr_planes(no_augmentation()(arrays.frames(0)[at]))
+    with torch.no_grad():
+        distance = network(torch.from_numpy(heard)[None, None], torch.from_numpy(picture)[None].float() / 255)
+    assert ((audio[5] - face[5]) ** 2).sum() ** 0.5 == pytest.approx(float(distance), abs=1e-4)
+    found = evaluate.evaluate(data, ["tune"], "", discriminator=run)
+    assert all(0 <= group["discriminator"]["sync_accuracy"] <= 1 for group in found.values())
+    with pytest.raises(TrainingError, match="holds no discriminator of LipGAN"):
+        evaluate.evaluate(data, ["tune"], "", discriminator=tmp_path)
 
 
 def test_correction_shifts_late_speakers_and_drops_what_has_no_sync(data, monkeypatch):
