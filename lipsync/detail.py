@@ -31,7 +31,7 @@ BARRED_S = 0.16  # seconds around a frame whose exemplars are not its source
 MOST = 64  # exemplars a track
 BYTES = 64 << 20  # of the exemplars of all tracks of a video
 REACH = np.array([-0.62, -0.16, 0.62, 0.68], np.float32)  # what is kept of a face, in box heights from the box's centre
-PATCH_PX, PATCH_SCALE = 160, 1.7  # picture of the whole face; its side in box heights
+PATCH_PX, PATCH_SCALE = 256, 1.7  # picture of the whole face; its side in box heights
 _INSET = PATCH_PX / 2 * (1 - 1 / PATCH_SCALE)
 PATCH_BOX = np.array([_INSET, _INSET, PATCH_PX - _INSET, PATCH_PX - _INSET], np.float32)  # the face box in a patch
 THUMB = (32, 16)  # width and height of what is compared of the lower half of a crop
@@ -56,7 +56,7 @@ class Exemplar:
     frame      index in the video
     luma       (h, w) uint8, the lower face at the frame's own resolution; (0, 0) where the face is small
     box        (4,) float32 x0 y0 x1 y1, the face box in pixels of `luma`
-    patch      (160, 160, 3) uint8 RGB, the whole face, 1.7 boxes wide: references are cut from it
+    patch      (256, 256, 3) uint8 RGB, the whole face, 1.7 boxes wide: references are cut from it
     opening, width  of the lips, in box heights
     sharpness  of the face above the mouth, see `sharpness`
     landmarks  (K, 2) float32, pixels of `patch`

@@ -97,17 +97,35 @@ class LandmarkRule:
         return cls(shape)
 
     def alignment(self, box: np.ndarray, landmarks: np.ndarray, pad: float = 0.0) -> np.ndarray:
-        """The alignment (2, 3) of landmarks (29, 2), pixels: the similarity that takes the shape onto them with the
-        least squared error (Umeyama 1991). `pad` widens the crop by that share a side; the box does not matter."""
+        """The alignment (2, 3) of landmarks (29, 2), pixels: the similarity that takes the shape onto them.
+
+        `pad` widens the crop by that share a side; the box does not matter.
+        """
         shape, seen = np.array(self.shape), np.asarray(landmarks, np.float64)[STEADY]
-        centre, middle = shape.mean(0), seen.mean(0)
-        a, b = (shape - centre) @ [1, 1j], (seen - middle) @ [1, 1j]  # as complex numbers a similarity is a product
-        turn = (a.conj() @ b) / max(float((a.conj() @ a).real), 1e-12)
-        turn = turn if abs(turn) > 1e-6 else 1e-6  # all landmarks in one place
-        linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
-        origin = middle - linear @ centre
+        placed = similarity(shape, seen)
+        linear, origin = placed[:, :2], placed[:, 2]
         widened = linear * (1 + 2 * pad)
         return np.concatenate([widened, (origin + linear @ [0.5, 0.5] - widened @ [0.5, 0.5])[:, None]], axis=1)
+
+
+def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """The turn, scale and shift (2, 3) that take points (N, 2) onto others (N, 2) with the least squared error (Umeyama
+    1991)."""
+    centre, middle = points.mean(0), onto.mean(0)
+    a, b = (points - centre) @ [1, 1j], (onto - middle) @ [1, 1j]  # as complex numbers a similarity is a product
+    turn = (a.conj() @ b) / max(float((a.conj() @ a).real), 1e-12)
+    turn = turn if abs(turn) > 1e-6 else 1e-6  # all points in one place
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.concatenate([linear, (middle - linear @ centre)[:, None]], axis=1)
+
+
+def same_face(alignment: np.ndarray, landmarks: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The alignment (2, 3) that cuts the face of another picture so that eyes and nose lie as in the crop of this one.
+
+    alignment  of this picture, with landmarks (29, 2); others (29, 2), of the other picture, each in its own pixels
+    """
+    placed = similarity(np.asarray(landmarks, np.float64)[STEADY], np.asarray(others, np.float64)[STEADY])
+    return np.concatenate([placed[:, :2] @ alignment[:, :2], placed[:, :2] @ alignment[:, 2:] + placed[:, 2:]], axis=1)
 
 
 def tilt(landmarks: np.ndarray) -> float:

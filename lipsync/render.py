@@ -110,7 +110,8 @@ class Speaker:
         else:
             mask = mouth_mask(landmarks, alignment, self.options.feather, size)
         crop = crop_face(frame, alignment, size)
-        window, reference = model.windows(self.features, spoken, 1, self.fps)[0], self._reference(crop, source)
+        window = model.windows(self.features, spoken, 1, self.fps)[0]
+        reference = self._reference(crop, source, alignment, landmarks)
         face = seen_by = None
         if self.options.occlusion:
             same = model.rule == FACE_RULE and size == FACE_PX and not self.options.pad

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..detail import BARRED_S, PATCH_BOX, Exemplar
-from ..geometry import crop_face, top_half
+from ..geometry import crop_face, same_face, top_half
 
 if TYPE_CHECKING:
     from ..media.reader import Frame
     from ..models.base import LipSyncModel
     from .tracking import ReferenceFrame, Track
 
-LIKENESS = 2.0  # weight of the frame above the mouth against what a role asks for
+LIKENESS = 3.0  # weight of the frame above the mouth against what a role asks for
 LIPS = np.array([[-300, 0], [0, -150], [0, 150]])  # open, spread, round: weights of opening and width, in box heights
 
 
@@ -73,7 +73,7 @@ class Stills:
         crops = [_cut(calm[k].patch, calm[k].box, calm[k].landmarks, model, pad) for k in picked]
         self._pictures = np.concatenate(crops, axis=2)
 
-    def __call__(self, crop: Frame, source: int) -> Frame:
+    def __call__(self, crop: Frame, source: int, alignment: np.ndarray, landmarks: np.ndarray) -> Frame:
         """(S, S, 3 R) uint8 RGB, whatever the frame."""
         return self._pictures
 
@@ -91,7 +91,7 @@ class Resting:
         self._gaps = np.array([p.mouth_opening for p in reference_frames])
         self._now = int(self._gaps.argmin())
 
-    def __call__(self, crop: Frame, source: int) -> Frame:
+    def __call__(self, crop: Frame, source: int, alignment: np.ndarray, landmarks: np.ndarray) -> Frame:
         """(S, S, 3) uint8 RGB for a crop (S, S, 3) of frame `source`."""
         self._now = choose_reference(reference_cost(self._uppers, top_half(crop), self._gaps), self._now)
         return self._pictures[self._now]
@@ -107,22 +107,29 @@ class Roles:
         self, resting: Resting, exemplars: tuple[Exemplar, ...], model: LipSyncModel, pad: float, fps: Fraction
     ) -> None:
         self._resting, self._barred = resting, float(BARRED_S * fps)
-        self._frames = np.array([e.frame for e in exemplars])
+        self._exemplars, self._frames = exemplars, np.array([e.frame for e in exemplars])
         if exemplars:
-            self._pictures = [_cut(e.patch, PATCH_BOX, e.landmarks, model, pad) for e in exemplars]
-            self._uppers = np.stack([top_half(p) for p in self._pictures])
+            pictures = [_cut(e.patch, PATCH_BOX, e.landmarks, model, pad) for e in exemplars]
+            self._uppers = np.stack([top_half(p) for p in pictures])
             self._lips = np.array([[e.opening, e.width] for e in exemplars]).T
         self._now: list[int | None] = [None] * (1 + len(LIPS))
 
-    def __call__(self, crop: Frame, source: int) -> Frame:
-        """(S, S, 12) uint8 RGB, one reference after the other, for a crop (S, S, 3) of frame `source`."""
+    def __call__(self, crop: Frame, source: int, alignment: np.ndarray, landmarks: np.ndarray) -> Frame:
+        """(S, S, 12) uint8 RGB, one reference after the other, for a crop (S, S, 3) of frame `source`.
+
+        Eyes and nose lie in all of them as in the crop: where pictures that do not fit are mixed, they blur.
+
+        alignment, landmarks  of the frame; its mouth is not among the landmarks that are used
+        """
         free = np.abs(self._frames - source) > self._barred
         if not free.any():
-            return np.concatenate([self._resting(crop, source)] * len(self._now), axis=2)
+            return np.concatenate([self._resting(crop, source, alignment, landmarks)] * len(self._now), axis=2)
         apart = np.abs(self._uppers - top_half(crop)).mean((1, 2, 3))
         for k, cost in enumerate(role_costs(apart, *self._lips)):
             cost = np.where(free, cost - cost[free].min() + 3, np.inf)
             best, now = int(cost.argmin()), self._now[k]
             if now is None or cost[best] < 0.8 * cost[now]:
                 self._now[k] = best
-        return np.concatenate([self._pictures[k] for k in self._now], axis=2)
+        chosen = [self._exemplars[k] for k in self._now]
+        places = [same_face(alignment, landmarks, e.landmarks) for e in chosen]
+        return np.concatenate([crop_face(e.patch, p, len(crop)) for e, p in zip(chosen, places, strict=True)], axis=2)

@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 
 from ..checkpoints.registry import Card
+from ..geometry import top_half
 from .base import AudioWindow, LipSyncModel
 
 if TYPE_CHECKING:
     from torch import nn
+
+UNLIKE = 3.0  # grey levels above the mouth by which a reference loses a factor e of its weight
 
 
 def to_network(crops: np.ndarray, references: np.ndarray) -> np.ndarray:
@@ -66,7 +69,17 @@ class WarpModel(Wav2LipModel):
         return Warp(width)
 
     def finish(self, outputs: dict[str, np.ndarray], crops: np.ndarray, references: np.ndarray) -> np.ndarray:
-        return np.stack([composed(m, r) for m, r in zip(outputs["maps"], references, strict=True)])
+        each = zip(outputs["maps"], crops, references, strict=True)
+        return np.stack([composed(alike(m, c, r), r) for m, c, r in each])
+
+
+def alike(maps: np.ndarray, crop: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Maps (16, S, S) with less weight on references that look unlike the crop (S, S, 3) above the mouth than the most
+    alike: a head that turns is not mixed from pictures of other poses, in which lips lie elsewhere."""
+    count, wanted = references.shape[2] // 3, top_half(crop).astype(np.float32)
+    apart = [np.abs(top_half(r) - wanted).mean() for r in np.split(references, count, axis=2)]
+    weights = maps[3 + 2 * count :] * np.append(np.exp((min(apart) - apart) / UNLIKE), 1)[:, None, None]
+    return np.concatenate([maps[: 3 + 2 * count], weights / weights.sum(0)]).astype(np.float32)
 
 
 def composed(maps: np.ndarray, references: np.ndarray) -> np.ndarray:

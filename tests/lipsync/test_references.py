@@ -1,31 +1,36 @@
 """Reference pictures: which of a speaker's own frames a model sees beside the frame."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from lipsync.checkpoints.registry import write_card
-from lipsync.detail import PATCH_BOX, Exemplar
+from lipsync.detail import PATCH_BOX, PATCH_PX, Exemplar
+from lipsync.faces.landmarks import CORNERS, STEADY
 from lipsync.faces.references import Resting, Roles
 from lipsync.faces.tracking import ReferenceFrame
-from lipsync.geometry import CropRule, crop_face
+from lipsync.geometry import CropRule, crop_face, to_crop
 from lipsync.models.base import open_model
-from lipsync.models.wav2lip import composed, to_network
+from lipsync.models.wav2lip import UNLIKE, alike, composed, to_network
 from lipsync.networks.warp import FARTHEST, REFERENCES, Warp, compose
 from tests.conftest import ROOT
 
 FPS = Fraction(25)
 MODEL = SimpleNamespace(rule=CropRule(), size_px=96, roles=("closed", "open", "spread", "round"))
-LANDMARKS = np.zeros((29, 2), np.float32)
+LANDMARKS = np.random.default_rng(2).uniform(60, 190, (29, 2)).astype(np.float32)
+LANDMARKS[STEADY] = [[80, 100], [112, 100], [144, 100], [176, 100], [128, 160], [128, 130]]
+WHERE = MODEL.rule.alignment(PATCH_BOX), LANDMARKS  # of a frame that lies as the exemplars do
 
 
 def picture(light: int) -> np.ndarray:
-    return np.full((160, 160, 3), light, np.uint8)
+    return np.full((PATCH_PX, PATCH_PX, 3), light, np.uint8)
 
 
 def exemplar(frame: int, opening: float, width: float) -> Exemplar:
@@ -39,7 +44,7 @@ def resting() -> Resting:
 
 def shown(roles: Roles, crop: np.ndarray, source: int) -> list[int]:
     """The frame of each reference, told by its light."""
-    return [10 * (int(v) - 100) for v in roles(crop, source)[0, 0, ::3]]
+    return [10 * (int(v) - 100) for v in roles(crop, source, *WHERE)[0, 0, ::3]]
 
 
 CLOSED, OPEN, WIDE, ROUND = (
@@ -53,7 +58,7 @@ CLOSED, OPEN, WIDE, ROUND = (
 def test_each_role_has_its_picture():
     crop = crop_face(picture(100), MODEL.rule.alignment(PATCH_BOX), 96)
     roles = Roles(resting(), (CLOSED, OPEN, WIDE, ROUND), MODEL, 0.0, FPS)
-    assert roles(crop, 100).shape == (96, 96, 12)
+    assert roles(crop, 100, *WHERE).shape == (96, 96, 12)
     assert shown(roles, crop, 100) == [0, 10, 20, 30]
 
 
@@ -68,10 +73,43 @@ def test_no_reference_is_near_the_frame():
     assert shown(roles, crop, 10) == [0] * 4  # what was in use is barred now
 
 
+def test_eyes_and_nose_lie_in_every_reference_as_in_the_crop():
+    """Of a frame in which the head is turned by 20 degrees, smaller, and elsewhere; its mouth does not matter."""
+    turn = 0.7 * np.array([[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]])
+    frame = LANDMARKS @ turn.T + [300, 40]
+    marked = picture(0)
+    for x, y in LANDMARKS[STEADY]:
+        cv2.circle(marked, (int(16 * (x - 0.5)), int(16 * (y - 0.5))), 16 * 3, (255, 255, 255), -1, cv2.LINE_AA, 4)
+    marked_one = replace(CLOSED, patch=marked)
+    x, y = frame[STEADY].mean(0)
+    alignment = MODEL.rule.alignment(np.array([x - 50, y - 50, x + 50, y + 50], np.float32), frame)
+    frame[CORNERS] += 30
+    roles = Roles(resting(), (marked_one,) * 2, MODEL, 0.0, FPS)
+    cut = roles(np.zeros((96, 96, 3), np.uint8), 100, alignment, frame)[..., 0].astype(float)
+    across, down = np.meshgrid(np.arange(96) + 0.5, np.arange(96) + 0.5)
+    for place in to_crop(frame[STEADY], alignment, 96):
+        near = cut * (np.hypot(across - place[0], down - place[1]) < 5)
+        assert near.max() > 200
+        assert (across * near).sum() / near.sum() == pytest.approx(place[0], abs=0.5)
+        assert (down * near).sum() / near.sum() == pytest.approx(place[1], abs=0.5)
+
+
+def test_references_of_another_pose_count_less():
+    crop = np.full((96, 96, 3), 100, np.uint8)
+    references = np.concatenate([np.full((96, 96, 3), 100 + light, np.uint8) for light in (6, 0, 3, 0)], axis=2)
+    maps = np.zeros((16, 96, 96), np.float32)
+    maps[11:] = 0.2
+    weights = alike(maps, crop, references)[11:, 50, 50]
+    np.testing.assert_allclose(weights / weights[1], np.exp([-6 / UNLIKE, 0, -3 / UNLIKE, 0, 0]), rtol=1e-4)
+    assert weights.sum() == pytest.approx(1)
+    same = alike(maps, crop, np.concatenate([crop] * 4, axis=2))
+    np.testing.assert_allclose(same, maps, atol=1e-6)  # pictures of one pose are mixed as the network says
+
+
 def test_a_still_has_one_picture_for_all_roles():
     crop = crop_face(picture(100), MODEL.rule.alignment(PATCH_BOX), 96)
     for exemplars in ((), (CLOSED,)):
-        seen = Roles(resting(), exemplars, MODEL, 0.0, FPS)(crop, 0)
+        seen = Roles(resting(), exemplars, MODEL, 0.0, FPS)(crop, 0, *WHERE)
         assert seen.shape == (96, 96, 12) and (seen == 7).all()
 
 
