@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from lipsync.models import lipgan
 
@@ -104,10 +103,8 @@ def embed_by_discriminator(network: lipgan.Discriminator, arrays: Arrays, i: int
     faces = np.stack([bgr_planes(augment(frames[t])) for t in middles])
     heard = np.stack([feature_window(rows, "mfcc12", clip, t, lipgan.COLUMNS, lipgan.START) for t in middles])
     with torch.no_grad():
-        return (
-            functional.normalize(network.audio_encoder(torch.from_numpy(heard)[:, None]).flatten(1)).numpy(),
-            functional.normalize(network.face_encoder(torch.from_numpy(faces).float() / 255).flatten(1)).numpy(),
-        )
+        seen = network.face(torch.from_numpy(faces).float() / 255).numpy()
+        return network.audio(torch.from_numpy(heard)[:, None]).numpy(), seen
 
 
 def in_sync(embed, clips: Iterable[int]) -> set[int]:

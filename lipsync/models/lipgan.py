@@ -186,11 +186,17 @@ class Discriminator(nn.Module):
             nn.Conv2d(8 * c, 8 * c, (4, 5)),
         )
 
+    def audio(self, mfcc: Tensor) -> Tensor:
+        """MFCC (B, 1, 12, 35) -> unit embeddings (B, D) float32."""
+        return functional.normalize(self.audio_encoder(mfcc).flatten(1).float())
+
+    def face(self, face: Tensor) -> Tensor:
+        """Faces (B, 3, 96, 96) BGR 0..1 -> unit embeddings (B, D) float32."""
+        return functional.normalize(self.face_encoder(face).flatten(1).float())
+
     def forward(self, mfcc: Tensor, face: Tensor) -> Tensor:
         """MFCC (B, 1, 12, 35), faces (B, 3, 96, 96) BGR 0..1 -> Euclidean distances (B,), 0..2."""
-        audio = functional.normalize(self.audio_encoder(mfcc).flatten(1).float())
-        seen = functional.normalize(self.face_encoder(face).flatten(1).float())
-        return ((audio - seen) ** 2).sum(1).clamp(min=1e-8).sqrt()
+        return ((self.audio(mfcc) - self.face(face)) ** 2).sum(1).clamp(min=1e-8).sqrt()
 
 
 class LipGANModel(LipSyncModel):

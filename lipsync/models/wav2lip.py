@@ -76,7 +76,7 @@ class WarpModel(Wav2LipModel):
 def alike(maps: np.ndarray, crop: np.ndarray, references: np.ndarray) -> np.ndarray:
     """Maps (16, S, S) with less weight on references that look unlike the crop (S, S, 3) above the mouth than the most
     alike: a head that turns is not mixed from pictures of other poses, in which lips lie elsewhere."""
-    count, wanted = references.shape[2] // 3, top_half(crop).astype(np.float32)
+    count, wanted = references.shape[2] // 3, top_half(crop)
     apart = [np.abs(top_half(r) - wanted).mean() for r in np.split(references, count, axis=2)]
     weights = maps[3 + 2 * count :] * np.append(np.exp((min(apart) - apart) / UNLIKE), 1)[:, None, None]
     return np.concatenate([maps[: 3 + 2 * count], weights / weights.sum(0)]).astype(np.float32)

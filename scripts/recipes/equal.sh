@@ -1,8 +1,9 @@
 #!/bin/sh
 # All systems with the same number of faces, 52,800, from nothing: sh scripts/recipes/equal.sh ARRAYS OUT (arrays of
-# data.sh). As run on 2026-12-01: two hours and twenty minutes on two threads with AMX beside other work.
+# data.sh). As run on 2026-12-01, but for the exports of speech2vid and wav2lip-gan: two hours and twenty minutes on two
+# threads with AMX beside other work.
 # speech2vid-context-lab is shipped with so many; speech2vid-lab goes on from its 45,696; Wav2Lip's two part at half, so
-# that the discriminator is all in which they differ. With LIPSYNC_WEIGHTS=OUT/weights the names below are systems.
+# that only the discriminator comes between them. With LIPSYNC_WEIGHTS=OUT/weights the names below are systems.
 set -eu
 PY=${PY:-.venv/bin/python}
 data=$1 out=$2
