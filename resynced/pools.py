@@ -84,8 +84,8 @@ class Processes:
 
         try:
             inner = self._pool.submit(_do, job)
-        except BrokenProcessPool:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        except (BrokenProcessPool, OSError):  # OSError: it broke while a process was begun for this job
+            self._end(self._pool)
             self._pool = self._begun()
             inner = self._pool.submit(_do, job)
         inner.add_done_callback(finished)
@@ -94,9 +94,13 @@ class Processes:
     def close(self) -> None:
         """Ask all to stop, and end those that do not."""
         self._stop.set()
-        running = list((self._pool._processes or {}).values())  # noqa: SLF001 - there is no public way to them
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        until = time.monotonic() + GRACE_S
+        self._end(self._pool, GRACE_S)
+
+    @staticmethod
+    def _end(pool: ProcessPoolExecutor, grace_s: float = 0.0) -> None:
+        running = list((pool._processes or {}).values())  # noqa: SLF001 - there is no public way to them
+        pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + grace_s
         for process in running:
             process.join(max(0.0, until - time.monotonic()))
             if process.is_alive():
