@@ -1,6 +1,10 @@
 """Shared fixtures: golden numbers, shared clips where they are there, made media."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything reads it, and for children too: a core each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 from fractions import Fraction
 from pathlib import Path

@@ -15,6 +15,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ALLOWED)
 def test_a_package_imports_only_what_stands_below_it(package):
     for path in (ROOT / package).rglob("*.py"):

@@ -40,6 +40,7 @@ def by_hand(source: str) -> list[int]:
     return [number for number in marked if not is_table(ends.get(number, ast.Pass()))]
 
 
+@pytest.mark.slow
 def test_only_tables_are_laid_out_by_hand():
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     wrong = [f"{path.relative_to(ROOT)}:{line}" for path in paths for line in by_hand(path.read_text())]

@@ -176,6 +176,7 @@ def packed(path, outputs, faulty=False):
     return path, path.parent / "card.toml"
 
 
+@pytest.mark.slow
 def test_a_faulty_submission_is_refused_with_the_whole_list_and_its_mended_twin_is_kept(
     context, place, outputs, tmp_path
 ):

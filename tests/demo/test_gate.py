@@ -75,6 +75,7 @@ def outside(place):
     ]
 
 
+@pytest.mark.slow
 def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server, place, upload):
     config = server.get("/config").json()
     kinds = {component["id"]: component["type"] for component in config["components"]}

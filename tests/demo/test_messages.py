@@ -114,12 +114,14 @@ def places(template):
     return {field[0] for field in FIELD.findall(template)}
 
 
+@pytest.mark.slow
 def test_every_sentence_is_a_template_with_its_values():
     _, made, wrong = walk()
     assert not made, "write Message('… {name} …', name=…), not a text that is put together"
     assert not wrong, "these values and places do not belong together"
 
 
+@pytest.mark.slow
 def test_every_sentence_is_there_in_korean():
     templates = {template: here for template, here in walk()[0].items() if needs_words(template)}
     assert len(templates) > 300
@@ -230,6 +232,7 @@ def test_a_sentence_that_lost_its_parts_is_recognized():
         assert i18n.worded(foreign, i18n.KOREAN) == foreign
 
 
+@pytest.mark.slow
 def test_every_sentence_is_recognized():
     for template in (t for t in i18n.MESSAGES if t.endswith(".") and i18n.letters(t) >= i18n.LEAST_LETTERS):
         made = Message.of(template, {name: f"v{n}" for n, name in enumerate(sorted(places(template)))})
@@ -281,6 +284,7 @@ def taken(flow, path):
     return job, flow.settled(job.id, "", i18n.KOREAN)
 
 
+@pytest.mark.slow
 def test_a_korean_visitor_reads_what_is_wrong_in_korean(server, tmp_path):
     flow = Flow(server.gate.context)
     _, shown = taken(flow, given("notes.mp4", lambda path: path.write_text("These are words.\n" * 99)))

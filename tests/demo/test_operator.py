@@ -97,6 +97,7 @@ def test_no_other_site_can_send_the_form(client):
     assert login(client, "x" * 20_000).status_code == 413
 
 
+@pytest.mark.slow
 def test_without_a_password_nobody_is_the_operator(tmp_path, monkeypatch):
     closed = Operator()
     assert closed.session("", "a") is None and not closed.is_open

@@ -425,6 +425,7 @@ def made(monkeypatch, fails=()):
     monkeypatch.setattr(tasks, "check_voice", lambda *_: 1.0)
 
 
+@pytest.mark.slow
 def test_a_job_of_the_page_starts_five_children(store, monkeypatch):
     """Sound for the model, frames, sound for the video, the label, and its check; the voice was heard before."""
     started, begin = [], tasks.sandbox.Child.__init__
@@ -563,6 +564,7 @@ def test_one_bar_runs_once_over_all_that_a_video_takes():
     assert html.state(Job("x" * 32, 0, 0, "running", "sync"), 0, told[3], {"sync_running": "Now"})[1] == shares[3]
 
 
+@pytest.mark.slow
 def test_typed_words_become_a_voice(tmp_path):
     from lipsync.media.reader import probe
 
@@ -672,6 +674,7 @@ def take(flow, path, old="", address=""):
     return asyncio.run(flow.take(path and str(path), old, address, i18n.ENGLISH))
 
 
+@pytest.mark.slow
 def test_the_flow_of_a_visitor(flow, store, monkeypatch):
     """Give a face, start before it was found, give another face: the first job goes, a finished one stays."""
     ready = threading.Event()

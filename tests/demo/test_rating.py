@@ -17,6 +17,7 @@ from lipsync.label import manifest
 from resynced.store import Store
 from tests.helpers.made_study import SYSTEMS, kept_videos, made_study
 
+pytestmark = pytest.mark.slow  # a study with videos comes first
 PASSWORD = "correct horse battery"
 HERE = {"Origin": "http://localhost"}
 PLAYED = {f"{side}_{what}_s": 1.2 for side in ("left", "right") for what in ("played", "heard", "length")} | {

@@ -26,6 +26,7 @@ def start(**settings):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -43,11 +44,13 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(tmp_path, settings, said)
     assert ran.stderr.count("\n") == 1 and "The page is on" not in ran.stdout
 
 
+@pytest.mark.slow
 def test_keys_inside_the_work_folder_are_refused(tmp_path):
     ran = start(WORK=tmp_path, KEYS=tmp_path / "keys")
     assert ran.returncode == 1 and "signing keys" in ran.stderr and ran.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_sentence_and_the_page_is_not_announced(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = start(WORK=tmp_path / "work", PORT=taken.getsockname()[1])

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from filelock import FileLock
 
 from demo.settings import Settings
@@ -34,6 +35,7 @@ def test_a_missing_python_ends_the_start_with_one_sentence(tmp_path):
     assert ran.returncode != 0 and "Python 3.11, 3.12 or 3.13 is needed" in ran.stdout
 
 
+@pytest.mark.slow
 def test_the_page_starts_without_what_it_may_never_need(tmp_path):
     """torch and statsmodels take seconds to import, and gradio would write into its own installed package."""
     code = """
@@ -52,6 +54,7 @@ gradio.component_meta.create_or_modify_pyi(None, "", [])
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 def test_two_pages_do_not_share_a_folder(tmp_path):
     """Each would sweep the other's jobs away."""
     with FileLock(tmp_path / "page.lock"):

@@ -68,6 +68,7 @@ def filled(seed: int = 0) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_inception_has_the_published_tensors() -> None:
     with torch.device("meta"):
         network = Inception()
@@ -246,6 +247,7 @@ def test_whole_frames_stream_at_299(videos: list[Path]) -> None:
     np.testing.assert_array_equal(few[1], pictures[15])
 
 
+@pytest.mark.slow
 def test_faces_are_cut_around_the_track(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "astronaut.mp4", frames=12)
     pictures = list(pictures_of(clip, "faces", every=2))
@@ -256,6 +258,7 @@ def test_faces_are_cut_around_the_track(tmp_path: Path) -> None:
     assert grey > 10  # the ground is grey
 
 
+@pytest.mark.slow
 def test_a_set_is_gathered_across_its_files_and_cached(videos: list[Path], tmp_path: Path) -> None:
     encoder, seen = means()
     found = set_statistics(videos, encoder, "whole", tmp_path / "cache" / "sets")
@@ -277,6 +280,7 @@ def test_a_set_is_gathered_across_its_files_and_cached(videos: list[Path], tmp_p
     assert plain.mean == pytest.approx(found.mean)
 
 
+@pytest.mark.slow
 def test_a_file_without_a_face_is_left_out_and_told(videos: list[Path], tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "astronaut.mp4", frames=6)
     with pytest.raises(NoFaceError, match="No face was found in any of the 7 frames of short.mp4"):
@@ -296,6 +300,7 @@ def test_a_file_cut_short_is_told(tmp_path: Path) -> None:
     assert 5 < found.n < 100 and f"{100 - found.n} of 100 frames are missing" in " ".join(found.notes)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_a_sentence(videos: list[Path], tmp_path: Path) -> None:
     encoder, _ = means()
     with pytest.raises(MeasureError, match="no variant 'mouths' of a frame: choose one of whole, faces"):

@@ -52,6 +52,7 @@ def said(capsys) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_json_is_a_list_in_argument_order_and_nothing_else(flashing, three, capsys):
     files = [three / "clip2.mp4", three / "gone.mp4", three / "clip0.mp4"]
     assert main(["score", *map(str, files), *LRS, "--json"]) == 1  # one of them is not there
@@ -62,6 +63,7 @@ def test_json_is_a_list_in_argument_order_and_nothing_else(flashing, three, caps
     assert wanted <= set(rows[0]) and rows[0]["protocol"] == "lrs" and rows[0]["shifts"] == 10
 
 
+@pytest.mark.slow
 def test_a_csv_is_gone_on_with(flashing, three, tmp_path, capsys, monkeypatch):
     table = tmp_path / "rows.csv"
     command = ["score", str(three), *LRS, "--csv", str(table)]
@@ -97,6 +99,7 @@ def test_what_changed_is_scored_again(flashing, three, tmp_path):
     assert [r.version for r in read_csv(table)] == ["0", "0", VERSION]
 
 
+@pytest.mark.slow
 def test_a_changed_reference_is_compared_again(flashing, three, tmp_path, monkeypatch):
     clip, reference, table = three / "clip0.mp4", tmp_path / "clip0.mp4", tmp_path / "rows.csv"
     asked: list[Path] = []

@@ -98,6 +98,7 @@ def test_an_evaluator_embeds_as_its_network_and_card_say(offered, facts):
     assert_near(evaluator.sound(mfcc), heard, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [7, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, BATCH))])
 def test_where_the_picture_is_cut_changes_no_bit(cut):
     evaluator = lab_evaluator()
@@ -109,6 +110,7 @@ def test_where_the_picture_is_cut_changes_no_bit(cut):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(1, 50), cut=st.integers(0, 50))
 def test_where_the_sound_is_cut_changes_no_bit(count, cut):
@@ -118,6 +120,7 @@ def test_where_the_sound_is_cut_changes_no_bit(count, cut):
     np.testing.assert_array_equal(np.concatenate([evaluator.sound(mfcc[:cut]), evaluator.sound(mfcc[cut:])]), whole)
 
 
+@pytest.mark.slow
 def test_threads_may_share_an_evaluator():
     evaluator, mfcc = (
         lab_evaluator(),

@@ -135,6 +135,7 @@ def test_a_large_mean_does_not_drown_the_covariance() -> None:
 # The number of pictures
 
 
+@pytest.mark.slow
 def test_the_bias_falls_with_n_and_the_extrapolation_is_nearer() -> None:
     plain, extrapolated = [], []
     for n in (100, 300, 900):
@@ -188,6 +189,7 @@ def test_the_kernel_distance_is_torchmetrics_own() -> None:
     assert mean == pytest.approx(float(foreign.compute()[0]), rel=1e-9) and deviation is None
 
 
+@pytest.mark.slow
 def test_the_kernel_distance_is_near_zero_within_one_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frechet, "SUBSET", 100)
     monkeypatch.setattr(frechet, "SUBSETS", 10)
@@ -206,6 +208,7 @@ def stated(n: int = 60, seed: int = 1, **of: str) -> Statistics:
     return Statistics.of(sample(n, 8, seed), **({"encoder": "fake", "sha256": "ab" * 32, "crop": "whole"} | of))
 
 
+@pytest.mark.slow
 def test_evaluate_gives_every_measure() -> None:
     a, b = stated(), stated(50, 2)
     row = evaluate(a, b)

@@ -103,6 +103,7 @@ def test_the_worst_picture_has_zero_decibels():
     assert evaluate(black, 255 - black)["psnr_mouth"] == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31), st.permutations(range(5)), st.integers(1, 5))
 def test_batches_and_their_order_do_not_matter(seed, order, size):
@@ -120,6 +121,7 @@ def test_batches_and_their_order_do_not_matter(seed, order, size):
     assert all(m.low <= whole[m.name] <= m.high for m in MEASURES)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**31), st.floats(2, 20), st.floats(1.3, 3))
 def test_more_noise_is_worse(seed, sigma, factor):

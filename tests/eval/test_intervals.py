@@ -30,6 +30,7 @@ def test_it_lies_among_the_values_and_is_the_same_twice(values, seed):
     assert bootstrap(values, n=100, seed=seed) == (low, high)
 
 
+@pytest.mark.slow
 def test_it_holds_the_mean_as_often_as_it_says():
     rng, held = np.random.default_rng(0), 0
     for _ in range(100):
@@ -79,6 +80,7 @@ def test_wilson_by_hand(hits, n, expected):
     assert wilson(hits, n) == pytest.approx(expected, abs=6e-4)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 500), st.data())
 def test_wilson_is_the_formula(n, data):
     hits = data.draw(st.integers(0, n))

@@ -48,6 +48,7 @@ def scores(n=2000, effects=(0.0, 0.7, 1.4), rater_sd=1.0, raters=60, seed=0) -> 
 
 
 class TestPreferences:
+    @pytest.mark.slow
     def test_ranking_finds_strengths_and_ties_of_the_model(self):
         found = ratings.rank(preferences(20_000), n=100)
         assert found.systems == ("s3", "s2", "s1", "s0")
@@ -55,11 +56,13 @@ class TestPreferences:
         assert found.ties == pytest.approx(0.3, abs=0.03)
         assert (found.low < found.scores).all() and (found.scores < found.high).all()
 
+    @pytest.mark.slow
     def test_ranks_are_groups_where_votes_are_few_and_part_where_they_are_many(self):
         few, many = (ratings.rank(preferences(n, spread=0.6), n=100) for n in (150, 20_000))
         assert few.ranks[0][1] > 1
         assert many.ranks == ((1, 1), (2, 2), (3, 3), (4, 4))
 
+    @pytest.mark.slow
     def test_raters_who_differ_widen_the_intervals(self):
         votes = preferences(3000, spread=0.0)
         alike = ratings.rank(votes, n=200)
@@ -68,6 +71,7 @@ class TestPreferences:
         fans["answer"] = np.select([fans["left"] == favourite, fans["right"] == favourite], ["left", "right"], "tie")
         assert np.diag(ratings.rank(fans, n=200).covariance).mean() > 4 * np.diag(alike.covariance).mean()
 
+    @pytest.mark.slow
     def test_a_system_that_won_everything_has_a_finite_score(self):
         votes = preferences(200)
         votes["answer"] = np.where(votes["left"] > votes["right"], "left", "right")
@@ -108,6 +112,7 @@ class TestPreferences:
             assert (max(strengths, key=strengths.get) == flip["first"]) is still
         assert flip["dropped"] is None or flip["dropped"] >= flip["flipped"]
 
+    @pytest.mark.slow
     def test_more_votes_are_asked_for_until_two_systems_part(self):
         few = ratings.rank(preferences(300, spread=0.5), n=200)
         assert few.ranks[0][1] > 1
@@ -115,6 +120,7 @@ class TestPreferences:
         many = ratings.rank(preferences(20_000), n=100)
         assert ratings.votes_to_part(many, "s3", "s0") == 0
 
+    @pytest.mark.slow
     def test_a_favoured_side_is_found_and_a_fair_one_is_not(self):
         assert ratings.side_effect(preferences(3000)).p > 0.01
         tilted = ratings.side_effect(preferences(3000, left=0.4))
@@ -149,12 +155,14 @@ class TestScales:
         assert np.allclose(found["mean"], plain.mean().reindex(found.index))
         assert ((found["high"] - found["low"]) / 2 > 1.96 * plain.sem().reindex(found.index)).all()
 
+    @pytest.mark.slow
     def test_ordinal_model_finds_effects_and_severity(self):
         found = ratings.ordinal(scores(6000))
         assert np.allclose(found.table["effect"], [0, 0.7, 1.4], atol=0.25)
         assert found.rater_sd == pytest.approx(1.0, abs=0.25)
         assert np.allclose(found.thresholds[[0, -1]], [-2, 3], atol=0.4)
 
+    @pytest.mark.slow
     def test_without_rater_effects_it_is_statsmodels_ordered_model(self):
         votes = scores(2500, rater_sd=0.0)
         found = ratings.ordinal(votes)
@@ -214,6 +222,7 @@ def test_matched_share_of_a_blind_system_holds_one_half():
     assert found.loc["good", "low"] > 0.6 and found.loc["good", "p"] < 1e-6
 
 
+@pytest.mark.slow
 def test_a_measure_that_follows_people_correlates_and_noise_does_not():
     rng = np.random.default_rng(0)
     people = pd.DataFrame([{"item": f"i{i}", "system": f"s{s}"} for i in range(20) for s in range(8)])

@@ -60,6 +60,7 @@ def test_strangers_are_at_chance():
     assert np.mean([f["median_rank"] for f in found]) == pytest.approx(13, abs=1.5)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(1, 12))
 def test_ranks_are_scipys_and_clips_have_no_order(seed, count):
     rng = np.random.default_rng(seed)
@@ -72,6 +73,7 @@ def test_ranks_are_scipys_and_clips_have_no_order(seed, count):
     assert all(m.low <= found[m.name] <= m.high for m in MEASURES) and found["recall_at_1"] <= found["recall_at_5"]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 2**31))
 def test_distances_are_scipys_on_the_shorter(seed):

@@ -163,6 +163,7 @@ def test_a_table_for_people():
     assert "LSE-D (syncnet-lab)" in shown(rows_table([FULL], ["lse_d"]))
 
 
+@pytest.mark.slow
 def test_means_with_intervals():
     rows = [replace(FULL, file=str(k), identity=f"i{k // 2}", lse_d=float(k)) for k in range(6)]
     found = summary([*rows, BAD], ["lse_d", "offset", "ssim_mouth"])

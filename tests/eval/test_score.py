@@ -47,6 +47,7 @@ def flashing(tmp_path_factory) -> Path:
     return flash_clip(tmp_path_factory.mktemp("flashing") / "flashes.mp4")
 
 
+@pytest.mark.slow
 def test_a_clip_with_a_voice_gives_a_row(talking):
     row = score_file(talking, lab_evaluator(), SHORT)
     assert row.error is None and row.file == str(talking) and len(row.file_sha256) == 64

@@ -46,6 +46,7 @@ def test_golden_scores(golden):
         np.testing.assert_allclose(found.confidence, arrays[f"frame_conf{case}"], atol=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     shift=st.integers(-7, 7),
@@ -97,6 +98,7 @@ def test_the_same_embeddings_are_perfect():
     assert found["lse_d"] == pytest.approx(0, abs=1e-4) and found["lse_c"] > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shifts", "padded"), [(15, True), (7, False)])
 def test_foreign_noise_names_no_offset(shifts, padded):
     """Nearly never, where windows are independent; of 30 to 60 that overlap, one clip in fifteen (100 seeds)."""
@@ -107,6 +109,7 @@ def test_foreign_noise_names_no_offset(shifts, padded):
     assert told.count(None) >= 39
 
 
+@pytest.mark.slow
 def test_certainty_is_a_share_and_the_same_each_time():
     for seed in range(20):
         rows = distance_rows(*foreign(20 + 3 * seed, seed), shifts=7, padded=False)
@@ -115,6 +118,7 @@ def test_certainty_is_a_share_and_the_same_each_time():
     assert np.isnan(score(rows, certainty=False).certainty)
 
 
+@pytest.mark.slow
 def test_an_hour_is_scored_in_little_memory():
     rows = np.random.default_rng(0).standard_normal((90_000, 31)).astype(np.float32) + 9  # 11 MB
     tracemalloc.start()
@@ -132,6 +136,7 @@ def test_noise_lowers_the_certainty():
     assert certainty[0] == 1 and certainty[0] > certainty[1] > certainty[2]
 
 
+@pytest.mark.slow
 def test_padding_favours_long_clips_and_without_it_length_does_not_matter():
     """Protocol.md, section 10: LSE-C is 4.13 at 20 frames, 5.30 at 100 and 5.57 at 500, because of the zeros."""
     lengths = 20, 100, 500

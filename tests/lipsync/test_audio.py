@@ -31,6 +31,7 @@ def silence(seconds: float) -> np.ndarray:
     return np.zeros(round(16000 * seconds), np.float32)
 
 
+@pytest.mark.slow
 def test_import_leaves_torch_alone() -> None:
     script = "import lipsync.audio, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -176,6 +177,7 @@ def test_levels_of_chunks_are_those_of_the_whole() -> None:
     assert len(audio.levels_db(voice)) == 270 and audio.levels_db(silence(1)).max() == pytest.approx(-120)
 
 
+@pytest.mark.slow
 def test_ten_minutes_take_seconds_and_little_memory() -> None:
     waveform = np.tile(noise(10, -20), 60)
     audio.mel(waveform[:16000])  # loads librosa outside the measurement

@@ -127,6 +127,7 @@ def offered(cache: Path, tmp_path: Path, server: Server, published: bytes, monke
     return server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["refuses", "lies", "is short", "is a page", "is cut", "is gone"])
 def test_the_next_address_is_asked_where_one_has_not_the_file(offered, tmp_path, cache, wrong):
     """The first address fails in its own way, the second has the published file."""
@@ -166,6 +167,7 @@ def left_in(cache: Path) -> list[str]:
 # What is shipped
 
 
+@pytest.mark.slow
 def test_a_shipped_model_is_listed_and_loads(cache: Path) -> None:
     card = checkpoints.cards()["wav2lip-lab"]
     assert (card.architecture, card.config["width"], card.mel_start_frames) == ("wav2lip", 8, -1)
@@ -206,6 +208,7 @@ def test_published_files_are_listed_though_not_here(cache: Path) -> None:
         checkpoints.load("nobody")
 
 
+@pytest.mark.slow
 def test_listing_loads_neither_torch_nor_openvino(cache: Path) -> None:
     code = (
         "import sys; from lipsync.checkpoints import registry as c; c.table(); assert 'torch' not in sys.modules; "
@@ -217,6 +220,7 @@ def test_listing_loads_neither_torch_nor_openvino(cache: Path) -> None:
 # The user's own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [None, "bf16", "int8"])
 def test_a_registered_checkpoint_is_offered_and_loads(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str | None
@@ -260,6 +264,7 @@ def test_registering_a_foreign_network_is_refused(cache: Path, tmp_path: Path) -
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_an_altered_file_does_not_load(cache: Path, tmp_path: Path) -> None:
     save_file(tiny_state(), tmp_path / "mine.safetensors")
     path = checkpoints.register(tmp_path / "mine.safetensors", {"architecture": "wav2lip", "config": {"width": BASE}})
@@ -293,6 +298,7 @@ def test_a_broken_card_hides_only_itself(cache: Path, tmp_path: Path, monkeypatc
 # Fetching
 
 
+@pytest.mark.slow
 def test_fetch_downloads_converts_and_keeps_the_terms(cache: Path, offered: Server) -> None:
     seen: list[tuple[int, int]] = []
     assert checkpoints.table()[-1]["here"] == "no"
@@ -310,6 +316,7 @@ def test_fetch_downloads_converts_and_keeps_the_terms(cache: Path, offered: Serv
     assert checkpoints.fetch(NAME) == path and checkpoints.sha256(NAME) == card.sha256
 
 
+@pytest.mark.slow
 def test_a_broken_connection_is_gone_on_with(cache: Path, offered: Server) -> None:
     offered.drop_at = [1000, 5000]
     checkpoints.fetch(NAME)
@@ -317,6 +324,7 @@ def test_a_broken_connection_is_gone_on_with(cache: Path, offered: Server) -> No
     checkpoints.load(NAME)
 
 
+@pytest.mark.slow
 def test_what_came_is_kept_for_the_next_command(cache: Path, offered: Server) -> None:
     offered.drop_at = [1000, 2000, 3000]
     with pytest.raises(ModelError, match="go on from 3000 bytes, or get the file from https://example.org/tiny"):
@@ -337,6 +345,7 @@ def test_a_cancelled_download_goes_on_later(cache: Path, offered: Server) -> Non
     checkpoints.fetch(NAME)
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges_starts_over(cache: Path, offered: Server) -> None:
     offered.ranges = False
     offered.drop_at = [1000]
@@ -361,6 +370,7 @@ def test_another_file_than_the_published_one_is_refused(cache: Path, offered: Se
     assert left_in(cache) == []
 
 
+@pytest.mark.slow
 def test_a_stale_part_does_not_stand_in_the_way(cache: Path, offered: Server) -> None:
     (cache / "weights").mkdir(parents=True)
     (cache / "weights" / f"{NAME}.part").write_bytes(b"x" * (len(offered.body) + 5))
@@ -392,6 +402,7 @@ def test_a_checkpoint_without_an_address_says_where_to_go(cache: Path, tmp_path,
     assert left_in(cache) == []
 
 
+@pytest.mark.slow
 def test_two_fetches_at_once_do_not_mix(cache: Path, offered: Server) -> None:
     (cache / "locks").mkdir(parents=True)
     with FileLock(cache / "locks" / f"{NAME}.lock"), pytest.raises(ModelError, match="by another process"):
@@ -421,6 +432,7 @@ def test_from_takes_the_published_file(cache: Path, offered: Server, tmp_path: P
     checkpoints.load(NAME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "older", "plain", "safetensors", "half", "shared", "without counters"])
 def test_from_takes_other_versions_on_trust_only(cache: Path, offered: Server, tmp_path: Path, kind: str) -> None:
     state, path = tiny_state(), tmp_path / "other.bin"
@@ -573,6 +585,7 @@ def test_packed_weights_stay_within_their_bounds(seed: int, shape: tuple[int, ..
     assert bool((error <= 0.5 * scale * (1 + 1e-5)).all())
 
 
+@pytest.mark.slow
 def test_int8_is_a_quarter_and_takes_the_better_axis() -> None:
     state = tiny_state(width=4)
     size = {form: sum(v.nbytes for v in pack(state, form).values()) for form in ("bf16", "int8")}

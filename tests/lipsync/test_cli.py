@@ -28,6 +28,7 @@ def run(*args, **more):
     )
 
 
+@pytest.mark.slow
 def test_sync_report_and_verify(clip, voice, tmp_path, capsys):
     out, report = tmp_path / "out.mp4", tmp_path / "out.json"
     assert main(["sync", str(clip), str(voice), "--out", str(out), "--report", str(report)]) == 0
@@ -72,6 +73,7 @@ def test_wrong_usage_is_2(args, capsys):
     assert said.count("\n") == 1 and re.search(r"\. Help: python -m lipsync( sync)? --help$", said.strip())
 
 
+@pytest.mark.slow
 def test_json_is_all_that_is_printed(clip, voice, tmp_path, capsys):
     out = tmp_path / "out.mp4"
     assert main(["sync", str(clip), str(voice), "--out", str(out), "--end", "0.4", "--json"]) == 0
@@ -94,6 +96,7 @@ def test_a_value_out_of_range_says_the_range(capsys):
     assert "between 1 and 51" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_preview_is_a_png(clip, tmp_path, capsys):
     out = tmp_path / "face.png"
     assert main(["sync", str(clip), "--preview", "0.5", "--out", str(out)]) == 0
@@ -246,6 +249,7 @@ def test_a_terminal_without_a_sign_shows_another(voice, tmp_path):
     assert "Traceback" not in scored.stderr and "out.mp4" in scored.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error():
     done = subprocess.run(f"{sys.executable} -m lipsync models | true", shell=True, cwd=ROOT, capture_output=True)
     assert done.stderr == b""

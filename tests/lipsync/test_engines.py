@@ -36,6 +36,7 @@ def truth(spec, sample):
     return engines.TorchEngine(spec).run(sample)["picture"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(candidates()))
 def test_every_engine_agrees_within_40_db(name, spec, sample, truth):
     engine = candidates()[name](spec)
@@ -152,6 +153,7 @@ def test_a_table_of_all_engines(spec):
     assert table["torch cpu float32"]["psnr_db"] == 99
 
 
+@pytest.mark.slow
 def test_a_model_hears_silence_as_silence():
     model = open_model(MODEL)
     rng = np.random.default_rng(0)
@@ -203,6 +205,7 @@ for thread in threads:
 """
 
 
+@pytest.mark.slow
 def test_many_threads_may_come_to_a_network_first():
     """Without the word in compiled.py about a table, this stood still in 9 of 10 processes."""
     for _ in range(2):

@@ -50,6 +50,7 @@ def test_the_box_ignores_the_jaw():
     np.testing.assert_array_equal(box_from_points(points), box_from_points(jaw))
 
 
+@pytest.mark.slow
 def test_a_short_gap_is_bridged_and_a_long_one_is_not():
     frame = portrait_frame(30, 10)
     short, long = BRIDGE - 2, BRIDGE + 6
@@ -94,6 +95,7 @@ def test_the_published_smoothing_of_few_boxes():
     assert smooth_published(np.zeros((0, 4))).shape == (0, 4)
 
 
+@pytest.mark.slow
 def test_both_smoothings_track(walking):
     published = find_faces([portrait_frame(3 * i, 10, (420, 320)) for i in range(30)], FPS, smoothing="published")
     ahead = (published.tracks[0].boxes - walking.tracks[0].boxes)[5:-6, 0]
@@ -129,6 +131,7 @@ def pair():
     return find_faces(two_faces(), FPS)
 
 
+@pytest.mark.slow
 def test_one_of_two_leaves():
     """Both seen from the same frame on; the smaller one, second in the list, is gone for longer than is waited."""
     alone = np.hstack([portrait_frame(0, 10), np.full((320, 320, 3), 90, np.uint8)])
@@ -138,6 +141,7 @@ def test_one_of_two_leaves():
     assert stays == 10 + FORGET + 6 and left <= 10
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_how_far_was_read():
     """Both seen from the first frame on; the one that is larger at first is the smaller one in the end."""
     sizes = np.linspace(0.4, 0.6, 12)
@@ -155,6 +159,7 @@ def test_a_face_in_very_few_frames_is_found():
         assert [(t.start, t.stop) for t in found.tracks] == [(0, count)]
 
 
+@pytest.mark.slow
 def test_portraits_of_many_tracks_are_bounded(monkeypatch):
     """Four shots in which the face turns bright and dark: each keeps its share, with the mouth as closed as before."""
     shot = [np.clip(portrait_frame(30, 10).astype(int) + d, 0, 255).astype(np.uint8) for d in range(-60, 60, 12)]

@@ -214,6 +214,7 @@ def large(tmp_path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_large_content_is_hashed_to_the_last_byte(large):
     data = large.read_bytes()
     at = _boxes(data)[b"mdat"]
@@ -234,6 +235,7 @@ def test_large_content_is_hashed_to_the_last_byte(large):
     assert verify(large).status is Status.ALTERED
 
 
+@pytest.mark.slow
 def test_signing_and_verifying_do_not_hold_the_video_in_memory(plain, large, tmp_path):
     code = (
         "import resource, sys, lipsync.label.worker as n\n"
@@ -328,6 +330,7 @@ def test_not_labelled_and_not_a_video(plain, tmp_path):
         verify(tmp_path / "absent.mp4")
 
 
+@pytest.mark.slow
 def test_random_damage_gives_a_verdict_or_one_sentence(signed, tmp_path):
     data, rng, other = signed.read_bytes(), np.random.default_rng(3), tmp_path / "broken.mp4"
     for _ in range(12):
@@ -433,6 +436,7 @@ def test_own_keys_are_private_and_long_lived(keys):
     assert load_signer().chain == made.chain
 
 
+@pytest.mark.slow
 def test_processes_that_come_first_at_once_share_one_key(keys):
     code = (
         "from lipsync.label.keys import load_signer\n"
@@ -776,6 +780,7 @@ def test_concurrent_signing_and_verifying(plain, tmp_path):
     assert threading.active_count() < 20
 
 
+@pytest.mark.slow
 def test_c2pa_is_loaded_only_when_needed():
     code = (
         "import sys, lipsync.label.manifest; assert not {'c2pa', 'cryptography', 'PIL'} & set(sys.modules), 'too early'"

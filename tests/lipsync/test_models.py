@@ -39,12 +39,14 @@ def test_it_says_what_it_is(model):
     assert model.engine.startswith("torch")
 
 
+@pytest.mark.slow
 def test_pictures_have_the_crops_size_whatever_the_count(model):
     for count in (1, 3):
         made = model.generate(*inputs(model, count))
         assert made.shape == (count, model.size_px, model.size_px, 3) and made.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_an_item_does_not_depend_on_its_neighbours(model):
     crops, references, windows = inputs(model, 3)
     whole = model.generate(crops, references, windows)
@@ -52,6 +54,7 @@ def test_an_item_does_not_depend_on_its_neighbours(model):
     assert np.abs(whole[1].astype(int) - alone[0]).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same(model):
     given = inputs(model, 2)
     np.testing.assert_array_equal(model.generate(*given), model.generate(*given))
@@ -71,6 +74,7 @@ def test_silent_windows_are_those_of_silence(model):
     np.testing.assert_allclose(model.silent_windows(2), model.windows(features, 40, 2, Fraction(25)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_runs_alike_in_openvino(model):
     given = inputs(model, 2)
     fast = open_model(model.card.name, "openvino cpu float32")
@@ -83,6 +87,7 @@ def test_its_sample_fits_its_inputs(model):
     assert all(v.shape[1:] == model.inputs[k] and v.dtype == np.float32 for k, v in sample.items())
 
 
+@pytest.mark.slow
 def test_a_network_in_memory_is_the_same_model(model):
     """`around`, which trainers use, gives what the registered checkpoint gives."""
     network = registry.load(model.card.name)
@@ -97,6 +102,7 @@ def test_an_unknown_architecture_is_a_sentence():
         base.model_class("gan-9")
 
 
+@pytest.mark.slow
 def test_a_whole_video_with_the_fake(copy_model, clip, voice, tmp_path):  # noqa: F811
     """A model's registration is all that the pipeline needs; one that copies changes nothing but a few grey levels."""
     options = lipsync.Options(

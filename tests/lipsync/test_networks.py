@@ -80,12 +80,14 @@ def test_state_dict_is_the_published_one(golden: Path, name: str) -> None:
     np.testing.assert_allclose(first, check["first_four"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_wav2lip_computes_the_golden_faces(vectors: dict[str, np.ndarray]) -> None:
     mel, face = uniform("input/mel", (2, 1, 80, 16), -4, 4), uniform("input/face", (2, 6, 96, 96), 0, 1)
     assert_close(filled("wav2lip")(mel, face), vectors["wav2lip_out"])
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_expert_computes_the_golden_embeddings(vectors: dict[str, np.ndarray]) -> None:
     mel, window = uniform("input/mel", (2, 1, 80, 16), -4, 4), uniform("input/window", (2, 15, 48, 96), 0, 1)
@@ -94,6 +96,7 @@ def test_expert_computes_the_golden_embeddings(vectors: dict[str, np.ndarray]) -
     assert_close(face, vectors["expert_face"])
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_quality_computes_the_golden_verdicts(vectors: dict[str, np.ndarray]) -> None:
     faces, quality = uniform("input/faces5", (1, 3, 5, 96, 96), 0, 1), filled("quality")
@@ -101,6 +104,7 @@ def test_quality_computes_the_golden_verdicts(vectors: dict[str, np.ndarray]) ->
     assert_close(quality.features(faces), vectors["quality_features"])
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_quality_rows_are_time_major() -> None:
     faces, quality = torch.rand(2, 3, 3, 96, 96), Quality().eval()
@@ -108,6 +112,7 @@ def test_quality_rows_are_time_major() -> None:
     torch.testing.assert_close(row, quality.features(faces[1:, :, 2:])[0])
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_syncnet_computes_the_golden_embeddings(vectors: dict[str, np.ndarray]) -> None:
     lip, mfcc = (
@@ -138,6 +143,7 @@ def test_shipped_weights_load_strictly_and_follow_the_sound() -> None:
     assert (silent - loud).abs().max() > 0.05
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_sfd_computes_the_golden_boxes(golden: Path) -> None:
     reference = dict(np.load(golden / "sfd.npz"))

@@ -122,6 +122,7 @@ def test_a_hidden_mouth_passes_and_is_counted(face, tmp_path):
         assert float((np.abs(before[i].astype(int) - after[i]).max(2)[everything] > 24).mean()) < 0.002, i
 
 
+@pytest.mark.slow
 def test_a_bare_face_is_left_alone():
     """Nothing is found before people with nothing before them: the clips of the page, teeth, beard and all."""
     finder = OcclusionFinder()

@@ -85,6 +85,7 @@ class Ruler:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "gain"), [(1.0, 1.0), (0.62, 1.15), (0.53, 1.3), (0.2, 1.3)])
 def test_the_least_gain_that_reaches_the_aim_is_taken(share, gain):
     face = np.full((192, 192, 3), 60, np.uint8)
@@ -99,6 +100,7 @@ def test_the_least_gain_that_reaches_the_aim_is_taken(share, gain):
     assert opening.fitting_gain(speaker, Ruler()) == gain
 
 
+@pytest.mark.slow
 def test_a_whole_video_opens_as_far_as_it_is_asked_to(clip, voice, tmp_path):
     def made(factor: float | None) -> np.ndarray:
         out = tmp_path / f"{factor}.mp4"

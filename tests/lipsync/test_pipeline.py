@@ -77,6 +77,7 @@ def written(monkeypatch):
     return Recorder.kept
 
 
+@pytest.mark.slow
 def test_pixels_outside_mask_and_stamp_are_untouched_without_a_watermark(clip, voice, tmp_path, written):
     found = find(clip)
     faces = found.faces
@@ -143,6 +144,7 @@ def test_a_quiet_recording_moves_the_mouth_as_far(tmp_path, voice, written):
     assert np.abs(read_waveform(tmp_path / "out.mp4")).max() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "seconds", "synced"),
     [
@@ -188,6 +190,7 @@ def test_background_keeps_the_own_sound(clip, voice, tmp_path):
     assert hum(1.0) > hum(0.0) + 200
 
 
+@pytest.mark.slow
 def test_a_still_image_speaks(voice, tmp_path):
     cv2.imwrite(str(tmp_path / "still.jpg"), portrait_frame(10, 10, (321, 319))[..., ::-1])
     report = sync(tmp_path / "still.jpg", voice, tmp_path / "out.mp4")
@@ -196,6 +199,7 @@ def test_a_still_image_speaks(voice, tmp_path):
     assert sync(tmp_path / "still.jpg", voice, tmp_path / "out.mp4", Options(end=0.4)).frames == 10
 
 
+@pytest.mark.slow
 def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
     """The face found in frames 4 to 27 alone, of which 10 to 12 are bridged."""
     whole = find(clip)
@@ -215,6 +219,7 @@ def test_frames_without_the_face_are_counted_and_placed(clip, voice, tmp_path):
     assert "and 17 outside the part that has the voice." in said and "In 3 frames the face was not found" in said
 
 
+@pytest.mark.slow
 def test_the_stamp_keeps_clear_of_faces_that_do_not_speak(clip, voice, tmp_path, monkeypatch):
     found = find(clip)
     (track,) = found.faces.tracks
@@ -241,6 +246,7 @@ def test_two_faces_two_voices(tmp_path, voice):
     assert not (tmp_path / "out5.mp4").exists()
 
 
+@pytest.mark.slow
 def test_a_preview_numbers_the_faces(clip):
     found = find(clip)
     shown = preview(found, 0.5)
@@ -263,6 +269,7 @@ def left(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_stopping_leaves_nothing(clip, voice, tmp_path):
     calls = []
 
@@ -294,6 +301,7 @@ def test_a_video_that_goes_on_after_its_promise_is_stopped(tmp_path):
         _find(Clip(replace(info, frames=20)), 20, Options(), Monitor())
 
 
+@pytest.mark.slow
 def test_errors_before_any_work(clip, voice, tmp_path):
     with pytest.raises(ModelError, match="no lip-sync model named 'nope'"):
         sync(clip, voice, tmp_path / "out.mp4", Options(model="nope"))
@@ -315,6 +323,7 @@ def test_errors_before_any_work(clip, voice, tmp_path):
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_voice_is_a_warning(clip, tmp_path):
     """Zeros in the middle of an MP3: what is left is heard, and the report says so."""
     t = np.arange(2 * 48_000) / 48_000
@@ -326,6 +335,7 @@ def test_a_damaged_voice_is_a_warning(clip, tmp_path):
     assert any("voice.mp3" in w and "damaged" in w for w in report.warnings)
 
 
+@pytest.mark.slow
 def test_a_file_cut_short_says_what_it_promised(tmp_path):
     path = make_clip(tmp_path / "clip.mp4", 10)
     info = replace(probe(path), frames=40)
@@ -432,6 +442,7 @@ def test_a_stereo_voice_out_of_phase_moves_the_mouth_as_the_mono_one_does(clip, 
     assert any("two.wav: A mix of its channels" in w for w in report.warnings)
 
 
+@pytest.mark.slow
 def test_the_result_is_named_where_it_cannot_be_written(clip, voice, tmp_path, monkeypatch):
     """No inner file, no folder of the server, in what a visitor may read."""
     monkeypatch.setattr(pipeline, "VideoWriter", Full)

@@ -149,6 +149,7 @@ def test_a_displacement_moves_the_picture():
     np.testing.assert_array_equal(composed(found, references)[3:, :-5], references[:-3, 5:, 3:6])
 
 
+@pytest.mark.slow
 def test_every_engine_runs_a_network_of_four_references(tmp_path, monkeypatch):
     """A tiny one of random weights, registered: torch and OpenVINO make the same pictures of it."""
     torch.manual_seed(0)

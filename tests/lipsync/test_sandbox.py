@@ -18,6 +18,7 @@ from lipsync.errors import LipsyncError
 from lipsync.progress import rss_mb
 from lipsync.sandbox import Child, Ended, Limits, call
 
+pytestmark = pytest.mark.slow  # a server of children each
 JOBS = "tests.helpers.sandbox_jobs"
 LIMITS = Limits(memory_bytes=1 << 30, cpu_s=20, patience_s=60)
 ROOT = Path(__file__).parents[2]

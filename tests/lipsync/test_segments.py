@@ -109,6 +109,7 @@ def test_two_faces_of_a_picture_speak_in_turn(tmp_path, voice):
         lipsync.sync(clip, [segment(voice, face=left, start=1e5)], tmp_path / "no.mp4")
 
 
+@pytest.mark.slow
 def test_two_parts_may_not_move_one_face_at_once(clip, voice, tmp_path):
     parts = [segment(voice, start=0, end=1), segment(voice, start=0.5)]
     with pytest.raises(InputError, match="move one face at the same time, from 0.48 to 1.00 s"):
@@ -156,6 +157,7 @@ def test_a_list_takes_what_is_common_from_the_options(tmp_path):
     assert (second.options.start, second.options.face) == (0, "largest")
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_list(clip, tmp_path, capsys):
     make_voice(tmp_path / "a.wav", 0.5)
     path = tmp_path / "parts.json"

@@ -23,6 +23,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
+@pytest.mark.slow
 def test_english_is_natural_by_default_and_tells_its_phoneme_times(tmp_path):
     voice = tts.best_voice("en-us", "high")
     assert (voice.engine, voice.robot) == ("hibari", False)
@@ -92,6 +93,7 @@ def test_a_number_that_no_one_can_read_is_said_so(tmp_path):
         tts.speak("9" * 600, "en-us", "high", tmp_path / "a.wav", "hibari")
 
 
+@pytest.mark.slow
 def test_long_words_are_cut_into_runs_that_the_networks_take(tmp_path):
     said = tts.say("mamma " * 100, tts.best_voice("en-us", "high"), tmp_path / "a.wav")
     assert said.seconds > 20 and abs(said.phonemes[-1][2] - said.seconds) < 1e-3

@@ -98,6 +98,7 @@ def test_it_is_found_and_read_after(film, tmp_path, change, crf):
     assert found.payload == Pattern(KEY).payload(DAY)
 
 
+@pytest.mark.slow
 def test_it_is_found_in_a_single_picture(film, tmp_path):
     path = tmp_path / "still.png"
     cv2.imwrite(str(path), decoded(film)[7][..., ::-1])
@@ -117,6 +118,7 @@ def test_each_shot_of_a_film_holds_it_elsewhere(tmp_path):
     assert all(match([mean], [KEY]).payload == Pattern(KEY).payload(DAY) for mean in means)
 
 
+@pytest.mark.slow
 def test_an_average_over_shots_holds_nothing():
     flat = scene(40)
     changes = []
@@ -157,6 +159,7 @@ def test_the_chance_is_a_bound_in_noise():
     assert max(f.score for f in found) < 8
 
 
+@pytest.mark.slow
 def test_flat_blank_and_tiny_pictures_give_nothing():
     for shape in ((128, 128), (33, 500), (40, 40)):
         assert match([np.full(shape, 90, np.float32)], [KEY]).chance == 1
@@ -367,6 +370,7 @@ def test_the_key_is_private_and_stays(keys, monkeypatch):
     assert own_key() != first
 
 
+@pytest.mark.slow
 def test_processes_that_come_first_at_once_share_one_mark():
     command = [sys.executable, "-c", "from lipsync.label.watermark import own_key; print(own_key().hex())"]
 

@@ -227,6 +227,7 @@ def test_an_answer_from_a_narrow_window_is_asked_for_again(desk):
         study(least_width_px=5000)
 
 
+@pytest.mark.slow
 def test_a_crowd_at_once_loses_and_doubles_nothing(desk):
     made = study(per_rater=3, votes_per_pair=1000)
     name = opened(desk, made)

@@ -29,6 +29,7 @@ def full(tmp_path):
         yield store
 
 
+@pytest.mark.slow
 def test_every_eval_ever_takes_the_aggregates_and_the_clips(full, tmp_path):
     schemas = [json.loads((SCHEMAS / f"{n}.schema.json").read_text()) for n in ("eval", "instance_level_eval")]
     written = every_eval_ever(full, find_view(full), tmp_path / "out")

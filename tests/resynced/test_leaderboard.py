@@ -129,6 +129,7 @@ def test_a_check_that_was_passed_or_could_not_be_made(store):
     assert "could score none" in board.failed_check(CheckFact(tried=0, found=0, evaluator="E", protocol="lrs"))
 
 
+@pytest.mark.slow
 def test_evaluators_protocols_versions_and_sets_are_never_mixed(store):
     for changed in (
         {},
@@ -149,6 +150,7 @@ def test_evaluators_protocols_versions_and_sets_are_never_mixed(store):
         find_view(store, "none")
 
 
+@pytest.mark.slow
 def test_rows_that_come_later_and_rows_withdrawn_are_seen_and_nothing_is_read_twice(store):
     fill(store, {"A": around(6.0)})
     assert leaderboard(store)["rows"][0]["values"]["lse_d"]["n"] == 12
@@ -177,6 +179,7 @@ def test_sums_that_grew_are_those_of_all_rows(store, monkeypatch):
     assert grown.loc[grown.system == "A", "lse_d_s"].sum() == pytest.approx(sum(around(6.0)))
 
 
+@pytest.mark.slow
 def test_a_category_is_a_table_of_its_own_and_a_missing_value_never_comes_first(store):
     store.add_set(made_set())
     fill(store, {"A": around(6.0), "B": around(7.0)}, category="tts")
@@ -269,6 +272,7 @@ def test_the_interval_from_sums_is_that_from_values():
     assert np.isnan(bootstrap_ratio(np.ones((2, 1)), np.ones((2, 1)))).all()
 
 
+@pytest.mark.slow
 def test_a_later_run_of_few_pairs_does_not_replace_the_distance_of_the_whole_set(tmp_path):
     with Store(str(tmp_path / "store.sqlite")) as few:
         fill(few, {"A": [6.0, 6.1]})

@@ -105,12 +105,14 @@ def test_the_command_line_sets_a_study_up_opens_closes_and_exports_it(tmp_path, 
         assert "trial/methods.md" in archive.namelist()
 
 
+@pytest.mark.slow
 def test_simulated_raters_on_the_command_line(capsys):
     assert main(["simulate", "--raters", "30", "--votes", "600", "--systems", "3", "--items", "12", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["systems"] == 3 and len(found["table"]) == 3
 
 
+@pytest.mark.slow
 def test_people_stand_beside_rows_once_a_study_is_published_and_has_enough_votes(kept):
     study = drafted(kept, training=0, gold=0, traps=0, repeats=0, votes_per_pair=1000)
     desk = open_desk(kept, data_folder())

@@ -85,6 +85,7 @@ def test_faults_are_one_sentence(place, capsys):
         assert error.startswith(said) and len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_submission_is_checked_kept_and_scored_by_its_name(tmp_path, monkeypatch, capsys):
     from resynced import manifests, runner
     from resynced.systems import Untouched

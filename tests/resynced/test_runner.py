@@ -43,6 +43,7 @@ def own(tmp_path):
         yield opened
 
 
+@pytest.mark.slow
 def test_every_pair_of_every_system_gets_a_row_with_what_made_it(store, where):
     chosen, log = file_set(where), where / "log"
     seen = []
@@ -76,6 +77,7 @@ def test_every_pair_of_every_system_gets_a_row_with_what_made_it(store, where):
     assert {p.stage for p in seen} >= {"pairs", "distances"} and seen[-1].done == seen[-1].total
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_again_and_a_larger_one_the_rest(own, where):
     chosen, log = file_set(where), where / "log"
     run(chosen, [FakeSystem()], own, where / "work", FakeScoring(log), limit=4)
@@ -84,6 +86,7 @@ def test_a_second_run_computes_nothing_again_and_a_larger_one_the_rest(own, wher
     assert max(Counter(log.read_text().splitlines()).values()) == 1
 
 
+@pytest.mark.slow
 def test_what_another_set_had_is_copied_under_the_new_name(own, where):
     log = where / "log"
     run(file_set(where, 4), [FakeSystem()], own, where / "work", FakeScoring(log))
@@ -93,12 +96,14 @@ def test_what_another_set_had_is_copied_under_the_new_name(own, where):
     assert max(Counter(log.read_text().splitlines()).values()) == 1
 
 
+@pytest.mark.slow
 def test_another_fingerprint_is_another_system(own, where):
     chosen = file_set(where, 2)
     run(chosen, [FakeSystem()], own, where / "work", FakeScoring())
     assert run(chosen, [FakeSystem(fingerprint=sha("other"))], own, where / "work", FakeScoring()).made == 2
 
 
+@pytest.mark.slow
 def test_a_failed_pair_is_a_row_with_its_reason_and_is_tried_again_when_asked(own, where):
     chosen = file_set(where, 3)
     found = run(chosen, [FakeSystem(broken=("p01",))], own, where / "work", FakeScoring())
@@ -126,6 +131,7 @@ def test_a_run_is_cancelled_between_and_within_pairs_and_leaves_no_scratch(own, 
         assert not session.scalars(select(Claim)).all()
 
 
+@pytest.mark.slow
 def test_two_runners_on_one_store_share_the_work(store, where):
     chosen, log, broken = file_set(where, 12), where / "log", []
 
@@ -144,6 +150,7 @@ def test_two_runners_on_one_store_share_the_work(store, where):
     assert max(Counter(log.read_text().splitlines()).values()) == 1
 
 
+@pytest.mark.slow
 def test_a_pair_that_another_runner_has_is_waited_for(own, where, monkeypatch):
     chosen = file_set(where, 2)
     facts = FakeScoring().open().facts

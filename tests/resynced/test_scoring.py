@@ -34,6 +34,7 @@ def coded(source, out, like, longest_s=60.0):
     return encode(source, out, scorable(like), longest_s, remarks, Monitor()), remarks
 
 
+@pytest.mark.slow
 def test_whatever_a_system_gives_has_the_clips_size_and_25_frames_a_second(tmp_path, clip):
     made = make_clip(tmp_path / "made.mkv", frames=60, fps=Fraction(30), size=(200, 160))
     out, remarks = coded(made, tmp_path / "out.mp4", clip)
@@ -42,6 +43,7 @@ def test_whatever_a_system_gives_has_the_clips_size_and_25_frames_a_second(tmp_p
     assert info.has_audio and remarks == ["200 × 160 was brought to the clip's 320 × 320."]
 
 
+@pytest.mark.slow
 def test_the_same_video_is_encoded_to_the_same_bytes(tmp_path, clip):
     first, second = (coded(clip, tmp_path / f"{k}.mp4", clip)[0] for k in range(2))
     assert file_sha256(first) == file_sha256(second)

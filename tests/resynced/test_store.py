@@ -83,6 +83,7 @@ def test_a_row_is_withdrawn_with_its_reason_and_never_deleted(store):
             store.withdraw(kind, target, reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_what_is_exported_is_imported_exactly(store, tmp_path, form):
     store.add_set(made_set())
@@ -129,6 +130,7 @@ def test_an_import_that_does_not_fit_leaves_the_store_as_it_was(store, tmp_path)
         store.export(tmp_path / "x", "xml")
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_lose_nothing_and_ids_appear_in_order(store):
     seen, broken = [], []
 
@@ -164,6 +166,7 @@ def test_a_claim_is_held_by_one_until_it_is_void(store):
         assert session.get(Claim, "v").until > session.get(Claim, "w").until + 30
 
 
+@pytest.mark.slow
 def test_two_processes_that_open_a_new_store_at_once_both_can(place):
     code = "import sys; from resynced.store import Store; Store(sys.argv[1]).close()"
     children = [subprocess.Popen([sys.executable, "-c", code, place], stderr=subprocess.PIPE) for _ in range(2)]

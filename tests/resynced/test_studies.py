@@ -240,6 +240,7 @@ class TestSimulation:
         assert found.sum() == pytest.approx(0) and (np.diff(found) > 0).all()
         assert np.ptp(found) < simulate.SPREAD
 
+    @pytest.mark.slow
     def test_a_small_crowd_finds_the_order_and_sets_bots_aside(self):
         found = simulate.simulate(raters=120, votes=4800, systems=5, items=30, seed=1, draws=100)
         assert found["kendall"] == pytest.approx(1.0) and found["covered"] >= 4
@@ -247,6 +248,7 @@ class TestSimulation:
         assert caught["random"][0] >= caught["random"][1] - 1 and caught["lazy"][0] >= caught["lazy"][1] - 1
         assert found["honest_lost"] < 0.05
 
+    @pytest.mark.slow
     def test_a_ring_is_flagged_where_there_is_one_and_nowhere_else(self):
         laid, world = simulate.plan(200, 8000, 6, 30), simulate.World.of(6)
         honest = simulate.answer(laid, world, 0.0, 3)

@@ -233,6 +233,7 @@ def test_what_is_no_video_is_said_of_each_file(made, outputs, card):
     assert len(faults) == 5 and all(f.startswith(s) for f, s in zip(faults, starts, strict=True)), faults
 
 
+@pytest.mark.slow
 def test_rate_sound_and_size_are_checked(made, outputs, card):
     benchmark, _ = made
     write_media(outputs / "tts-0.mp4", count_up(25))

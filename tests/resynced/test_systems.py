@@ -102,6 +102,7 @@ def test_every_system_keeps_the_contract(system, pair, tmp_path):
     system.close()
 
 
+@pytest.mark.slow
 def test_the_floor_is_the_clip_with_the_voice_as_long_as_the_engine_makes_it(pair, tmp_path):
     out = Untouched().make(pair, tmp_path / "a.mp4")
     assert probe(out).frames == 25  # a voice of one second over 0.8 s of video: there and back
@@ -111,6 +112,7 @@ def test_the_floor_is_the_clip_with_the_voice_as_long_as_the_engine_makes_it(pai
     assert np.corrcoef(heard, said)[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_the_floor_takes_any_rate_and_a_file_that_is_shorter_than_it_says(pair, tmp_path):
     for name, fps, frames in (("ntsc", Fraction(30000, 1001), 40), ("film", Fraction(24000, 1001), 31)):
         clip = make_clip(tmp_path / f"{name}.mp4", frames, fps, size=(96, 96))
@@ -127,6 +129,7 @@ def test_the_floor_takes_any_rate_and_a_file_that_is_shorter_than_it_says(pair, 
     assert probe(tmp_path / "a.mp4").frames == 25
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_the_reference_with_its_own_sound(pair, tmp_path):
     out = RealClip().make(pair, tmp_path / "a.mp4")
     assert probe(out).frames == 20 and np.abs(pictures(out) - pictures(pair.video.path)).mean() < 3
@@ -308,6 +311,7 @@ def test_a_command_is_one_block_of_toml(pair, tmp_path):
     assert probe(load_command(path).make(pair, tmp_path / "a.mp4")).frames == 20
 
 
+@pytest.mark.slow
 def test_files_of_a_command_lie_beside_its_block(pair, tmp_path):
     """As they are named in it, from whatever folder it is run, and in whatever folder it lies."""
     prints = []

@@ -162,6 +162,7 @@ def test_in_a_folder_somebody_always_chooses(tmp_path, names):
     assert {"teach", "tune"} <= {s.split for s in sources(tmp_path)}, splits
 
 
+@pytest.mark.slow
 def test_a_split_that_is_not_there_is_a_sentence(tmp_path, capsys):
     (tmp_path / "data" / "teach").mkdir(parents=True)
     (tmp_path / "data" / "teach" / "clips.json").write_text("[]")
@@ -185,6 +186,7 @@ def test_unusable_files_become_counted_rows(tmp_path):
     assert "InputError" in next(iter(counts["dropped"]))
 
 
+@pytest.mark.slow
 def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path):
     """Video to shard to arrays: the frames are there, the sound lies with them, a copy is told."""
     import shutil
@@ -209,6 +211,7 @@ def test_a_real_clip_comes_through_and_its_twin_is_dropped(shared_data, tmp_path
     assert rows[0]["dropped"] == ""
 
 
+@pytest.mark.slow
 def test_a_long_video_is_read_in_pieces(shared_data, tmp_path, monkeypatch):
     """Two pieces say what the whole says, each in its own sound; only so much is held."""
     path = next((shared_data / "grid").glob("s1_*.mp4"))
@@ -291,6 +294,7 @@ def _first_crop(path: Path, folder: Path, faces: int = 1) -> np.ndarray:
     return shards.decode_video(sample["mp4"])[0].astype(float)
 
 
+@pytest.mark.slow
 def test_sources_that_are_none_are_sentences(tmp_path, capsys):
     for content, said in (("file,speaker\na.mp4,ann\n", "KeyError: 'split'"), (b"\xff\xfe\x00", "manifest")):
         path = tmp_path / "list.csv"
@@ -309,6 +313,7 @@ def test_sources_that_are_none_are_sentences(tmp_path, capsys):
     assert "neither a manifest" in said and "holds no shards" in said and "wav2lip-lab holds no expert" in said
 
 
+@pytest.mark.slow
 def test_trainers_need_neither_a_decoder_nor_a_mesh():
     """A GPU machine has torch, numpy, safetensors and opencv; PyAV, openvino, librosa and the rest it may not have."""
     code = (

@@ -137,6 +137,7 @@ def test_weights_stand_at_the_mouth():
     assert weight[90, 4] < 1.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warp", [False, True])
 def test_the_reference_cannot_be_the_answer(data, warp):
     teach, tune = pools("wav2lip", data)
@@ -173,6 +174,7 @@ def generator_plain():
     return no_augmentation()
 
 
+@pytest.mark.slow
 def test_silence_is_asked_for(data):
     teach, tune = pools("wav2lip", data)
     task = GeneratorTask(GeneratorConfig(width=1, batch=4, singles=4, expert="", silence=1.0), teach, tune)
@@ -231,6 +233,7 @@ def test_a_judge_of_few_people(tmp_path, monkeypatch, people):
         assert (len(learn.speakers), len(choose.speakers)) == (people - 1, 1)
 
 
+@pytest.mark.slow
 def test_who_both_learns_and_chooses_is_named(tmp_path, capsys):
     folder = made_arrays(tmp_path / "arrays")
     rows = (folder / "tune" / "clips.json").read_text().replace('"tune0"', '"teach0"')
@@ -239,6 +242,7 @@ def test_who_both_learns_and_chooses_is_named(tmp_path, capsys):
     assert "teach0 both learn and choose" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_checkpoints_of_the_wrong_kind_are_sentences(data):
     loads = (networks.trained_expert, "wav2lip-lab", "expert"), (networks.trained_evaluator, "expert-lab", "evaluator")
     for load, wrong, kind in (*loads, (networks.trained_generator, "expert-lab", "generator")):
@@ -249,6 +253,7 @@ def test_checkpoints_of_the_wrong_kind_are_sentences(data):
     assert networks.trained_generator("wav2lip-lab").mel_start == -1
 
 
+@pytest.mark.slow
 def test_lipgans_discriminator_is_asked_what_the_expert_is_asked(data, tmp_path):
     run = tmp_path / "run"
     start("lipgan", data, run, ["batch=4", "expert=", "width=2", "heard=8", "steps=1"])
@@ -325,6 +330,7 @@ def test_put_back_changes_the_lower_half_alone(data):
     assert rows.min() > 60 and rows.max() < 125 and columns.min() > 26 and columns.max() < 134
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [5, 3])
 def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkeypatch, window):
     torch.set_num_threads(1)
@@ -344,6 +350,7 @@ def test_a_run_becomes_a_page_and_a_registered_checkpoint(data, tmp_path, monkey
     assert networks.load_initial_weights(networks.expert(again), again) is not None
 
 
+@pytest.mark.slow
 def test_a_warping_generator_begins_as_the_one_it_starts_from(data, tmp_path):
     """Its own colours are those of the other; it sees the first reference as that one saw its only one."""
     torch.manual_seed(0)
@@ -360,6 +367,7 @@ def test_a_warping_generator_begins_as_the_one_it_starts_from(data, tmp_path):
         networks.load_initial_weights(networks.generator(GeneratorConfig(width=1, warp=True)), config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warp", [False, True])
 def test_generator_sheet_and_figures(data, tmp_path, warp):
     torch.manual_seed(0)
@@ -417,6 +425,7 @@ def test_an_expert_starts_from_one_of_a_longer_window():
     assert torch.allclose(short.face(face), whole.face(face.repeat(1, 5, 1, 1)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_see_and_to_hear():
     """Real faces are brighter than made ones; of the real ones, those with the first sound are brighter still."""
     torch.manual_seed(0)

@@ -35,6 +35,7 @@ def data(tmp_path_factory):
     return made_arrays(tmp_path_factory.mktemp("arrays"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_batch_is_a_function_of_its_random_numbers(data, name):
     task = build(config_class(name).with_settings([*QUICK, *TINY[name]]), data)
@@ -79,6 +80,7 @@ def test_one_batch_can_be_learnt_by_heart(data, tmp_path, name):
     assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3]), losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [["context=true"], ["stills=1"], ["skips=false"], ["transposed=true"], ["content=0"]]
 )
