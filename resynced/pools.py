@@ -18,6 +18,8 @@ from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any
 
+from lipsync.compiled import share_cores
+
 from .records import BenchmarkError
 
 GRACE_S = 20.0  # for a worker to stop what it does; a system's own children are ended by the system
@@ -66,7 +68,7 @@ class Processes:
 
     def _begun(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            self.size, mp_context=self._context, initializer=_begin, initargs=(self._setup, self._stop)
+            self.size, mp_context=self._context, initializer=_begin, initargs=(self._setup, self._stop, self.size)
         )
 
     def submit(self, job: Job) -> Future:
@@ -111,9 +113,10 @@ class Processes:
 _work: Callable[[Job], Any] | None = None
 
 
-def _begin(setup: Setup, stop: Any) -> None:
-    """In a new process: watch the parent, then get ready."""
+def _begin(setup: Setup, stop: Any, size: int) -> None:
+    """In a new process, one of `size`: watch the parent, then get ready."""
     global _work
+    share_cores(size)
     gone = threading.Event()
     parent = multiprocessing.parent_process()
 

@@ -10,6 +10,7 @@ import pytest
 
 from lipsync import engines
 from lipsync.checkpoints import registry as checkpoints
+from lipsync.compiled import compiled
 from lipsync.engines import NetworkSpec, candidates, compare, open_engine
 from lipsync.errors import EngineError, ModelError
 from lipsync.models.base import open_model
@@ -213,3 +214,17 @@ def test_many_threads_may_come_to_a_network_first():
             [sys.executable, "-c", FIRST_USES], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
         )
         assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def test_networks_take_no_more_threads_than_they_may(monkeypatch):
+    import openvino as ov
+    from openvino import opset13 as op
+
+    for said, threads in (("1", 1), ("", None), ("many", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        x = op.parameter([1, 4], ov.Type.f32)
+        found = compiled(ov.Model([op.relu(x)], [x]))
+        if threads:
+            assert found.get_property("INFERENCE_NUM_THREADS") == threads
+            assert not found.get_property("ENABLE_CPU_PINNING")
+        assert found(np.ones((1, 4), np.float32))[0].tolist() == [[1, 1, 1, 1]]

@@ -14,6 +14,11 @@ def end_or_say(cancelled):
     return lambda job: os._exit(1) if job == "end" else (os.getpid(), job)
 
 
+def threads_of(cancelled):
+    """What a worker may take of the cores."""
+    return lambda job: os.environ["OMP_NUM_THREADS"]
+
+
 def wait_until(true):
     until = time.monotonic() + 60
     while not true():
@@ -43,3 +48,16 @@ def test_a_pool_that_breaks_while_it_begins_a_process_begins_anew():
     finally:
         pool.close()
     wait_until(lambda: not multiprocessing.active_children())
+
+
+@pytest.mark.slow
+def test_processes_share_the_cores(monkeypatch):
+    for said, threads in ((None, str(max(1, os.cpu_count() // 2))), ("3", "3")):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if said:
+            monkeypatch.setenv("OMP_NUM_THREADS", said)
+        pool = Processes(threads_of, 2)
+        try:
+            assert pool.submit("any").result(60) == threads
+        finally:
+            pool.close()
