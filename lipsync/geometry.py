@@ -21,6 +21,30 @@ if TYPE_CHECKING:  # trainers use this module where PyAV is not
 
 UPRIGHT, MOST_TURN = np.radians(6), np.radians(40)
 
+# A mean face, of the mesh on 315 frames of 17 people who look ahead: distances of the eyes from the point between them,
+# right, down, and away from the camera. First the landmarks STEADY, then depth, by steps of 0.3 right and down.
+_STEADY_SHAPE = np.array(
+    [[-0.72, 0, 0.04], [-0.28, 0, -0.04], [0.72, 0, 0.04], [0.28, 0, -0.04], [0, 0.79, -0.36], [0, 0.57, -0.65]]
+)
+_HALF = np.array(
+    [
+        [-0.29, -0.26, -0.12, 0.08, 0.28],
+        [-0.34, -0.32, -0.23, 0.15, 0.54],
+        [-0.37, -0.32, -0.26, -0.02, 0.81],
+        [-0.31, -0.02, -0.03, 0.11, 0.85],
+        [-0.61, -0.16, -0.07, 0.12, 0.93],
+        [-0.77, -0.34, -0.09, 0.12, 1.00],
+        [-0.29, -0.22, -0.11, 0.28, 1.00],
+        [-0.34, -0.12, 0.04, 0.52, 1.00],
+        [-0.17, -0.12, 0.17, 0.79, 1.00],
+        [-0.10, -0.02, 0.49, 1.00, 1.00],
+        [0.23, 0.45, 0.80, 1.00, 1.00],
+    ],
+    np.float32,
+)
+_DEPTHS, _DEPTHS_AT, _DEPTHS_STEP = np.hstack([_HALF[:, :0:-1], _HALF]), np.array([-1.2, -0.9]), 0.3
+HELD = (0.5, 0.5, 0.35)  # weights of no turn or scale, no shift, no depth, beside the six points (docs/log.md)
+
 
 @dataclass(frozen=True)
 class CropRule:
@@ -119,13 +143,42 @@ def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, (middle - linear @ centre)[:, None]], axis=1)
 
 
-def same_face(alignment: np.ndarray, landmarks: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The alignment (2, 3) that cuts the face of another picture so that eyes and nose lie as in the crop of this one.
+def same_face(
+    alignment: np.ndarray, landmarks: np.ndarray, other: np.ndarray, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the face of another picture lies so that eyes and nose come to lie as in the crop of this one.
 
-    alignment  of this picture, with landmarks (29, 2); others (29, 2), of the other picture, each in its own pixels
+    Its own crop, moved by a similarity, and by what a similarity lacks where a head turns: what lies behind the eyes,
+    as cheeks and jaw do, moves against them by its depth (`depths`), what lies before them the other way. Weak
+    perspective, by least squares; points tremble, so that each change is made as far as they ask for it (HELD).
+
+    alignment, landmarks  of this picture, landmarks (29, 2) in pixels; other, others  of the other one, in its pixels
+    returns               the alignment (2, 3) in the other picture, and (2,) how far a place moves on there, pixels of
+                          depth 1
     """
-    placed = similarity(np.asarray(landmarks, np.float64)[STEADY], np.asarray(others, np.float64)[STEADY])
-    return np.concatenate([placed[:, :2] @ alignment[:, :2], placed[:, :2] @ alignment[:, 2:] + placed[:, 2:]], axis=1)
+    seen, there = (to_crop(np.asarray(p)[STEADY], a) @ [1, 1j] for p, a in ((landmarks, alignment), (others, other)))
+    centre, unit = seen.mean(), max(abs(seen[2:4].mean() - seen[:2].mean()), 1e-6)
+    columns = np.stack([seen - centre, np.ones(len(seen)), unit * _STEADY_SHAPE[:, 2]], axis=1)
+    rows = np.vstack([columns, np.diag(HELD) * [unit, 1, unit]])
+    kept = [unit * HELD[0], centre * HELD[1], 0]  # turn 1, no shift, no depth: the crops of both as they are
+    turn, shift, slide = np.linalg.lstsq(rows, np.append(there, kept), rcond=None)[0]
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    origin = np.array([shift.real, shift.imag]) - linear @ [centre.real, centre.imag]
+    return compose(other, np.column_stack([linear, origin])), unit * other[:, :2] @ [slide.real, slide.imag]
+
+
+def depths(alignment: np.ndarray, landmarks: np.ndarray, size_px: int) -> np.ndarray:
+    """How far each place of a crop lies behind the eyes on a mean face: (size_px, size_px) float32, eye distances.
+
+    landmarks  (29, 2), pixels of the frame; of them only eyes and nose count, so that no mouth can be told from it
+    """
+    place = similarity(np.asarray(landmarks, np.float64)[STEADY], (_STEADY_SHAPE[:, :2] - _DEPTHS_AT) / _DEPTHS_STEP)
+    return crop_face(_DEPTHS, compose(np.column_stack([place[:, :2], place[:, 2] + 0.5]), alignment), size_px)
+
+
+def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """The affine map (2, 3) that does `inner`, then `outer`."""
+    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
 def tilt(landmarks: np.ndarray) -> float:
@@ -145,6 +198,12 @@ def sampling(alignment: np.ndarray, size_px: int) -> np.ndarray:
     """(2, 3) float64: index of a pixel of the crop (size_px, size_px) -> index of a pixel of the frame."""
     linear = alignment[:, :2] / size_px
     return np.concatenate([linear, (alignment[:, 2] + linear @ [0.5, 0.5] - 0.5)[:, None]], axis=1)
+
+
+def alignment_of(matrix: np.ndarray, size_px: int) -> np.ndarray:
+    """The alignment (2, 3) whose `sampling` is a matrix (2, 3)."""
+    linear = matrix[:, :2]
+    return np.column_stack([linear * size_px, matrix[:, 2] - linear @ [0.5, 0.5] + 0.5])
 
 
 def to_crop(points: np.ndarray, alignment: np.ndarray, size_px: int = 1) -> np.ndarray:
@@ -174,6 +233,18 @@ def crop_face(frame: Frame, alignment: np.ndarray, size_px: int) -> Frame:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+
+
+def crop_turned(frame: Frame, alignment: np.ndarray, slide: np.ndarray, depth: np.ndarray) -> Frame:
+    """Cut the crop (S, S, C) of an alignment, each place moved on by its depth (S, S) times `slide` (2,), pixels of the
+    frame, as `same_face` gives it; bilinear, beyond the edge the last pixels repeat."""
+    size_px = len(depth)
+    at = np.arange(size_px, dtype=np.float32)
+    move = sampling(alignment, size_px).astype(np.float32)
+    (xx, xy, x0), (yx, yy, y0), (sx, sy) = *move, np.float32(slide)
+    across = xx * at + xy * at[:, None] + x0 + sx * depth
+    down = yx * at + yy * at[:, None] + y0 + sy * depth
+    return cv2.remap(frame, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def top_half(crop: Frame) -> np.ndarray:

@@ -44,11 +44,11 @@ def references_of(
         return faces[resting(arrays, i, faces, away)]
     uppers, at = np.stack([top_half(f) for f in faces]), np.arange(len(faces))
     gaps, widths = lip_gaps(arrays, i)[: len(faces)], lip_widths(arrays, i)[: len(faces)]
-    shown = []
+    shown, frames, points, augment = [], arrays.frames(i), arrays.landmarks(i), no_augmentation()
     for t in at:
         costs = role_costs(np.abs(uppers - uppers[t]).mean((1, 2, 3)), gaps, widths)
         picked = np.where(np.abs(at - t) < away, np.inf, costs).argmin(1)
-        shown.append(np.concatenate(faces[picked], axis=2))
+        shown.append(np.concatenate([augment.onto(points[t], points[k])(frames[k]) for k in picked], axis=2))
     return np.stack(shown)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..detail import BARRED_S, PATCH_BOX, Exemplar
-from ..geometry import crop_face, same_face, top_half
+from ..geometry import crop_face, crop_turned, depths, same_face, top_half
 
 if TYPE_CHECKING:
     from ..media.reader import Frame
@@ -109,7 +109,8 @@ class Roles:
         self._resting, self._barred = resting, float(BARRED_S * fps)
         self._exemplars, self._frames = exemplars, np.array([e.frame for e in exemplars])
         if exemplars:
-            pictures = [_cut(e.patch, PATCH_BOX, e.landmarks, model, pad) for e in exemplars]
+            self._places = [model.rule.alignment(PATCH_BOX, e.landmarks, pad) for e in exemplars]
+            pictures = [crop_face(e.patch, p, model.size_px) for e, p in zip(exemplars, self._places, strict=True)]
             self._uppers = np.stack([top_half(p) for p in pictures])
             self._lips = np.array([[e.opening, e.width] for e in exemplars]).T
         self._now: list[int | None] = [None] * (1 + len(LIPS))
@@ -117,7 +118,8 @@ class Roles:
     def __call__(self, crop: Frame, source: int, alignment: np.ndarray, landmarks: np.ndarray) -> Frame:
         """(S, S, 12) uint8 RGB, one reference after the other, for a crop (S, S, 3) of frame `source`.
 
-        Eyes and nose lie in all of them as in the crop: where pictures that do not fit are mixed, they blur.
+        Each is brought onto the crop by eyes and nose, and turned as its head is: where pictures that do not fit are
+        mixed, they blur.
 
         alignment, landmarks  of the frame; its mouth is not among the landmarks that are used
         """
@@ -130,6 +132,9 @@ class Roles:
             best, now = int(cost.argmin()), self._now[k]
             if now is None or cost[best] < 0.8 * cost[now]:
                 self._now[k] = best
-        chosen = [self._exemplars[k] for k in self._now]
-        places = [same_face(alignment, landmarks, e.landmarks) for e in chosen]
-        return np.concatenate([crop_face(e.patch, p, len(crop)) for e, p in zip(chosen, places, strict=True)], axis=2)
+        chosen = [(self._exemplars[k], self._places[k]) for k in self._now]
+        depth = depths(alignment, landmarks, len(crop))
+        turned = [
+            crop_turned(e.patch, *same_face(alignment, landmarks, place, e.landmarks), depth) for e, place in chosen
+        ]
+        return np.concatenate(turned, axis=2)

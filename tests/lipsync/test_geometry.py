@@ -5,8 +5,19 @@ import numpy as np
 import pytest
 
 from lipsync.blending import crop_mask, paste, paste_poisson
-from lipsync.faces.landmarks import EYE_CORNERS, LANDMARK_IDS, STEADY
-from lipsync.geometry import CropRule, LandmarkRule, box_alignment, crop_face, sampling, to_crop
+from lipsync.faces.landmarks import CORNERS, EYE_CORNERS, LANDMARK_IDS, STEADY
+from lipsync.geometry import (
+    CropRule,
+    LandmarkRule,
+    alignment_of,
+    box_alignment,
+    crop_face,
+    crop_turned,
+    depths,
+    same_face,
+    sampling,
+    to_crop,
+)
 from lipsync.models.speech2vid import MEAN_SHAPE
 
 RULE = LandmarkRule(MEAN_SHAPE)
@@ -109,3 +120,60 @@ def test_a_turned_crop_shows_the_head_upright():
     rows, columns = np.nonzero(seen > 128)
     slope = np.degrees(np.arctan(np.polyfit(columns, rows, 1)[0]))
     assert abs(slope - 6) < 1  # UPRIGHT is left
+
+
+# --- heads that turn ----------------------------------------------------------------------------------------
+
+# Of a face: distances of the eyes right, down and away from the point between them.
+STEADY_3D = [(-0.72, 0, 0.04), (-0.28, 0, -0.04), (0.72, 0, 0.04), (0.28, 0, -0.04), (0, 0.79, -0.36), (0, 0.57, -0.65)]
+JAW_3D = [(-1.05, 0.7, 0.6), (1.05, 0.7, 0.6)]
+HEAD = {**dict(zip(STEADY, STEADY_3D, strict=True)), **dict(zip((0, 18), JAW_3D, strict=True))}
+
+
+def head(yaw: float, pitch: float) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks (29, 2) of a head turned by degrees, and the alignment of its box."""
+    a, b = np.radians([yaw, pitch])
+    about = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    about = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]]) @ about
+    points = np.zeros((len(LANDMARK_IDS), 2))
+    points[list(HEAD)] = (np.array(list(HEAD.values())) @ about.T)[:, :2] * 60 + [200, 150]
+    middle = points[STEADY].mean(0) + [0, 20]
+    return points, CropRule().alignment(np.array([*(middle - 75), *(middle + 75)], np.float32))
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(20, 0), (-12, 0), (12, 12), (-8, -15), (0, 15)])
+def test_the_jaw_of_a_turned_head_comes_near_that_of_the_crop(yaw, pitch):
+    """Nearer than its box brings them, and than a turn and a shift of the picture would."""
+    (seen, alignment), (others, other) = head(0, 0), head(yaw, pitch)
+    there, slide = same_face(alignment, seen, other, others)
+    depth, far = depths(alignment, seen, 96), [0, 18]
+    places = to_crop(seen[far], alignment)
+    row, column = (places[:, ::-1] * 96).astype(int).T
+    plain = places @ there[:, :2].T + there[:, 2]
+    turned = plain + depth[row, column, None] * slide
+    box = places @ other[:, :2].T + other[:, 2]
+    away = [np.linalg.norm(p - others[far], axis=1).mean() for p in (turned, plain, box)]
+    assert away[0] < 0.75 * away[1] and away[0] < 0.75 * away[2], away
+
+
+def test_a_head_that_did_not_move_keeps_its_crop_whatever_its_mouth_does():
+    (seen, alignment), (others, _) = head(10, 5), head(10, 5)
+    others[CORNERS] += 30
+    there, slide = same_face(alignment, seen, alignment, others)
+    np.testing.assert_allclose(there, alignment, atol=1e-6)
+    np.testing.assert_allclose(slide, 0, atol=1e-6)
+    picture = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    crop = crop_turned(picture, there, slide, depths(there, seen, 112))
+    assert np.abs(crop.astype(int) - crop_face(picture, alignment, 112)).max() <= 8  # another rounding
+
+
+def test_a_landmark_lost_in_one_place_gives_a_crop_all_the_same():
+    seen, alignment = head(0, 0)
+    there, slide = same_face(alignment, seen, alignment, np.full_like(seen, 50.0))
+    assert np.isfinite(there).all() and np.isfinite(slide).all()
+    assert np.isfinite(depths(alignment, np.full_like(seen, 50.0), 96)).all()
+
+
+def test_a_sampling_has_its_alignment():
+    place = RULE.alignment(None, landmarks(0.25, 110, 80, 60))
+    np.testing.assert_allclose(alignment_of(sampling(place, 96), 96), place, atol=1e-9)

@@ -73,8 +73,8 @@ def test_no_reference_is_near_the_frame():
     assert shown(roles, crop, 10) == [0] * 4  # what was in use is barred now
 
 
-def test_eyes_and_nose_lie_in_every_reference_as_in_the_crop():
-    """Of a frame in which the head is turned by 20 degrees, smaller, and elsewhere; its mouth does not matter."""
+def test_eyes_and_nose_lie_in_every_reference_nearly_as_in_the_crop():
+    """Of a frame in which the head is tilted by 20 degrees, smaller, and elsewhere; its mouth does not matter."""
     turn = 0.7 * np.array([[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]])
     frame = LANDMARKS @ turn.T + [300, 40]
     marked = picture(0)
@@ -90,8 +90,8 @@ def test_eyes_and_nose_lie_in_every_reference_as_in_the_crop():
     for place in to_crop(frame[STEADY], alignment, 96):
         near = cut * (np.hypot(across - place[0], down - place[1]) < 5)
         assert near.max() > 200
-        assert (across * near).sum() / near.sum() == pytest.approx(place[0], abs=0.5)
-        assert (down * near).sum() / near.sum() == pytest.approx(place[1], abs=0.5)
+        assert (across * near).sum() / near.sum() == pytest.approx(place[0], abs=1)
+        assert (down * near).sum() / near.sum() == pytest.approx(place[1], abs=1)
 
 
 def test_references_of_another_pose_count_less():

@@ -7,10 +7,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from lipsync import audio
+from lipsync.faces.landmarks import STEADY
 from lipsync.media import reader as media
 from tests.helpers.media_maker import write_media
 from tests.helpers.train_data import made_arrays
@@ -51,6 +53,30 @@ def test_stored_crops_keep_their_colours(tmp_path, colour):
     (tmp_path / "crops.mp4").write_bytes(video)
     with media.FrameReader(media.probe(tmp_path / "crops.mp4")) as reader:
         assert max(np.abs(frame.astype(int) - colour).max() for frame in reader) <= 3
+
+
+def test_a_reference_is_brought_onto_the_frame_as_the_engine_brings_it():
+    """Of the same face elsewhere and larger, in a look that is mirrored, bent and recoloured."""
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (160, 160, 3), np.uint8), (0, 0), 5)
+    picture = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
+    points = rng.uniform(40, 120, (29, 2))
+    points[STEADY] = [[52, 62], [70, 62], [108, 62], [90, 62], [80, 94], [80, 84]]
+    move = np.array([[1.06, 0.04, 3], [-0.04, 1.06, -8]])
+    elsewhere, others = cv2.warpAffine(picture, move, (160, 160)), points @ move[:, :2].T + move[:, 2]
+    look = draw_augmentation(np.random.default_rng(27), 0.6, patches=False, degrade=False)
+    assert look.bend is not None
+    for augment in (no_augmentation(), look):
+        wanted = augment(picture).astype(int)
+        apart = [
+            np.abs(made.astype(int) - wanted)[8:88, 8:88].mean()
+            for made in (
+                augment(elsewhere),
+                augment.onto(points, others)(elsewhere),
+                augment.onto(points, points)(picture),
+            )
+        ]
+        assert apart[1] < 0.5 * apart[0] and apart[2] < 1, apart
 
 
 def test_webdataset_layout_and_order(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lipsync.geometry import CropRule
+from lipsync.geometry import CropRule, alignment_of, depths, same_face, sampling
 
 from ..config import TrainingError
 from .shards import FEATURES, FPS, SIZE_PX, VIEW
@@ -173,6 +173,21 @@ class Augmentation:
     def moved(self, shift: np.ndarray) -> Augmentation:
         """The same look, cut `shift` pixels of the stored crop away."""
         return replace(self, matrix=self.matrix + np.array([[0, 0, shift[0]], [0, 0, shift[1]]]))
+
+    def onto(self, landmarks: np.ndarray, others: np.ndarray, slide: np.ndarray | float = 0.0) -> Augmentation:
+        """The same look of another frame, whose face is brought onto this one's as the engine brings a reference.
+
+        landmarks, others  (29, 2) of this frame and of the other, pixels of the stored crop; slide (2,): how far the
+        head has turned beside that, pixels of depth 1 (geometry.same_face)
+        """
+        alignment = alignment_of(self.matrix, FACE_PX)
+        there, own = same_face(alignment, landmarks, alignment, others)
+        bend = depths(alignment, landmarks, FACE_PX)[..., None] * (own + slide).astype(np.float32)
+        return replace(
+            self,
+            matrix=sampling(there, FACE_PX),
+            bend=bend if self.bend is None else (self.bend + bend).astype(np.float32),
+        )
 
     def place(self, point: np.ndarray) -> np.ndarray:
         """Where a point (x, y) of the stored crop comes to lie in the output, the bend left aside."""

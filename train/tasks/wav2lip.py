@@ -31,7 +31,16 @@ from lipsync.networks.wav2lip import Conv, Quality
 
 from .. import networks
 from ..config import Config
-from ..data.arrays import SILENCE, Arrays, augment_mel, column, draw_augmentation, mel_window, no_augmentation
+from ..data.arrays import (
+    SILENCE,
+    Arrays,
+    Augmentation,
+    augment_mel,
+    column,
+    draw_augmentation,
+    mel_window,
+    no_augmentation,
+)
 from ..data.sampling import speaker_weights
 from ..data.shards import face_card
 from ..inference import generated_figures, lip_gaps, lip_widths
@@ -43,6 +52,7 @@ FRAMES = 5
 FAR = 6  # frames between the window and its reference
 CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
 MISSING = 0.05  # share of windows in which a warping generator has one picture for all roles
+TURNED = 1.5  # pixels of a stored crop by which what lies one distance of the eyes behind them is out of place
 OTHER_CLIPS = 3  # of the speaker, in which a warping generator's references are looked for too
 FINE_TUNED = 0.1  # rate of an expert that goes on learning, against the generator's
 OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
@@ -156,14 +166,12 @@ class GeneratorTask(Task):
                 times = np.arange(at, at + frames)
         far = np.flatnonzero((np.arange(clip.frames) < times[0] - FAR) | (np.arange(clip.frames) > times[-1] + FAR))
         far = far if len(far) else np.setdiff1d(np.arange(clip.frames), times)
-        references = self._references(i, int(times[len(times) // 2]), far, rng)
+        middle = int(times[len(times) // 2])
+        references = self._references(i, middle, far, rng)
         augment = draw_augmentation(rng, self.config.aug_strength, patches=False, degrade=False)
         pictures = self.teach.frames(i)
         parts["target"].append(np.stack([bgr_planes(augment(pictures[t], rng)) for t in times]))
-        # At inference a reference is not cut from the very same place.
-        seen = [
-            bgr_planes(augment.moved(rng.normal(0, 0.8, 2))(self.teach.frames(clip)[k], rng)) for clip, k in references
-        ]
+        seen = [bgr_planes(self._looked_at(augment, (i, middle), place, rng)) for place in references]
         parts["reference"].append(np.stack([np.concatenate(seen)] * frames))
         heard = augment_mel(self.teach.mel(i, gated=bool(rng.random() < 0.5)), rng, 0.7)
         mel = np.stack([mel_window(heard, column(clip, int(t) + MEL_START)) for t in times])
@@ -177,6 +185,17 @@ class GeneratorTask(Task):
         picked = [at, *rng.choice(wrong, OTHERS, replace=len(wrong) < OTHERS)]
         parts["sounds"].append(np.stack([mel_window(plain, column(clip, int(t))) for t in picked]))
         parts["spoken"].append(not still and bool(self.teach.speech(i)[times].all()))
+
+    def _looked_at(
+        self, augment: Augmentation, at: tuple[int, int], reference: tuple[int, int], rng: np.random.Generator
+    ) -> np.ndarray:
+        """A reference, (96, 96, 3), beside the frame `at`, each a clip and a frame of it, in the look of `augment`: not
+        cut from the very same place, and, for a warping generator, brought onto the frame as well as the engine can."""
+        clip, k = reference
+        if self.config.warp:
+            seen, others = (self.teach.landmarks(c)[t] for c, t in (at, reference))
+            augment = augment.onto(seen, others, rng.normal(0, TURNED, 2))
+        return augment.moved(rng.normal(0, 0.8, 2))(self.teach.frames(clip)[k], rng)
 
     def _references(self, i: int, frame: int, far: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Clips and frames that the generator sees beside frame `frame` of clip i: of the frames `far`.
