@@ -28,7 +28,7 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-
 	$(PY) -m pyrefly check --python-interpreter-path $(PY)
 	$(PYTEST) -m "not bench and not sweep"
 
-test-fast: .venv/ready   ## the suite without slow, browser and bench tests: under a minute
+test-fast: .venv/ready   ## the suite without slow, browser and bench tests: about a minute
 	$(PYTEST) -m "not slow and not browser and not bench and not sweep"
 
 bench: .venv/ready       ## speed and memory of this machine; speeds as ratios of one run

@@ -46,6 +46,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(answers, "LINGER_S", 0.3)
 
 
+@pytest.mark.slow
 def test_what_is_asked_meanwhile_is_answered_on_the_same_stream():
     app = Streams([b"one"], [b"two", b"three"])
     sent = served(app, lambda session: session == "me" and bool(app.waiting))
@@ -54,6 +55,7 @@ def test_what_is_asked_meanwhile_is_answered_on_the_same_stream():
     assert [m["more_body"] for m in sent[1:]] == [True, True, True, False]
 
 
+@pytest.mark.slow
 def test_where_nothing_is_asked_it_ends_after_a_while():
     app = Streams([b"one"])
     assert [m.get("body") for m in served(app, lambda session: False)] == [None, b"one", CLOSE] and app.calls == 1

@@ -111,6 +111,7 @@ def test_every_file_input_of_every_endpoint_refuses_what_was_not_uploaded(server
     assert len(list(jobs.folder_of_all.iterdir())) == before
 
 
+@pytest.mark.slow
 def test_what_was_uploaded_passes(server, place, upload):
     assert upload.startswith("/files/") and str(place) not in upload
     body = {"data": [{"path": upload, "url": "http://localhost/x"}]}

@@ -103,6 +103,7 @@ def test_health_and_first_view(server):
     assert "fonts.googleapis" not in page.text
 
 
+@pytest.mark.slow
 def test_only_the_link_leads_to_the_files(server):
     job = server.gate.context.jobs.create()
     folder = server.gate.context.jobs.folder(job.id)
@@ -143,6 +144,7 @@ def test_only_the_link_leads_to_the_files(server):
     assert server.get(f"/jobs/{job.view}/result-1.mp4").status_code == 404
 
 
+@pytest.mark.slow
 def test_the_link_to_share_shows_the_result_and_nothing_else(server):
     job = server.gate.context.jobs.create()
     folder = server.gate.context.jobs.folder(job.id)
@@ -203,6 +205,7 @@ def test_the_named_endpoints_and_no_others(server):
 # limits and inputs
 
 
+@pytest.mark.slow
 def test_limits_are_sentences(tmp_path):
     path = video(tmp_path / "clip.mp4", frames=50)
     assert tasks.check_source(path, Settings()).frames == 50

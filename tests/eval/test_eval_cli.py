@@ -137,6 +137,7 @@ def test_comparing_can_be_stopped(clip):
         score.compared(clip, None, ["motion"], Monitor(cancelled=cancelled))
 
 
+@pytest.mark.slow
 def test_a_list_names_people_and_systems(flashing, three, tmp_path, capsys):
     path = tmp_path / "list.csv"
     path.write_text(f"file,identity,system,pair\n{three / 'clip0.mp4'},anna,ours,7\n")

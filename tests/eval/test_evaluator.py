@@ -152,6 +152,7 @@ def test_float32_on_a_gpu_is_float32(monkeypatch, fast):
     assert allowed == [fast] and torch.backends.cudnn.allow_tf32 == before
 
 
+@pytest.mark.slow
 def test_sound_streams_to_the_same_rows(tmp_path):
     made = spoken(tmp_path, 3.27)
     soundfile.write(tmp_path / "voice.wav", made, 16_000)

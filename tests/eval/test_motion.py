@@ -214,6 +214,7 @@ def test_lips_follow_the_face(clip):
     assert told["lmd"] == 0 and told["lips_seen"] == 1 and told["box_jitter"] < 1 and told["mouth_jitter"] < 2
 
 
+@pytest.mark.slow
 def test_a_trembling_head_is_seen_to_tremble():
     """3 px to and fro with each frame: the box jitters by 12 px at each, and the mouth does not move within it."""
     frames = [portrait_frame(20 + (3 if i % 2 else -3), 10) for i in range(20)]
@@ -224,6 +225,7 @@ def test_a_trembling_head_is_seen_to_tremble():
     assert told["mouth_jitter"] < 0.15 * true
 
 
+@pytest.mark.slow
 def test_hidden_and_missing_frames_are_not_seen():
     frames = [portrait_frame(20 + i, 10) for i in range(20)]
     faces = find_faces(frames, Fraction(25))

@@ -74,6 +74,7 @@ def test_a_click_and_flash_clip_has_the_offset_it_was_made_with(tmp_path, late):
     assert row.remarks == [] and row.detector == "none" and row.frames == 100 and row.coverage == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sound_s", "padded"),
     [(1.8, True), *(pytest.param(s, p, marks=pytest.mark.slow) for s, p in [(1.8, False), (4, True), (7, False)])],

@@ -62,6 +62,7 @@ def test_a_later_sound_lowers_the_offset(shift, before, count, padded, seed):
     assert first.sure and second.sure
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     count=st.integers(30, 70),
@@ -129,6 +130,7 @@ def test_an_hour_is_scored_in_little_memory():
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_noise_lowers_the_certainty():
     certainty = [
         np.mean([scored(*made(60, 2, seed, noise), 7, False).certainty for seed in range(5)]) for noise in (0.5, 4, 8)

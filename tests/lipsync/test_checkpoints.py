@@ -380,6 +380,7 @@ def test_a_stale_part_does_not_stand_in_the_way(cache: Path, offered: Server) ->
     checkpoints.fetch(NAME)
 
 
+@pytest.mark.slow
 def test_offline_and_missing_files_are_one_sentence(cache: Path, offered: Server) -> None:
     offered.status = 404
     with pytest.raises(ModelError, match="404.*fetch tiny --from PATH") as refused:
@@ -425,6 +426,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_from_takes_the_published_file(cache: Path, offered: Server, tmp_path: Path) -> None:
     path = write(tmp_path / "wav2lip.pth", offered.body)
     checkpoints.fetch(NAME, source=path)

@@ -178,6 +178,7 @@ def test_exemplars_are_bounded_and_unlike(monkeypatch):
     assert kept.nbytes == sum(e.nbytes for t in "abc" for e in kept.of(t)) > 0
 
 
+@pytest.mark.slow
 def test_the_bound_holds_for_a_video(monkeypatch):
     monkeypatch.setattr(detail, "BYTES", 400_000)
     (track,) = find_faces([textured(*where(i)) for i in range(10)], FPS, keep_exemplars=True).tracks

@@ -40,6 +40,7 @@ def plain(found: list[Detection]) -> list:
     return [(*d.box.tolist(), d.score) for d in found]
 
 
+@pytest.mark.slow
 def test_a_detector_keeps_its_contract(detector):
     known = DETECTORS | {"fixed": FixedDetector}
     assert issubclass(detector, FaceDetector) and known[detector.name] is detector
@@ -71,6 +72,7 @@ def test_detectors_in_two_threads_do_not_meet(detector):
     assert one == other == all_of(0)
 
 
+@pytest.mark.slow
 def test_a_landmark_model_keeps_its_contract(landmarks):
     known = LANDMARKS | {"fixed": FixedLandmarks}
     assert issubclass(landmarks, LandmarkModel) and known[landmarks.name] is landmarks

@@ -66,6 +66,7 @@ def vectors(golden: Path) -> dict[str, np.ndarray]:
     return dict(np.load(golden / "networks.npz"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_state_dict_is_the_published_one(golden: Path, name: str) -> None:
     expected = json.loads((golden / "state_dicts.json").read_text())[name]
@@ -132,6 +133,7 @@ def test_narrow_networks_keep_their_shapes() -> None:
     assert lips.shape == sounds.shape == (1, 1024)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_shipped_weights_load_strictly_and_follow_the_sound() -> None:
     network = Wav2Lip(width=8).eval()
@@ -183,6 +185,7 @@ def test_detect_finds_nothing_in_a_tiny_frame() -> None:
     assert boxes.shape == (0, 4) and scores.shape == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height, width", [(130, 97), (33, 61)])
 @torch.inference_mode()
 def test_sfd_priors_follow_odd_sizes(height: int, width: int) -> None:

@@ -41,6 +41,7 @@ def test_english_is_natural_by_default_and_tells_its_phoneme_times(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text())["phonemes"][1] == list(said.phonemes[1])
 
 
+@pytest.mark.slow
 def test_the_same_words_give_the_same_file(tmp_path):
     a, b = (tts.speak("Say it again.", "en-us", "high", tmp_path / f"{k}.wav", "hibari") for k in "ab")
     assert a.read_bytes() == b.read_bytes()

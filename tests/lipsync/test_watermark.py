@@ -205,6 +205,7 @@ def test_a_tiny_picture_passes_unchanged():
     assert (marked([frame])[0] == frame).all()
 
 
+@pytest.mark.slow
 def test_it_costs_little():
     """Beside a copy of the frame, in processor time; docs/labels.md has the milliseconds."""
     frame, mark = scene(1, (1920, 1080))[0], Watermark(1920, 1080, KEY, DAY)
@@ -344,6 +345,7 @@ def test_looking_ends_in_time(film, monkeypatch):
     assert len(shots(probe(film))) <= 1
 
 
+@pytest.mark.slow
 def test_files_without_a_picture_have_no_mark(tmp_path):
     own_key()
     voice = make_voice(tmp_path / "voice.wav", 0.5)

@@ -62,6 +62,7 @@ def test_every_eval_ever_takes_the_aggregates_and_the_clips(full, tmp_path):
     assert every_eval_ever(full, find_view(full), tmp_path / "out") == written  # ids are made of the content
 
 
+@pytest.mark.slow
 def test_hugging_face_reads_the_tasks_and_the_model_index(full):
     from huggingface_hub import ModelCardData, parse_eval_result_entries
 

@@ -103,6 +103,7 @@ def test_the_answer_names_the_first_or_the_sharper_of_those_alike(store):
     assert answer["others"] == ["C"]
 
 
+@pytest.mark.slow
 def test_one_system_or_none_is_said(store):
     fill(store, {"untouched": around(12.0)})
     assert leaderboard(store)["answer"]["text"] == "No system has been run on this set yet."
@@ -122,6 +123,7 @@ def test_where_the_evaluator_fails_its_check_nothing_is_ranked(store):
     assert table["answer"]["text"] == table["cannot_rank"] and not any(r["rank"] for r in table["rows"])
 
 
+@pytest.mark.slow
 def test_a_check_that_was_passed_or_could_not_be_made(store):
     fill(store, {"A": around(6.0)})
     check(store, 6)

@@ -59,6 +59,7 @@ def test_the_formats_of_others_are_written_below_the_folder(place, capsys, form,
     assert len([p for p in (place / "out").rglob("*") if p.is_file()]) == files
 
 
+@pytest.mark.slow
 def test_a_system_is_withdrawn_and_its_row_keeps_a_card(place, capsys):
     main(["leaderboard", "--json"])
     assert main(["withdraw", "system", sha("B"), "--reason", "Its authors asked."]) == 0

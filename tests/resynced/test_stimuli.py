@@ -100,6 +100,7 @@ def test_deriving_again_replaces_what_was_there(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").glob("*.mp4")) == [p.name for p in second.values()]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shown_is_refused_with_a_sentence(tmp_path):
     clip = make_clip(tmp_path / "short.mp4", 10)
     with pytest.raises(InputError, match="in common"):

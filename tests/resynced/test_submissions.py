@@ -213,6 +213,7 @@ def test_damaged_and_lying_zips_end_in_a_sentence(made, card, tmp_path, change, 
     assert any(re.search(said, fault) for fault in faults), faults
 
 
+@pytest.mark.slow
 def test_what_is_no_video_is_said_of_each_file(made, outputs, card):
     benchmark, good = made
     for name, data in (("tts-0", b""), ("tts-1", b"hello" * 99)):

@@ -272,6 +272,7 @@ def test_a_command_ends_when_whoever_started_it_is_killed(pair, tmp_path):
     assert not started()
 
 
+@pytest.mark.slow
 def test_a_command_is_told_no_secret_and_started_by_no_shell(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://hunter2")
     monkeypatch.setenv("DEMO_PASSWORD", "hunter2")

@@ -29,6 +29,7 @@ def teach(tmp_path_factory):
     return open_arrays(made_arrays(tmp_path_factory.mktemp("arrays")), ["teach"])
 
 
+@pytest.mark.slow
 def test_features_survive_storage():
     rng = np.random.default_rng(0)
     waveform = rng.normal(0, 0.1, 25_600).astype(np.float32)  # 30 frames with their margins

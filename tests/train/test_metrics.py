@@ -184,6 +184,7 @@ def test_silence_is_asked_for(data):
     assert rest[20:].any() and windows.any() and not batch["spoken"][windows].any()
 
 
+@pytest.mark.slow
 def test_the_experts_maps_are_alike_for_equal_lips_alone():
     torch.manual_seed(0)
     expert = networks.expert(ExpertConfig(width=1)).eval()
@@ -446,6 +447,7 @@ def test_the_discriminator_learns_to_see_and_to_hear():
     assert (on_real.mean(1) > on_wrong.mean(1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "patches"), [("compact", 18), ("published", 1)])
 def test_either_discriminator_answers(data, network, patches):
     config = GeneratorConfig(width=1, quality=0.1, network=network, expert="")
