@@ -161,7 +161,7 @@ def same_face(
     columns = np.stack([seen - centre, np.ones(len(seen)), unit * _STEADY_SHAPE[:, 2]], axis=1)
     rows = np.vstack([columns, np.diag(HELD) * [unit, 1, unit]])
     kept = [unit * HELD[0], centre * HELD[1], 0]  # turn 1, no shift, no depth: the crops of both as they are
-    turn, shift, slide = np.linalg.lstsq(rows, np.append(there, kept), rcond=None)[0]
+    turn, shift, slide = np.linalg.solve(rows.conj().T @ rows, rows.conj().T @ np.append(there, kept))
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     origin = np.array([shift.real, shift.imag]) - linear @ [centre.real, centre.imag]
     return compose(other, np.column_stack([linear, origin])), unit * other[:, :2] @ [slide.real, slide.imag]
