@@ -156,15 +156,19 @@ def same_face(
     returns               the alignment (2, 3) in the other picture, and (2,) how far a place moves on there, pixels of
                           depth 1
     """
-    seen, there = (to_crop(np.asarray(p)[STEADY], a) @ [1, 1j] for p, a in ((landmarks, alignment), (others, other)))
+    brought = to_crop(np.asarray(others)[STEADY], other) @ alignment[:, :2].T + alignment[:, 2]  # by the two crops
+    seen, there = np.asarray(landmarks, np.float64)[STEADY] @ [1, 1j], brought @ [1, 1j]
     centre, unit = seen.mean(), max(abs(seen[2:4].mean() - seen[:2].mean()), 1e-6)
     columns = np.stack([seen - centre, np.ones(len(seen)), unit * _STEADY_SHAPE[:, 2]], axis=1)
     rows = np.vstack([columns, np.diag(HELD) * [unit, 1, unit]])
-    kept = [unit * HELD[0], centre * HELD[1], 0]  # turn 1, no shift, no depth: the crops of both as they are
+    kept = [unit * HELD[0], centre * HELD[1], 0]  # turn 1, no shift, no depth: as the crops bring it
     turn, shift, slide = np.linalg.solve(rows.conj().T @ rows, rows.conj().T @ np.append(there, kept))
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     origin = np.array([shift.real, shift.imag]) - linear @ [centre.real, centre.imag]
-    return compose(other, np.column_stack([linear, origin])), unit * other[:, :2] @ [slide.real, slide.imag]
+    moved = compose(np.column_stack([linear, origin]), alignment)
+    over = other[:, :2] @ np.linalg.inv(alignment[:, :2])  # pixels of this picture to those of the other
+    place = np.column_stack([over @ moved[:, :2], over @ (moved[:, 2] - alignment[:, 2]) + other[:, 2]])
+    return place, unit * over @ [slide.real, slide.imag]
 
 
 def depths(alignment: np.ndarray, landmarks: np.ndarray, size_px: int) -> np.ndarray:
@@ -203,7 +207,7 @@ def sampling(alignment: np.ndarray, size_px: int) -> np.ndarray:
 def alignment_of(matrix: np.ndarray, size_px: int) -> np.ndarray:
     """The alignment (2, 3) whose `sampling` is a matrix (2, 3)."""
     linear = matrix[:, :2]
-    return np.column_stack([linear * size_px, matrix[:, 2] - linear @ [0.5, 0.5] + 0.5])
+    return np.column_stack([linear * size_px, matrix[:, 2] + 0.5 - linear @ [0.5, 0.5]])
 
 
 def to_crop(points: np.ndarray, alignment: np.ndarray, size_px: int = 1) -> np.ndarray:

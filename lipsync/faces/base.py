@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..geometry import crop_face
+from ..geometry import alignment_of, crop_face
 from ..media.reader import Frame
 
 
@@ -87,8 +87,7 @@ def cut_square(frame: Frame, x: float, y: float, half: float, size_px: int, angl
         [[across, down, middle - across * x - down * y], [-down, across, middle + down * x - across * y]], np.float32
     )
     back = cv2.invertAffineTransform(move.astype(np.float64))  # index of a pixel of the window -> of the frame
-    corner = back[:, 2] + 0.5 - back[:, :2] @ [0.5, 0.5]
-    return crop_face(frame, np.column_stack([back[:, :2] * size_px, corner]), size_px)
+    return crop_face(frame, alignment_of(back, size_px), size_px)
 
 
 def shrink(frame: Frame, longest_px: float) -> Frame:
