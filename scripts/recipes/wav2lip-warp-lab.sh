@@ -3,7 +3,7 @@
 # TRIAL: weights of the trial (40,000 faces from wav2lip-gan-lab). Phases ended at steps 300, 450 and 1,500, the best was
 # step 1,000; between them it was seen that more kinds of faces, and a price on painting, are needed. --minutes are those
 # of two idle cores. At the end the weight of own colours is brought to 0.6.
-# Then references were shown where their boxes put them (commit c271c06); since 2026-12-02 they are brought onto the frame.
+# References lay where their boxes put them (commit c271c06); since 2026-12-02 they are brought onto the frame.
 set -eu
 PY=${PY:-.venv/bin/python}
 mkdir -p "$2"
