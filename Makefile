@@ -1,5 +1,7 @@
 # The commands of this project; .ci/run calls the same ones. Each sets up .venv by itself at first use.
 PY := .venv/bin/python
+# What is compiled is kept, also where a container says no: the suite takes three quarters of the time.
+export PYTHONDONTWRITEBYTECODE :=
 # A worker that dies ends the run and is named: xdist 3.8 would replace it, and then wait for ever (its issue 1378).
 PYTEST := $(PY) -m pytest -n 2 --dist loadscope --max-worker-restart 0 --durations 15
 # The first of these that is 3.11 to 3.13.
