@@ -67,7 +67,9 @@ def match_colour(generated: np.ndarray, original: np.ndarray, mask: np.ndarray) 
     trust = (1 - mask) ** 2
     trust[size - size // 24 :] = 0  # the last rows are neck and collar, which the network guesses
     difference = cv2.subtract(original, generated, dtype=cv2.CV_32F)
-    trust /= 1 + (np.abs(difference).max(2) / FAR_OFF) ** 2  # hair or background that the network guessed: no light
+    red, green, blue = cv2.split(cv2.absdiff(original, generated))
+    furthest = cv2.max(cv2.max(red, green), blue).astype(np.float32)
+    trust /= 1 + (furthest / FAR_OFF) ** 2  # hair or background that the network guessed: no light
     difference *= trust[..., None]
     small = cv2.resize(cv2.merge([difference, trust]), coarse, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), 2.4)

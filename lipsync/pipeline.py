@@ -208,7 +208,7 @@ def _render(
         frames = read(info, timeline, monitor)
         batches = ahead(crop(frames, heard, monitor))
         batches = ahead(generate(uncover(batches, covers, monitor), model, monitor))
-        batches = blend(batches, model.blend, stamp, mark, shots, monitor)
+        batches = ahead(blend(batches, model.blend, stamp, mark, shots, monitor))
         with closing(batches):
             return write(batches, writer, voice, len(timeline.indices), float(info.fps), monitor)
 

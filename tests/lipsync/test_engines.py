@@ -11,7 +11,7 @@ import pytest
 from lipsync import engines
 from lipsync.checkpoints import registry as checkpoints
 from lipsync.compiled import compiled
-from lipsync.engines import NetworkSpec, candidates, compare, open_engine
+from lipsync.engines import BATCH, NetworkSpec, candidates, compare, open_engine
 from lipsync.errors import EngineError, ModelError
 from lipsync.models.base import open_model
 from lipsync.models.wav2lip import Wav2LipModel
@@ -228,3 +228,16 @@ def test_networks_take_no_more_threads_than_they_may(monkeypatch):
             assert found.get_property("INFERENCE_NUM_THREADS") == threads
             assert not found.get_property("ENABLE_CPU_PINNING")
         assert found(np.ones((1, 4), np.float32))[0].tolist() == [[1, 1, 1, 1]]
+
+
+def test_items_do_not_depend_on_their_neighbours_or_number(spec, sample):
+    """Requests side by side, the last of them part-filled, give what each item gives alone."""
+    engine = open_engine(spec, "openvino")
+    many = {name: np.concatenate([a, a[:5]]) for name, a in sample.items()}
+    together = engine.run(many)
+    for name, found in together.items():
+        assert len(found) == BATCH + 5
+        np.testing.assert_array_equal(found[BATCH:], found[:5])
+        for at in (0, 7, 8, 15, 20):
+            alone = engine.run({key: a[at : at + 1] for key, a in many.items()})[name]
+            np.testing.assert_array_equal(alone[0], found[at])
