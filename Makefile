@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # What is compiled is kept, also where a container says no: the suite takes three quarters of the time.
 export PYTHONDONTWRITEBYTECODE :=
 # A worker that dies ends the run and is named: xdist 3.8 would replace it, and then wait for ever (its issue 1378).
-PYTEST := $(PY) -m pytest -n 2 --dist loadscope --max-worker-restart 0 --durations 15
+PYTEST := $(PY) -m pytest --dist loadscope --max-worker-restart 0 --durations 15
 # The first of these that is 3.11 to 3.13.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(not \
 	(3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -28,10 +28,10 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyrefly check --python-interpreter-path $(PY)
-	$(PYTEST) -m "not bench and not sweep"
+	$(PYTEST) -n 3 --no-loadscope-reorder -m "not bench and not sweep"  # in order: the longest, the browser's, begin
 
 test-fast: .venv/ready   ## the suite without slow, browser and bench tests: about a minute
-	$(PYTEST) -m "not slow and not browser and not bench and not sweep"
+	$(PYTEST) -n 2 -m "not slow and not browser and not bench and not sweep"
 
 bench: .venv/ready       ## speed and memory of this machine; speeds as ratios of one run
 	$(PY) -m bench.pipeline

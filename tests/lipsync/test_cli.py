@@ -213,8 +213,9 @@ def test_ctrl_c_leaves_nothing(tmp_path, stop):
     command = [sys.executable, "-m", "lipsync", "sync", str(clip), str(voice), "--out", str(out / "out.mp4")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
         deadline = time.monotonic() + 60
-        while not list(out.glob(".lipsync-*/*.mp4*")) and time.monotonic() < deadline:
+        while not list(out.glob(".lipsync-*/*.part")) and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert time.monotonic() < deadline
         child.send_signal(stop)
         said = child.communicate(timeout=30)[1]
     assert child.returncode == 130 and "nothing was left behind" in said
