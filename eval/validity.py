@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -433,7 +434,7 @@ def _picture(trials: list[Trial], title: str, path: Path) -> None:
     figure.suptitle(title)
     for k, trial in enumerate(trials):
         axes = figure.add_subplot(-(-len(trials) // columns), columns, k + 1)
-        axes.set_title(f"{trial.name}: {trial.measure}\n({trial.verdict()})", fontsize=7)
+        axes.set_title(f"{textwrap.fill(f'{trial.name}: {trial.measure}', 50)}\n({trial.verdict()})", fontsize=7)
         axes.tick_params(labelsize=6)
         levels = [str(level) for level in trial.levels]
         axes.plot(levels, trial.values.T, color="#bbb", linewidth=0.8)
