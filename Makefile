@@ -30,7 +30,7 @@ test: .venv/ready        ## the whole suite; installs Debian's chromium, espeak-
 	$(PY) -m pyrefly check --python-interpreter-path $(PY)
 	$(PYTEST) -n 3 --no-loadscope-reorder -m "not bench and not sweep"  # in order: the longest, the browser's, begin
 
-test-fast: .venv/ready   ## the suite without slow, browser and bench tests: about a minute
+test-fast: .venv/ready   ## the suite without slow, browser and bench tests: under a minute
 	$(PYTEST) -n 2 -m "not slow and not browser and not bench and not sweep"
 
 bench: .venv/ready       ## speed and memory of this machine; speeds as ratios of one run
