@@ -106,9 +106,8 @@ def test_visitors_who_wait_and_never_listen_do_not_stop_the_page(tmp_path):
         until(lambda: not list(jobs.iterdir()))  # those that found a place were answered, the others refused
 
 
-@pytest.mark.parametrize(
-    "seconds", [pytest.param(0.3, marks=pytest.mark.slow), pytest.param(3.0, marks=pytest.mark.sweep)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 3.0])
 def test_a_killed_server_loses_no_job_and_leaves_no_half_file(tmp_path, seconds):
     work, port = tmp_path / "work", free_port()
     env = os.environ | {"LIPSYNC_WORK": str(work), "LIPSYNC_PORT": str(port)}

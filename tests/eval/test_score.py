@@ -391,7 +391,7 @@ def test_memory_does_not_grow_with_length(tmp_path):
     """The sound's MFCC and the distances, 8 KB a second together, are all that is kept; to score them takes about
     as much again for a moment."""
     peaks = []
-    for seconds in (20, 70):  # twenty fill what is read ahead
+    for seconds in (20, 120):  # twenty fill what is read ahead
         clip = talking_clip(tmp_path / f"{seconds}.mp4", 25 * seconds, size=160)
         command = [sys.executable, "-c", PEAK, str(clip), str(25 * seconds)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)

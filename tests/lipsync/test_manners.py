@@ -85,13 +85,8 @@ def test_the_hook_would_see_a_look_up(tmp_path):
 NOWHERE = os.path.join(os.devnull, "home")  # where not even root can make a folder
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        pytest.param({"HOME": NOWHERE}, marks=pytest.mark.slow),
-        pytest.param({"HOME": "/", "LIPSYNC_CACHE": NOWHERE}, marks=pytest.mark.sweep),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{"HOME": NOWHERE}, {"HOME": "/", "LIPSYNC_CACHE": NOWHERE}])
 def test_without_a_cache_it_works_and_says_so_once(clip, voice, tmp_path, environment):
     keys, out = {"LIPSYNC_KEYS": str(tmp_path / "keys")}, tmp_path / "out"
     out.mkdir()

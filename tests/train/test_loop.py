@@ -77,11 +77,7 @@ def test_killed_and_resumed_ends_bit_equal(data, tmp_path):
     ("task", "words"),
     [
         ("wav2lip", ["width=1", "batch=2", "expert=", "quality=0.05", "network=published"]),
-        pytest.param(
-            "wav2lip",
-            ["width=1", "batch=2", "quality=0.05", "hears=true", "opening=4"],
-            marks=pytest.mark.sweep,
-        ),
+        ("wav2lip", ["width=1", "batch=2", "quality=0.05", "hears=true", "opening=4"]),
         ("wav2lip", ["width=1", "batch=2", "expert=", "warp=true"]),
         ("syncnet", ["width=2", "speakers=1", "windows=4"]),
     ],
