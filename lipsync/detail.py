@@ -182,7 +182,7 @@ class DetailTransfer:
         self._barred = float(BARRED_S * fps)
         crops = [crop_face(e.patch, rule.alignment(PATCH_BOX, e.landmarks, pad), SIZE_PX) for e in exemplars]
         self._uppers = np.stack([_centred(top_half(c)) for c in crops])
-        self._mouths = np.stack([_lower(c).reshape(-1, 3).T for c in crops])  # (N, 3, 288)
+        self._mouths = np.stack([mouth_of(c) for c in crops])
         self._frames = np.array([e.frame for e in exemplars])
         sharp = np.array([e.sharpness for e in exemplars])
         self._blur = np.log2(sharp.max() / sharp)
@@ -228,11 +228,7 @@ class DetailTransfer:
     def _choose(self, made: Frame, crop: Frame, mask: np.ndarray, source: int, side: float) -> int | None:
         """The exemplar most like the made mouth, and like the frame above it; the one in use unless another is clearly
         better; None where all are barred."""
-        weight = (cv2.resize(mask[SIZE_PX // 2 :], THUMB, interpolation=cv2.INTER_AREA) * _LIPS).ravel()
-        weight /= max(float(weight.sum()), 1e-6)
-        apart = self._mouths - _lower(made).reshape(-1, 3).T
-        apart -= (apart @ weight)[..., None]
-        cost = (np.abs(apart, out=apart) @ weight).mean(1)
+        cost = unlike(self._mouths, mouth_of(made), mask)
         cost += 0.3 * np.abs(self._uppers - _centred(top_half(crop))).mean((1, 2, 3))
         cost += 2 * self._blur + 4 * np.log2(np.maximum(side / self._sides, 1))
         if self._now is not None:
@@ -296,9 +292,19 @@ def agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.clip((alike - AGREEMENT[0]) / (AGREEMENT[1] - AGREEMENT[0]), 0, 1)
 
 
-def _lower(crop: Frame) -> np.ndarray:
-    """The lower half of a crop, coarse: (16, 32, 3) float32."""
-    return cv2.resize(crop[len(crop) // 2 :], THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
+def mouth_of(crop: Frame) -> np.ndarray:
+    """The lower half of a crop, coarse: (3, 512) float32, its colours apart."""
+    return cv2.resize(crop[len(crop) // 2 :], THUMB, interpolation=cv2.INTER_AREA).reshape(-1, 3).T.astype(np.float32)
+
+
+def unlike(mouths: np.ndarray, mouth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How unlike some mouths (N, 3, 512) are to one (3, 512), each of `mouth_of`, around the lips, light left aside:
+    (N,) float32, grey levels. mask (S, S) float32 0..1, of the crop."""
+    weight = (cv2.resize(mask[len(mask) // 2 :], THUMB, interpolation=cv2.INTER_AREA) * _LIPS).ravel()
+    weight /= max(float(weight.sum()), 1e-6)
+    apart = mouths - mouth
+    apart -= (apart @ weight)[..., None]
+    return (np.abs(apart, out=apart) @ weight).mean(1)
 
 
 def _centred(picture: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ side, and at most four batches of frames are in memory.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import TypeVar, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from .blending import crop_mask, match_colour, mouth_mask, natural_red, paste, p
 from .detail import SIZE_PX, DetailTransfer
 from .engines import BATCH
 from .errors import InputError
-from .faces.references import references_of
+from .faces.references import Roles, references_of
 from .faces.tracking import Track
 from .geometry import crop_face
 from .label.stamp import Stamp
@@ -53,6 +54,9 @@ class Mouth:
     window: np.ndarray
     detail: DetailTransfer | None
     opening: float = 1.0
+    fitting: Callable[[Frame, Frame], Frame | None] | None = (
+        None  # made, at rest -> references that fit (Roles.fitting)
+    )
     face: Frame | None = None  # what is asked whether something lies before it, and its alignment
     seen_by: np.ndarray | None = None
     cover: np.ndarray | None = None  # (S, S) float32 0..1, how far the mask is covered by something before the face
@@ -91,6 +95,7 @@ class Speaker:
         self.fps, self.options = fps, options
         self._reference = references_of(track, model, options.pad, fps)
         self.opening = 1.0 if options.mouth_opening is None else options.mouth_opening
+        self._fits = self._reference if model.fits and isinstance(self._reference, Roles) and track.exemplars else None
         self._detail = None
         large = tuple(e for e in track.exemplars if e.luma.size)
         if options.detail and large and model.blend == "mask" and model.size_px == SIZE_PX:
@@ -117,6 +122,9 @@ class Speaker:
             same = model.rule == FACE_RULE and size == FACE_PX and not self.options.pad
             seen_by = alignment if same else FACE_RULE.alignment(box, landmarks)
             face = crop if same else crop_face(frame, seen_by, FACE_PX)
+        fitting = None
+        if self._fits is not None:
+            fitting = partial(self._fits.fitting, crop, source, alignment, landmarks, mask, self.opening)
         return Mouth(
             self.track.number,
             at,
@@ -129,6 +137,7 @@ class Speaker:
             window,
             self._detail,
             self.opening,
+            fitting,
             face,
             seen_by,
         )
@@ -233,12 +242,28 @@ def network_inputs(mouths: list[Mouth]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _pictures(mouths: list[Mouth], model: LipSyncModel) -> np.ndarray:
-    """What the network makes, (B, S, S, 3) uint8 RGB, opened as far as each mouth is to be."""
+    """What the network makes, (B, S, S, 3) uint8 RGB, opened as far as each mouth is to be.
+
+    Where the speaker's own pictures can be looked through, those are found that show what was made, and it is made
+    again from them: from four by role, lips and teeth are mixed to a blur.
+    """
     crops, references, windows = network_inputs(mouths)
-    made, gains = model.generate(crops, references, windows), np.array([m.opening for m in mouths])
-    if (at := np.flatnonzero(gains != 1)).size:
-        rest = model.generate(crops[at], references[at], model.silent_windows(len(at)))
-        made[at] = widened(made[at], rest, gains[at])
+    made = model.generate(crops, references, windows)
+    changed = [k for k, m in enumerate(mouths) if m.fitting is not None or m.opening != 1]
+    if not changed:
+        return made
+    at_rest = model.generate(crops[changed], references[changed], model.silent_windows(len(changed)))
+    again = []
+    for k, rest in zip(changed, at_rest, strict=True):
+        mouth = mouths[k]
+        shown = mouth.fitting(made[k], rest) if mouth.fitting is not None else None
+        if shown is not None:
+            mouth.reference = shown
+            again.append(k)
+        elif mouth.opening != 1:
+            made[k] = widened(made[k : k + 1], rest[None], np.array([mouth.opening]))[0]
+    if again:
+        made[again] = model.refit(crops[again], np.stack([mouths[k].reference for k in again]), windows[again])
     return made
 
 

@@ -1,7 +1,8 @@
-"""References: the pictures of a speaker that a model sees beside the frame, chosen by role.
+"""References: the pictures of a speaker that a model sees beside the frame, chosen by role, or by a made mouth.
 
 None of them is chosen by the mouth that the frame has, so that it cannot leak through the choice: what counts is the
-frame above the mouth, and the roles. Of `Exemplar` frames, those within `BARRED_S` of the frame are left out.
+frame above the mouth, and the roles, or the mouth that was made of the sound. Of `Exemplar` frames, those within
+`BARRED_S` of the frame are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..detail import BARRED_S, PATCH_BOX, Exemplar
+from ..detail import BARRED_S, PATCH_BOX, Exemplar, mouth_of, unlike
 from ..geometry import crop_face, crop_turned, depths, same_face, top_half
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .tracking import ReferenceFrame, Track
 
 LIKENESS = 3.0  # weight of the frame above the mouth against what a role asks for
+FURTHER = 4.0  # a made mouth moves so much less than its owner's: what is looked for goes further from rest
+ABOVE = 0.3  # weight of the frame above the mouth against what a made mouth asks for
+KEPT = 0.9  # a picture in use costs this share: another must be clearly better
 LIPS = np.array([[-300, 0], [0, -150], [0, 150]])  # open, spread, round: weights of opening and width, in box heights
 
 
@@ -113,7 +117,11 @@ class Roles:
             pictures = [crop_face(e.patch, p, model.size_px) for e, p in zip(exemplars, self._places, strict=True)]
             self._uppers = np.stack([top_half(p) for p in pictures])
             self._lips = np.array([[e.opening, e.width] for e in exemplars]).T
+            self._mouths = np.stack([mouth_of(p) for p in pictures])
+            calm = self._lips[0].argsort()[: max(3, len(exemplars) // 8)]
+            self._moved = self._mouths - self._mouths[calm].mean(0)  # from rest
         self._now: list[int | None] = [None] * (1 + len(LIPS))
+        self._fitting: list[int] = []  # in use
 
     def __call__(self, crop: Frame, source: int, alignment: np.ndarray, landmarks: np.ndarray) -> Frame:
         """(S, S, 12) uint8 RGB, one reference after the other, for a crop (S, S, 3) of frame `source`.
@@ -123,7 +131,7 @@ class Roles:
 
         alignment, landmarks  of the frame; its mouth is not among the landmarks that are used
         """
-        free = np.abs(self._frames - source) > self._barred
+        free = self._free(source)
         if not free.any():
             return np.concatenate([self._resting(crop, source, alignment, landmarks)] * len(self._now), axis=2)
         apart = np.abs(self._uppers - top_half(crop)).mean((1, 2, 3))
@@ -132,9 +140,50 @@ class Roles:
             best, now = int(cost.argmin()), self._now[k]
             if now is None or cost[best] < 0.8 * cost[now]:
                 self._now[k] = best
-        chosen = [(self._exemplars[k], self._places[k]) for k in self._now]
-        depth = depths(alignment, landmarks, len(crop))
-        turned = [
-            crop_turned(e.patch, *same_face(alignment, landmarks, place, e.landmarks), depth) for e, place in chosen
-        ]
+        return self._brought(self._now, alignment, landmarks, len(crop))
+
+    def fitting(
+        self,
+        crop: Frame,
+        source: int,
+        alignment: np.ndarray,
+        landmarks: np.ndarray,
+        mask: np.ndarray,
+        opening: float,
+        made: Frame,
+        rest: Frame,
+    ) -> Frame | None:
+        """Those whose mouths are what a made one tries to be, (S, S, 12) uint8 RGB; None where none is free.
+
+        What the sound does to the mouth is the difference between the made picture and one made of silence; what an
+        exemplar's owner did is its difference from rest. So neither the light nor the blur of made mouths counts, and
+        one that opens by a third finds the picture that is open.
+
+        mask     (S, S) float32 0..1, of the crop
+        opening  how much further the mouth is to go, 1: as people do
+        made, rest  (S, S, 3) uint8 RGB, made of the sound and of silence from the references by role
+        """
+        free = self._free(source)
+        if not free.any():
+            return None
+        wanted = FURTHER * opening * (mouth_of(made) - mouth_of(rest))
+        cost = unlike(self._moved, wanted, mask) + ABOVE * np.abs(self._uppers - top_half(crop)).mean((1, 2, 3))
+        cost[self._fitting] *= KEPT
+        order = np.where(free, cost, np.inf).argsort(kind="stable")[: int(free.sum())]
+        self._fitting = np.unique(order[: len(self._now)]).tolist()
+        return self._brought(np.resize(order[: len(self._now)], len(self._now)), alignment, landmarks, len(crop))
+
+    def _free(self, source: int) -> np.ndarray:
+        """(N,) bool: exemplars that frame `source` may be shown."""
+        return np.abs(self._frames - source) > self._barred
+
+    def _brought(
+        self, chosen: list[int] | np.ndarray, alignment: np.ndarray, landmarks: np.ndarray, size_px: int
+    ) -> Frame:
+        """Exemplars, brought onto a crop."""
+        depth, turned = depths(alignment, landmarks, size_px), []
+        for k in chosen:
+            exemplar = self._exemplars[k]
+            where = same_face(alignment, landmarks, self._places[k], exemplar.landmarks)
+            turned.append(crop_turned(exemplar.patch, *where, depth))
         return np.concatenate(turned, axis=2)

@@ -71,6 +71,7 @@ class LipSyncModel(ABC):
     roles    references beside the frame, each one of ROLES
     blend    how its crops are put back, one of BLENDS: through the mouth's mask, by Poisson blending in it, or whole
     gated    silence between the words before the network hears it
+    fits     it is shown, in a second pass, those pictures of the speaker that are what the first made (`refit`)
     half_open    mouths come out less open than the speaker's: how far they open is fitted (lipsync.opening)
     """
 
@@ -80,6 +81,7 @@ class LipSyncModel(ABC):
     roles: tuple[str, ...] = ("closed",)
     blend: str = "mask"
     gated: bool = True
+    fits: bool = False
     half_open: bool = True
     rule: CropRule | LandmarkRule
 
@@ -163,6 +165,10 @@ class LipSyncModel(ABC):
     def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
         """New faces (B, S, S, 3) uint8 RGB; arguments as for `prepare`."""
         return self.finish(self._engine.run(self.prepare(crops, references, windows)), crops, references)
+
+    def refit(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        """`generate` from references whose mouths are nearly those that are wanted."""
+        return self.generate(crops, references, windows)
 
     def sample(self) -> dict[str, np.ndarray]:
         """A batch of network inputs to compare engines on: the public-domain astronaut portrait, moved about, under

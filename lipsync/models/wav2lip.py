@@ -14,6 +14,7 @@ from .base import AudioWindow, LipSyncModel
 if TYPE_CHECKING:
     from torch import nn
 
+OWN = 0.7  # weight of own colours where the references show the mouth already: beyond it, shadows below the lip
 UNLIKE = 3.0  # grey levels above the mouth by which a reference loses a factor e of its weight
 
 
@@ -60,6 +61,7 @@ class WarpModel(Wav2LipModel):
     inputs = {"mel": (1, 80, 16), "face": (15, 96, 96)}
     outputs = ("maps",)
     roles = ("closed", "open", "spread", "round")
+    fits = True
     half_open = False  # it moves mouths that were open; wider, shadows burn out
 
     @staticmethod
@@ -71,6 +73,11 @@ class WarpModel(Wav2LipModel):
     def finish(self, outputs: dict[str, np.ndarray], crops: np.ndarray, references: np.ndarray) -> np.ndarray:
         each = zip(outputs["maps"], crops, references, strict=True)
         return np.stack([composed(alike(m, c, r), r) for m, c, r in each])
+
+    def refit(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        maps = self._engine.run(self.prepare(crops, references, windows))["maps"].copy()
+        maps[:, -1] *= OWN  # `alike` brings the sum of weights to 1 again
+        return self.finish({"maps": maps}, crops, references)
 
 
 def alike(maps: np.ndarray, crop: np.ndarray, references: np.ndarray) -> np.ndarray:

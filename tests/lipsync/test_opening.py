@@ -54,7 +54,7 @@ def test_the_aim_is_the_speakers_own_range_where_they_speak():
 class Painter:
     """Stands for a model: a spot where the mouth is, as bright as the sound is loud, times a share."""
 
-    rule, size_px, roles, blend, audio = CropRule(), 96, ("closed",), "mask", AudioWindow("mel", 1)
+    rule, size_px, roles, blend, audio, fits = CropRule(), 96, ("closed",), "mask", AudioWindow("mel", 1), False
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -102,9 +102,11 @@ def test_the_least_gain_that_reaches_the_aim_is_taken(share, gain):
 
 @pytest.mark.slow
 def test_a_whole_video_opens_as_far_as_it_is_asked_to(clip, voice, tmp_path):
+    """By a model that paints; one that is shown what fits is told so there (test_references.py)."""
+
     def made(factor: float | None) -> np.ndarray:
         out = tmp_path / f"{factor}.mp4"
-        plain = {"visible_label": False, "watermark": False, "detail": False, "crf": 5}
+        plain = {"model": "wav2lip-gan-lab", "visible_label": False, "watermark": False, "detail": False, "crf": 5}
         lipsync.sync(clip, voice, out, Options(mouth_opening=factor, **plain))
         with FrameReader(probe(out)) as frames:
             return np.stack([f.astype(float) for f in frames])

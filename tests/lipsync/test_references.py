@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from lipsync.checkpoints.registry import write_card
 from lipsync.detail import PATCH_BOX, PATCH_PX, Exemplar
 from lipsync.faces.landmarks import CORNERS, STEADY
-from lipsync.faces.references import Resting, Roles
+from lipsync.faces.references import FURTHER, Resting, Roles
 from lipsync.faces.tracking import ReferenceFrame
 from lipsync.geometry import CropRule, crop_face, to_crop
 from lipsync.models.base import open_model
@@ -71,6 +71,59 @@ def test_no_reference_is_near_the_frame():
     roles = Roles(resting(), (CLOSED, OPEN), MODEL, 0.0, FPS)
     assert shown(roles, crop, 20)[:2] == [0, 10]
     assert shown(roles, crop, 10) == [0] * 4  # what was in use is barred now
+
+
+def lips(frame: int, gap: int) -> Exemplar:
+    """A face with a dark mouth, so many rows of a patch high; its frame is written above it."""
+    face = picture(150)
+    face[: PATCH_PX // 4] = 100 + frame // 10
+    face[166 - gap : 166 + gap, 108:148] = 20
+    return replace(exemplar(frame, gap / 100, 0.5), patch=face)
+
+
+def face_of(one: Exemplar, light: int = 0) -> np.ndarray:
+    return crop_face(one.patch, MODEL.rule.alignment(PATCH_BOX), 96) + np.uint8(light)
+
+
+def written(references: np.ndarray) -> list[int]:
+    return [10 * (int(v) - 100) for v in references[0, 48, ::3]]
+
+
+def test_the_picture_is_found_whose_mouth_does_what_a_made_one_does():
+    """Made mouths are a quarter as far from rest as people's, and in another light; both do not matter."""
+    kept = tuple(lips(10 * k, 3 * max(k - 2, 0)) for k in range(8))  # three of them at rest
+    mask = np.pad(np.ones((44, 60), np.float32), ((50, 2), (18, 18)))
+    rest, crop = face_of(kept[0], 40), face_of(kept[3])
+    for wanted in (3, 5, 7):
+        wide = face_of(kept[wanted], 40)
+        made = (rest + (wide.astype(float) - rest) / FURTHER).round().astype(np.uint8)
+        roles = Roles(resting(), kept, MODEL, 0.0, FPS)
+        found = written(roles.fitting(crop, 1000, *WHERE, mask, 1.0, made, rest))
+        assert found[0] == 10 * wanted
+        again = written(
+            Roles(resting(), kept, MODEL, 0.0, FPS).fitting(crop, 10 * wanted, *WHERE, mask, 1.0, made, rest)
+        )
+        assert 10 * wanted not in again  # it is the frame itself, which has the answer
+        hidden = crop.copy()
+        hidden[48:] = 0  # nor does the mouth that the frame has tell
+        other = Roles(resting(), kept, MODEL, 0.0, FPS).fitting(hidden, 1000, *WHERE, mask, 1.0, made, rest)
+        assert written(other) == found
+    assert Roles(resting(), kept[:1], MODEL, 0.0, FPS).fitting(crop, 2, *WHERE, mask, 1.0, rest, rest) is None
+    few = Roles(resting(), kept[:2], MODEL, 0.0, FPS).fitting(crop, 1000, *WHERE, mask, 1.0, rest, rest)
+    assert few.shape == (96, 96, 12) and set(written(few)) == {0, 10}
+
+
+def test_how_far_a_mouth_is_to_open_is_what_is_looked_for():
+    kept = tuple(lips(10 * k, 3 * max(k - 2, 0)) for k in range(8))  # three of them at rest
+    mask = np.pad(np.ones((44, 60), np.float32), ((50, 2), (18, 18)))
+    rest, half = face_of(kept[0]), face_of(kept[5])
+    made = (rest + (half.astype(float) - rest) / FURTHER).round().astype(np.uint8)
+
+    def opened(factor: float) -> int:
+        roles = Roles(resting(), kept, MODEL, 0.0, FPS)
+        return written(roles.fitting(face_of(kept[3]), 1000, *WHERE, mask, factor, made, rest))[0]
+
+    assert opened(0.0) < 30 <= opened(0.5) < opened(1.0) == 50
 
 
 def test_eyes_and_nose_lie_in_every_reference_nearly_as_in_the_crop():
