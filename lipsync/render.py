@@ -1,6 +1,6 @@
 """The steps of the second pass: read, crop, generate, paste, write, each an iterator over what the one before gives.
 
-`ahead` lets a step work in a thread of its own: reading and cropping, the network, and pasting with encoding go side by
+`ahead` lets a step work in a thread of its own: reading and cropping, the network, pasting, and encoding go side by
 side, and at most four batches of frames are in memory.
 """
 
@@ -54,9 +54,7 @@ class Mouth:
     window: np.ndarray
     detail: DetailTransfer | None
     opening: float = 1.0
-    fitting: Callable[[Frame, Frame], Frame | None] | None = (
-        None  # made, at rest -> references that fit (Roles.fitting)
-    )
+    fitting: Callable[[Frame, Frame], Frame | None] | None = None  # made, at rest -> references that show it
     face: Frame | None = None  # what is asked whether something lies before it, and its alignment
     seen_by: np.ndarray | None = None
     cover: np.ndarray | None = None  # (S, S) float32 0..1, how far the mask is covered by something before the face
@@ -95,7 +93,7 @@ class Speaker:
         self.fps, self.options = fps, options
         self._reference = references_of(track, model, options.pad, fps)
         self.opening = 1.0 if options.mouth_opening is None else options.mouth_opening
-        self._fits = self._reference if model.fits and isinstance(self._reference, Roles) and track.exemplars else None
+        self._fits = self._reference if isinstance(self._reference, Roles) and track.exemplars else None
         self._detail = None
         large = tuple(e for e in track.exemplars if e.luma.size)
         if options.detail and large and model.blend == "mask" and model.size_px == SIZE_PX:

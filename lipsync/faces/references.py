@@ -117,9 +117,8 @@ class Roles:
             pictures = [crop_face(e.patch, p, model.size_px) for e, p in zip(exemplars, self._places, strict=True)]
             self._uppers = np.stack([top_half(p) for p in pictures])
             self._lips = np.array([[e.opening, e.width] for e in exemplars]).T
-            self._mouths = np.stack([mouth_of(p) for p in pictures])
-            calm = self._lips[0].argsort()[: max(3, len(exemplars) // 8)]
-            self._moved = self._mouths - self._mouths[calm].mean(0)  # from rest
+            mouths, calm = np.stack([mouth_of(p) for p in pictures]), self._lips[0].argsort()
+            self._moved = mouths - mouths[calm[: max(3, len(mouths) // 8)]].mean(0)  # from rest
         self._now: list[int | None] = [None] * (1 + len(LIPS))
         self._fitting: list[int] = []  # in use
 
@@ -169,9 +168,8 @@ class Roles:
         wanted = FURTHER * opening * (mouth_of(made) - mouth_of(rest))
         cost = unlike(self._moved, wanted, mask) + ABOVE * np.abs(self._uppers - top_half(crop)).mean((1, 2, 3))
         cost[self._fitting] *= KEPT
-        order = np.where(free, cost, np.inf).argsort(kind="stable")[: int(free.sum())]
-        self._fitting = np.unique(order[: len(self._now)]).tolist()
-        return self._brought(np.resize(order[: len(self._now)], len(self._now)), alignment, landmarks, len(crop))
+        self._fitting = np.where(free, cost, np.inf).argsort(kind="stable")[: min(len(self._now), free.sum())].tolist()
+        return self._brought(np.resize(self._fitting, len(self._now)), alignment, landmarks, len(crop))
 
     def _free(self, source: int) -> np.ndarray:
         """(N,) bool: exemplars that frame `source` may be shown."""

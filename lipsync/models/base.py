@@ -71,7 +71,6 @@ class LipSyncModel(ABC):
     roles    references beside the frame, each one of ROLES
     blend    how its crops are put back, one of BLENDS: through the mouth's mask, by Poisson blending in it, or whole
     gated    silence between the words before the network hears it
-    fits     it is shown, in a second pass, those pictures of the speaker that are what the first made (`refit`)
     half_open    mouths come out less open than the speaker's: how far they open is fitted (lipsync.opening)
     """
 
@@ -81,7 +80,6 @@ class LipSyncModel(ABC):
     roles: tuple[str, ...] = ("closed",)
     blend: str = "mask"
     gated: bool = True
-    fits: bool = False
     half_open: bool = True
     rule: CropRule | LandmarkRule
 
@@ -167,7 +165,7 @@ class LipSyncModel(ABC):
         return self.finish(self._engine.run(self.prepare(crops, references, windows)), crops, references)
 
     def refit(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        """`generate` from references whose mouths are nearly those that are wanted."""
+        """`generate` once more, from references that show what it made (faces.references.Roles.fitting)."""
         return self.generate(crops, references, windows)
 
     def sample(self) -> dict[str, np.ndarray]:

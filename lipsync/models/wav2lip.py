@@ -61,7 +61,6 @@ class WarpModel(Wav2LipModel):
     inputs = {"mel": (1, 80, 16), "face": (15, 96, 96)}
     outputs = ("maps",)
     roles = ("closed", "open", "spread", "round")
-    fits = True
     half_open = False  # it moves mouths that were open; wider, shadows burn out
 
     @staticmethod

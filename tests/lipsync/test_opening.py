@@ -54,7 +54,7 @@ def test_the_aim_is_the_speakers_own_range_where_they_speak():
 class Painter:
     """Stands for a model: a spot where the mouth is, as bright as the sound is loud, times a share."""
 
-    rule, size_px, roles, blend, audio, fits = CropRule(), 96, ("closed",), "mask", AudioWindow("mel", 1), False
+    rule, size_px, roles, blend, audio = CropRule(), 96, ("closed",), "mask", AudioWindow("mel", 1)
 
     def __init__(self, share: float) -> None:
         self.share = share
