@@ -1,3 +1,7 @@
-"""Version of the program."""
+"""Version of the program.
 
-VERSION = "0.2.0"
+Rows of the benchmark name it beside the weights, and are made once for each: it is raised whenever the same inputs make
+other pictures, between releases too (`.dev1`, `.dev2`).
+"""
+
+VERSION = "0.3.0.dev1"
