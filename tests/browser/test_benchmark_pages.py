@@ -234,6 +234,7 @@ def test_6_the_leaderboard_is_read_on_every_screen(visit, viewport, scheme):
     assert fits(page)
     page.locator("[role=columnheader] a", has_text="Sync").click()
     expect(page.locator("[role=columnheader].sync")).to_have_attribute("aria-sort", "ascending")
+    expect(page.locator("form.choose button")).to_be_hidden()  # the new page's script listens
     page.select_option("select[name=category]", "tts")
     page.wait_for_url("**category=tts*")
     expect(page.locator(".answer")).to_contain_text("On 2 clips")
