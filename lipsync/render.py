@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from .blending import crop_mask, match_colour, mouth_mask, natural_red, paste, paste_poisson, widened
-from .detail import SIZE_PX, DetailTransfer
+from .detail import SIZE_PX, THUMB, DetailTransfer
 from .engines import BATCH
 from .errors import InputError
 from .faces.references import Roles, references_of
@@ -34,6 +34,7 @@ from .occlusion import Covers, Place, hides
 from .options import Options
 from .progress import Monitor
 
+EVERY = 2  # frames of which one is asked what the sound does to its mouth: `response` is two passes of the network
 BATCH_BYTES = 64 << 20  # the frames of one batch
 T = TypeVar("T")
 _END = object()
@@ -46,15 +47,16 @@ class Mouth:
     track: int
     at: int  # which frame of the batch
     source: int  # which frame of the video
+    spoken: int  # which frame of the voice
     box: np.ndarray
     alignment: np.ndarray
     mask: np.ndarray
     crop: Frame
-    reference: Frame
+    reference: Frame | None  # None until it is found, where it is of a mouth that is not asked
     window: np.ndarray
     detail: DetailTransfer | None
     opening: float = 1.0
-    fitting: Callable[[Frame, Frame], Frame | None] | None = None  # made, at rest -> references that show it
+    fitting: Callable[[np.ndarray], Frame] | None = None  # what the sound does to the mouth -> references that show it
     face: Frame | None = None  # what is asked whether something lies before it, and its alignment
     seen_by: np.ndarray | None = None
     cover: np.ndarray | None = None  # (S, S) float32 0..1, how far the mask is covered by something before the face
@@ -114,19 +116,21 @@ class Speaker:
             mask = mouth_mask(landmarks, alignment, self.options.feather, size)
         crop = crop_face(frame, alignment, size)
         window = model.windows(self.features, spoken, 1, self.fps)[0]
-        reference = self._reference(crop, source, alignment, landmarks)
+        fitting = reference = None
+        if self._fits is not None and self._fits.serves(source):
+            fitting = partial(self._fits.fitting, crop, source, alignment, landmarks, mask)
+        if fitting is None or at == 0 or spoken % EVERY == 0:
+            reference = self._reference(crop, source, alignment, landmarks)
         face = seen_by = None
         if self.options.occlusion:
             same = model.rule == FACE_RULE and size == FACE_PX and not self.options.pad
             seen_by = alignment if same else FACE_RULE.alignment(box, landmarks)
             face = crop if same else crop_face(frame, seen_by, FACE_PX)
-        fitting = None
-        if self._fits is not None:
-            fitting = partial(self._fits.fitting, crop, source, alignment, landmarks, mask, self.opening)
         return Mouth(
             self.track.number,
             at,
             source,
+            spoken,
             box,
             alignment,
             mask,
@@ -240,29 +244,38 @@ def network_inputs(mouths: list[Mouth]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _pictures(mouths: list[Mouth], model: LipSyncModel) -> np.ndarray:
-    """What the network makes, (B, S, S, 3) uint8 RGB, opened as far as each mouth is to be.
-
-    Where the speaker's own pictures can be looked through, those are found that show what was made, and it is made
-    again from them: from four by role, lips and teeth are mixed to a blur.
-    """
-    crops, references, windows = network_inputs(mouths)
-    made = model.generate(crops, references, windows)
-    changed = [k for k, m in enumerate(mouths) if m.fitting is not None or m.opening != 1]
-    if not changed:
-        return made
-    at_rest = model.generate(crops[changed], references[changed], model.silent_windows(len(changed)))
-    again = []
-    for k, rest in zip(changed, at_rest, strict=True):
-        mouth = mouths[k]
-        shown = mouth.fitting(made[k], rest) if mouth.fitting is not None else None
-        if shown is not None:
-            mouth.reference = shown
-            again.append(k)
-        elif mouth.opening != 1:
-            made[k] = widened(made[k : k + 1], rest[None], np.array([mouth.opening]))[0]
-    if again:
-        made[again] = model.refit(crops[again], np.stack([mouths[k].reference for k in again]), windows[again])
+    """What the network makes, (B, S, S, 3) uint8 RGB, opened as far as each mouth is to be."""
+    found = np.array([m.fitting is not None for m in mouths])
+    _find([m for m in mouths if m.fitting is not None], model)
+    inputs = network_inputs(mouths)
+    made = np.empty_like(inputs[0])
+    for chosen, make in ((found, model.refit), (~found, model.generate)):
+        if chosen.any():
+            made[chosen] = make(*(each[chosen] for each in inputs))
+    wide = np.array([m.opening != 1 for m in mouths]) & ~found
+    if wide.any():
+        crops, references, _ = (each[wide] for each in inputs)
+        rest = model.generate(crops, references, model.silent_windows(len(crops)))
+        made[wide] = widened(made[wide], rest, np.array([m.opening for m in mouths])[wide])
     return made
+
+
+def _find(mouths: list[Mouth], model: LipSyncModel) -> None:
+    """Give mouths references that show what the sound does to them: from four by role, lips and teeth are mixed to a
+    blur. What it does is asked of those that have the references by role; between them it is taken to be between."""
+    for track in dict.fromkeys(m.track for m in mouths):
+        own = [m for m in mouths if m.track == track]
+        asked = [m for m in own if m.reference is not None]
+        if asked:
+            moved = model.response(*network_inputs(asked))
+        else:  # the ones that were have something before them: at rest, for a frame
+            asked, moved = own[:1], np.zeros((1, 3, THUMB[0] * THUMB[1]), np.float32)
+        at = np.interp([m.spoken for m in own], [m.spoken for m in asked], np.arange(len(asked)))
+        before = at.astype(int)
+        after = np.minimum(before + 1, len(asked) - 1)
+        between = moved[before] + (at - before)[:, None, None] * (moved[after] - moved[before])
+        for mouth, each in zip(own, between, strict=True):
+            mouth.reference = mouth.fitting(mouth.opening * each)
 
 
 def blend(

@@ -148,28 +148,27 @@ class Roles:
         alignment: np.ndarray,
         landmarks: np.ndarray,
         mask: np.ndarray,
-        opening: float,
-        made: Frame,
-        rest: Frame,
-    ) -> Frame | None:
-        """Those whose mouths are what a made one tries to be, (S, S, 12) uint8 RGB; None where none is free.
+        moved: np.ndarray,
+    ) -> Frame:
+        """Those whose mouths are what a made one tries to be, (S, S, 12) uint8 RGB.
 
         What the sound does to the mouth is the difference between the made picture and one made of silence; what an
         exemplar's owner did is its difference from rest. So neither the light nor the blur of made mouths counts, and
         one that opens by a third finds the picture that is open.
 
-        mask     (S, S) float32 0..1, of the crop
-        opening  how much further the mouth is to go, 1: as people do
-        made, rest  (S, S, 3) uint8 RGB, made of the sound and of silence from the references by role
+        mask   (S, S) float32 0..1, of the crop
+        moved  (3, 512) float32, `LipSyncModel.response`, as far as the mouth is to open
         """
-        free = self._free(source)
-        if not free.any():
-            return None
-        wanted = FURTHER * opening * (mouth_of(made) - mouth_of(rest))
-        cost = unlike(self._moved, wanted, mask) + ABOVE * np.abs(self._uppers - top_half(crop)).mean((1, 2, 3))
+        cost = unlike(self._moved, FURTHER * moved, mask)
+        cost += ABOVE * np.abs(self._uppers - top_half(crop)).mean((1, 2, 3))
         cost[self._fitting] *= KEPT
+        free = self._free(source)
         self._fitting = np.where(free, cost, np.inf).argsort(kind="stable")[: min(len(self._now), free.sum())].tolist()
         return self._brought(np.resize(self._fitting, len(self._now)), alignment, landmarks, len(crop))
+
+    def serves(self, source: int) -> bool:
+        """Is there an exemplar that frame `source` may be shown?"""
+        return bool(self._free(source).any())
 
     def _free(self, source: int) -> np.ndarray:
         """(N,) bool: exemplars that frame `source` may be shown."""
@@ -179,9 +178,9 @@ class Roles:
         self, chosen: list[int] | np.ndarray, alignment: np.ndarray, landmarks: np.ndarray, size_px: int
     ) -> Frame:
         """Exemplars, brought onto a crop."""
-        depth, turned = depths(alignment, landmarks, size_px), []
-        for k in chosen:
+        depth, turned = depths(alignment, landmarks, size_px), {}
+        for k in {*chosen}:
             exemplar = self._exemplars[k]
             where = same_face(alignment, landmarks, self._places[k], exemplar.landmarks)
-            turned.append(crop_turned(exemplar.patch, *where, depth))
-        return np.concatenate(turned, axis=2)
+            turned[k] = crop_turned(exemplar.patch, *where, depth)
+        return np.concatenate([turned[k] for k in chosen], axis=2)

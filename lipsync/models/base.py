@@ -18,6 +18,7 @@ import numpy as np
 from .. import audio
 from ..checkpoints import registry
 from ..checkpoints.registry import Card
+from ..detail import mouth_of
 from ..engines import BATCH, Engine, ModuleEngine, NetworkSpec, open_engine
 from ..errors import ModelError
 from ..geometry import CropRule, LandmarkRule, box_alignment, crop_face
@@ -163,6 +164,12 @@ class LipSyncModel(ABC):
     def generate(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
         """New faces (B, S, S, 3) uint8 RGB; arguments as for `prepare`."""
         return self.finish(self._engine.run(self.prepare(crops, references, windows)), crops, references)
+
+    def response(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        """What the sound does to mouths, (B, 3, 512) float32 grey levels: `detail.mouth_of` of what `generate` makes,
+        less that of what it makes of silence."""
+        made, rest = (self.generate(crops, references, w) for w in (windows, self.silent_windows(len(crops))))
+        return np.stack([mouth_of(a) - mouth_of(b) for a, b in zip(made, rest, strict=True)])
 
     def refit(self, crops: np.ndarray, references: np.ndarray, windows: np.ndarray) -> np.ndarray:
         """`generate` once more, from references that show what it made (faces.references.Roles.fitting)."""

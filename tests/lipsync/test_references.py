@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from lipsync.checkpoints.registry import write_card
-from lipsync.detail import PATCH_BOX, PATCH_PX, Exemplar
+from lipsync.detail import PATCH_BOX, PATCH_PX, Exemplar, mouth_of
 from lipsync.faces.landmarks import CORNERS, STEADY
 from lipsync.faces.references import FURTHER, Resting, Roles
 from lipsync.faces.tracking import ReferenceFrame
@@ -20,6 +20,7 @@ from lipsync.geometry import CropRule, crop_face, to_crop
 from lipsync.models.base import open_model
 from lipsync.models.wav2lip import UNLIKE, alike, composed, to_network
 from lipsync.networks.warp import FARTHEST, REFERENCES, Warp, compose
+from lipsync.render import Mouth, _find
 from tests.conftest import ROOT
 
 FPS = Fraction(25)
@@ -96,34 +97,60 @@ def test_the_picture_is_found_whose_mouth_does_what_a_made_one_does():
     rest, crop = face_of(kept[0], 40), face_of(kept[3])
     for wanted in (3, 5, 7):
         wide = face_of(kept[wanted], 40)
-        made = (rest + (wide.astype(float) - rest) / FURTHER).round().astype(np.uint8)
+        moved = (mouth_of(wide) - mouth_of(rest)) / FURTHER
         roles = Roles(resting(), kept, MODEL, 0.0, FPS)
-        found = written(roles.fitting(crop, 1000, *WHERE, mask, 1.0, made, rest))
+        found = written(roles.fitting(crop, 1000, *WHERE, mask, moved))
         assert found[0] == 10 * wanted
-        again = written(
-            Roles(resting(), kept, MODEL, 0.0, FPS).fitting(crop, 10 * wanted, *WHERE, mask, 1.0, made, rest)
-        )
+        again = written(Roles(resting(), kept, MODEL, 0.0, FPS).fitting(crop, 10 * wanted, *WHERE, mask, moved))
         assert 10 * wanted not in again  # it is the frame itself, which has the answer
         hidden = crop.copy()
         hidden[48:] = 0  # nor does the mouth that the frame has tell
-        other = Roles(resting(), kept, MODEL, 0.0, FPS).fitting(hidden, 1000, *WHERE, mask, 1.0, made, rest)
+        other = Roles(resting(), kept, MODEL, 0.0, FPS).fitting(hidden, 1000, *WHERE, mask, moved)
         assert written(other) == found
-    assert Roles(resting(), kept[:1], MODEL, 0.0, FPS).fitting(crop, 2, *WHERE, mask, 1.0, rest, rest) is None
-    few = Roles(resting(), kept[:2], MODEL, 0.0, FPS).fitting(crop, 1000, *WHERE, mask, 1.0, rest, rest)
+    one, few = (Roles(resting(), kept[:n], MODEL, 0.0, FPS) for n in (1, 2))
+    assert not one.serves(2) and one.serves(1000)
+    few = few.fitting(crop, 1000, *WHERE, mask, np.zeros_like(moved))
     assert few.shape == (96, 96, 12) and set(written(few)) == {0, 10}
 
 
 def test_how_far_a_mouth_is_to_open_is_what_is_looked_for():
     kept = tuple(lips(10 * k, 3 * max(k - 2, 0)) for k in range(8))  # three of them at rest
     mask = np.pad(np.ones((44, 60), np.float32), ((50, 2), (18, 18)))
-    rest, half = face_of(kept[0]), face_of(kept[5])
-    made = (rest + (half.astype(float) - rest) / FURTHER).round().astype(np.uint8)
+    half = (mouth_of(face_of(kept[5])) - mouth_of(face_of(kept[0]))) / FURTHER
 
     def opened(factor: float) -> int:
         roles = Roles(resting(), kept, MODEL, 0.0, FPS)
-        return written(roles.fitting(face_of(kept[3]), 1000, *WHERE, mask, factor, made, rest))[0]
+        return written(roles.fitting(face_of(kept[3]), 1000, *WHERE, mask, factor * half))[0]
 
     assert opened(0.0) < 30 <= opened(0.5) < opened(1.0) == 50
+
+
+def test_what_sound_does_is_asked_of_every_other_frame_and_between_in_between():
+    asked, wanted = [], []
+
+    class Hearing:
+        def response(self, crops, references, windows):
+            asked.extend(windows[:, 0, 0].tolist())
+            return windows[:, :1].repeat(3, 1) * np.ones((1, 1, 512), np.float32)
+
+    def spoken(track: int, frame: int, seen: bool, opening: float = 1.0) -> Mouth:
+        none = np.zeros((96, 96, 3), np.uint8)
+        window = np.full((80, 1), 10.0 * frame, np.float32)
+
+        def fitting(moved: np.ndarray) -> np.ndarray:
+            wanted.append((track, frame, float(moved.mean())))
+            return none
+
+        shown = none if seen else None
+        return Mouth(track, 0, 0, frame, none, none, none, none, shown, window, None, opening, fitting)
+
+    two = [spoken(1, f, f % 2 == 0, 1.5) for f in range(4, 8)] + [spoken(2, f, f != 9) for f in (8, 9, 12)]
+    _find(two, Hearing())
+    assert asked == [40, 60, 80, 120]
+    assert wanted == [(1, 4, 60), (1, 5, 75), (1, 6, 90), (1, 7, 90), (2, 8, 80), (2, 9, 90), (2, 12, 120)]
+    asked.clear(), wanted.clear()
+    _find([spoken(1, 5, False), spoken(1, 7, False)], Hearing())  # the ones to be asked are covered
+    assert not asked and wanted == [(1, 5, 0), (1, 7, 0)]
 
 
 def test_eyes_and_nose_lie_in_every_reference_nearly_as_in_the_crop():
