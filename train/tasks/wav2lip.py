@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lipsync.detail import mouth_of, unlike
 from lipsync.faces.landmarks import INNER_LIPS
-from lipsync.faces.references import reference_cost, role_costs
+from lipsync.faces.references import ABOVE, reference_cost, role_costs
 from lipsync.geometry import top_half
 from lipsync.networks.compact import CompactQuality
 from lipsync.networks.warp import REFERENCES
@@ -53,6 +54,8 @@ FAR = 6  # frames between the window and its reference
 CLOSED = 0.014  # lip gap in box sides below which a mouth counts as closed: a third of all frames
 MISSING = 0.05  # share of windows in which a warping generator has one picture for all roles
 TURNED = 1.5  # pixels of a stored crop by which what lies one distance of the eyes behind them is out of place
+LOST = 0.95  # most of the frames that are not looked through where references are `found`
+WHOLE = np.ones((96, 96), np.float32)
 OTHER_CLIPS = 3  # of the speaker, in which a warping generator's references are looked for too
 FINE_TUNED = 0.1  # rate of an expert that goes on learning, against the generator's
 OTHERS = 4  # wrong sounds of the same clip that the expert's contrast sees beside those of the batch
@@ -74,6 +77,7 @@ class GeneratorConfig(Config):
     sync_from: int = 0  # step at which the weight begins to rise
     sync_over: int = 300  # steps over which it rises
     warp: bool = False  # moves the pixels of four references (lipsync.networks.warp) instead of painting alone
+    found: float = 0.0  # warp: share of windows whose references show about the true mouth, as in the second pass
     folds: float = 0.06  # warp: weight of the L1 between neighbouring displacements
     mixing: float = 0.002  # warp: weight of the entropy of the choice between references: mixed ones are blurred
     paint: float = 0.0  # warp: weight of the share of own colours at the mouth, which references show truer
@@ -126,6 +130,7 @@ class GeneratorTask(Task):
         self.weights = speaker_weights(teach, {"misc": config.misc})
         self.gaps: dict[int, np.ndarray] = {}
         self.uppers: dict[int, np.ndarray] = {}
+        self.mouths: dict[int, np.ndarray] = {}
         self.per_step = config.batch * FRAMES + config.singles
 
     # --- batches ----------------------------------------------------------------------------------------------
@@ -215,9 +220,15 @@ class GeneratorTask(Task):
         apart = [
             np.abs(self._upper(k)[at].astype(np.float32) - self._upper(i)[frame]).mean((1, 2, 3)) for k, at in places
         ]
+        all_places = [(k, int(t)) for k, at in places for t in at]
+        if self.config.found and rng.random() < self.config.found:
+            mouths = np.concatenate([self._mouth(k)[at] for k, at in places]).astype(np.float32)
+            cost = unlike(mouths, self._mouth(i)[frame].astype(np.float32), WHOLE) + ABOVE * np.concatenate(apart)
+            cost[rng.random(len(cost)) < rng.uniform(0, LOST)] += 1e3  # the engine does not know the true mouth
+            best = cost.argsort()[:REFERENCES]
+            return [all_places[k] for k in np.resize(best, REFERENCES)]
         gaps = [self._gap(k)[at] for k, at in places]
         widths = [lip_widths(self.teach, k)[at] for k, at in places]
-        all_places = [(k, int(t)) for k, at in places for t in at]
         costs = role_costs(*(np.concatenate(x) for x in (apart, gaps, widths)))
         return [all_places[int(cost.argmin())] for cost in costs]
 
@@ -238,6 +249,13 @@ class GeneratorTask(Task):
             augment = no_augmentation()
             self.uppers[i] = np.stack([top_half(augment(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
         return self.uppers[i]
+
+    def _mouth(self, i: int) -> np.ndarray:
+        """(T, 3, 512) uint8: a clip's frames below the middle, coarse (`mouth_of`)."""
+        if i not in self.mouths:
+            augment = no_augmentation()
+            self.mouths[i] = np.stack([mouth_of(augment(f)) for f in self.teach.frames(i)]).round().astype(np.uint8)
+        return self.mouths[i]
 
     def _gap(self, i: int) -> np.ndarray:
         if i not in self.gaps:
