@@ -4,4 +4,4 @@ Rows of the benchmark name it beside the weights, and are made once for each: it
 other pictures, between releases too (`.dev1`, `.dev2`).
 """
 
-VERSION = "0.3.0.dev1"
+VERSION = "0.3.0.dev2"

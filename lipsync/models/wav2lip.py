@@ -14,7 +14,7 @@ from .base import AudioWindow, LipSyncModel
 if TYPE_CHECKING:
     from torch import nn
 
-OWN = 0.7  # weight of own colours where the references show the mouth already: beyond it, shadows below the lip
+OWN = 0.4  # weight of own colours where the references show the mouth already: beyond it, shadows below the lip
 UNLIKE = 3.0  # grey levels above the mouth by which a reference loses a factor e of its weight
 
 
