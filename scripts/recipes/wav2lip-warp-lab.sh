@@ -5,7 +5,8 @@
 # of two idle cores. At the end the weight of own colours is brought to 0.6.
 # References lay where their boxes put them (commit c271c06); since 2026-12-02 they are brought onto the frame.
 # The last phase, for the engine's second pass, is of 2026-12-02: 50 minutes on one thread with AVX512-BF16 beside
-# other work, 14 faces a second, begun from the int8 file of the phases before; the best was step 900.
+# other work, 14 faces a second, begun from the int8 file of the phases before; the best was step 900. By hand, the card's
+# input got "mel_start_columns": 1 (docs/training.md).
 set -eu
 PY=${PY:-.venv/bin/python}
 mkdir -p "$2"

@@ -11,15 +11,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import lipsync
 from lipsync.checkpoints.registry import write_card
 from lipsync.detail import PATCH_BOX, PATCH_PX, Exemplar, mouth_of
+from lipsync.engines import BATCH
 from lipsync.faces.landmarks import CORNERS, STEADY
 from lipsync.faces.references import FURTHER, Resting, Roles
 from lipsync.faces.tracking import ReferenceFrame
 from lipsync.geometry import CropRule, crop_face, to_crop
 from lipsync.models.base import open_model
-from lipsync.models.wav2lip import UNLIKE, alike, composed, to_network
+from lipsync.models.wav2lip import UNLIKE, WarpModel, alike, composed, to_network
 from lipsync.networks.warp import FARTHEST, REFERENCES, Warp, compose
+from lipsync.options import Options
 from lipsync.render import Mouth, _find
 from tests.conftest import ROOT
 
@@ -151,6 +154,28 @@ def test_what_sound_does_is_asked_of_every_other_frame_and_between_in_between():
     asked.clear(), wanted.clear()
     _find([spoken(1, 5, False), spoken(1, 7, False)], Hearing())  # the ones to be asked are covered
     assert not asked and wanted == [(1, 5, 0), (1, 7, 0)]
+
+
+@pytest.mark.slow
+def test_a_video_asks_of_every_other_frame_and_makes_each_mouth_once(clip, voice, tmp_path, monkeypatch):
+    counts = {"response": 0, "refit": 0, "generate": 0}
+
+    def counted(name: str):
+        plain = getattr(WarpModel, name)
+
+        def call(self, crops, references, windows):
+            counts[name] += len(crops)
+            return plain(self, crops, references, windows)
+
+        return call
+
+    for name in counts:
+        monkeypatch.setattr(WarpModel, name, counted(name))
+    report = lipsync.sync(clip, voice, tmp_path / "out.mp4", Options(model="wav2lip-warp-lab"))
+    made = counts["refit"]
+    assert made == report.frames_synced > 20
+    assert counts["generate"] == 2 * counts["response"]
+    assert made / 2 <= counts["response"] <= made / 2 + made / BATCH + 1
 
 
 def test_eyes_and_nose_lie_in_every_reference_nearly_as_in_the_crop():

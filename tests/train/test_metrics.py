@@ -170,7 +170,7 @@ def test_the_reference_cannot_be_the_answer(data, warp, found):
 
 @pytest.mark.slow
 def test_found_references_show_about_the_true_mouth(data):
-    """Nearer to it than those by role, but not always the nearest: the engine does not know it."""
+    """Clearly nearer to it than those by role."""
     teach, tune = pools("wav2lip", data)
     far = {}
     for found in (0.0, 1.0):
